@@ -1,0 +1,1 @@
+"""What every method needs and no method owns: data, contracts, discovery, evaluation."""

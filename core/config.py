@@ -1,0 +1,95 @@
+"""Options of a model: a dataclass, read through OmegaConf; a wrong key names itself and the nearest right one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from stzoo.core.errors import ConfigError, nearest
+
+C = TypeVar("C")
+
+
+def build(schema: type[C], values: Mapping[str, Any] | None = None, *, where: object = None) -> C:
+    """Make a config of a dataclass type out of plain values.
+
+    Parameters
+    ----------
+    schema
+        A dataclass type with defaults for every field; fields may be dataclasses themselves.
+    values
+        Plain, possibly nested values (as a YAML file or a ``config.json`` holds them).
+    where
+        File or place the values came from, for the error message.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key (the nearest one is named) or a value of the wrong type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    values = dict(values or {})
+    _refuse_unknown(schema, values, "", where)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(values))
+        return cast("C", OmegaConf.to_object(merged))
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None)
+        raise ConfigError(
+            f"config of {schema.__name__}: {reason}", where=where, todo=f"check '{key}'" if key else None
+        ) from error
+
+
+def dump(config: object) -> dict[str, Any]:
+    """Return a config as plain nested values (the inverse of :func:`build`)."""
+    from omegaconf import OmegaConf
+
+    return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+
+
+def override(values: Mapping[str, Any], dotted: list[str]) -> dict[str, Any]:
+    """Return values with ``key.sub=value`` overrides of the command line applied."""
+    from omegaconf import OmegaConf
+
+    for item in dotted:
+        if "=" not in item:
+            raise ConfigError(f"'{item}' is not an override", todo="write key=value, e.g. train.steps=100")
+    merged = OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.from_dotlist(dotted))
+    return cast("dict[str, Any]", OmegaConf.to_container(merged))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping; a syntax error names file, line and column."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"no such file: {path}", todo="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"{path}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"not readable as YAML: {getattr(error, 'problem', error)}", where=line) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected a mapping of keys to values, found {type(values).__name__}", where=path)
+    return values
+
+
+def _refuse_unknown(schema: type[Any], values: Mapping[str, Any], prefix: str, where: object) -> None:
+    known = {f.name: f for f in fields(schema)}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(
+                f"unknown key '{prefix}{key}' of {schema.__name__}{nearest(str(key), known)}",
+                where=where,
+                todo=f"known keys: {', '.join(known)}",
+            )
+        default = known[key].default_factory
+        inner = default if isinstance(default, type) and is_dataclass(default) else None
+        if inner is not None and isinstance(value, Mapping):
+            _refuse_unknown(inner, value, f"{prefix}{key}.", where)

@@ -1,0 +1,36 @@
+"""Every hook that a plugin may implement. This page is the whole extension surface of stzoo.
+
+A plugin is a module named in the entry-point group ``stzoo``. It must be light to import (no torch,
+no numpy work): hooks return frozen records, and the classes they point to are imported on first use.
+A module may say ``STZOO_API = 1``, the version of this page that it was written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, WeightsSpec
+
+hookspec = pluggy.HookspecMarker("stzoo")
+hookimpl = pluggy.HookimplMarker("stzoo")
+
+
+@hookspec
+def stzoo_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
+    """Offer models: encoders, imputers, aligners."""
+
+
+@hookspec
+def stzoo_weights() -> Iterable[WeightsSpec]:  # type: ignore[empty-body]
+    """Offer weights of models, packaged or on the Hub."""
+
+
+@hookspec
+def stzoo_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
+    """Offer readers of file formats; each is asked whether it recognises a path."""
+
+
+@hookspec
+def stzoo_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
+    """Offer evaluation protocols."""

@@ -1,0 +1,394 @@
+"""The contracts: Model, Encoder, Imputer, Aligner, and Reader. A plugin subclasses one of them.
+
+Every call takes whole sections, never loose patches, so a model that looks at all spots and their positions
+at once (slide-level) fits as well as one that looks at a spot at a time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
+
+import numpy as np
+from stzoo.core import config as configs
+from stzoo.core.errors import DataError, UsageError, WeightsError, nearest
+from stzoo.core.section import Floats, Section, Stack
+
+if TYPE_CHECKING:
+    import torch
+    from stzoo.core.transform import Transform
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total) as work goes on."""
+
+
+class Model(ABC):
+    """What every model has: a config, a device, a seed, and weights that save and load.
+
+    Parameters
+    ----------
+    config
+        An instance of :attr:`config_class`, a mapping of plain values, or None for the defaults.
+    device
+        A torch device string; models without tensors ignore it.
+    seed
+        Seed of everything random in the model; same seed, same result.
+    """
+
+    name: ClassVar[str]
+    """Name of the model, as its :class:`~stzoo.core.records.ModelSpec` has it."""
+    config_class: ClassVar[type]
+    """Dataclass of the options."""
+
+    provenance: Mapping[str, Any] = {}
+    """What :func:`stzoo.load` knows of the weights: name, source, commit, sha256."""
+
+    def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
+        if config is None or isinstance(config, Mapping):
+            config = configs.build(self.config_class, config, where=f"model '{self.name}'")
+        if not isinstance(config, self.config_class):
+            raise UsageError(f"config of '{self.name}' is a {type(config).__name__}, not {self.config_class.__name__}")
+        self.config = config
+        self.device = device
+        self.seed = seed
+
+    def to(self, device: str) -> Self:
+        """Move the model to a device and return it."""
+        self.device = device
+        return self
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return every tensor of the model by name (empty for a model without weights)."""
+        return {}
+
+    def description(self) -> dict[str, Any]:
+        """Return what belongs to the weights besides tensors, as JSON values: preprocessing, gene vocabulary."""
+        return {}
+
+    def assets(self) -> dict[str, bytes]:
+        """Return further files of the repository by name, e.g. ``tokenizer.json``."""
+        return {}
+
+    def restore(
+        self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]
+    ) -> None:
+        """Take over what :meth:`state`, :meth:`description` and :meth:`assets` returned.
+
+        Raises
+        ------
+        WeightsError
+            A key is missing or left over, or a shape or dtype differs: nothing is ever left random.
+        """
+        if state:
+            raise WeightsError(f"model '{self.name}' has no weights, but the file has {len(state)} tensors")
+
+    def save(self, folder: str | Path, *, card: str = "", overwrite: bool = False) -> Path:
+        """Write the model as a repository folder (config.json, model.safetensors, README.md, MANIFEST.json).
+
+        Parameters
+        ----------
+        folder
+            Where to; written beside it and moved there when whole.
+        card
+            Text of the model card.
+        overwrite
+            Replace an existing folder.
+        """
+        from stzoo.core.repository import write_repository
+
+        return write_repository(
+            Path(folder),
+            method=self.name,
+            config=configs.dump(self.config),
+            description=self.description(),
+            tensors=self.state(),
+            assets=self.assets(),
+            card=card,
+            overwrite=overwrite,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
+        """Load a model from a repository folder; digests are checked before a tensor is read."""
+        from stzoo.core.repository import open_repository
+
+        with open_repository(Path(folder)) as repository:
+            if repository.method != cls.name:
+                raise WeightsError(f"these weights belong to '{repository.method}', not to '{cls.name}'", where=folder)
+            model = cls(configs.build(cls.config_class, repository.config, where=folder), device=device)
+            model.restore(repository.tensors(), repository.description, repository.assets())
+        return model.to(device)
+
+    def train(
+        self,
+        sections: Sequence[Section],
+        *,
+        out: Path,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> Mapping[str, float]:
+        """Train the model from its config; ``out`` holds checkpoints. Return the last losses.
+
+        Models without training say so.
+        """
+        raise UsageError(f"model '{self.name}' has nothing to train", todo="use it as it is")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted expression.
+
+    Parameters
+    ----------
+    values
+        float32 (n_spots, n_genes), log1p of counts per 10,000 unless the model says otherwise.
+    genes
+        Names of the columns.
+    head
+        Which head predicted: ``ridge``, ``retrieval``, ``zero-shot`` ...
+    uncertainty
+        float32 (n_spots, n_genes) >= 0, in the units of ``values``, or None.
+    """
+
+    values: Floats
+    genes: tuple[str, ...]
+    head: str
+    uncertainty: Floats | None = None
+
+
+class Encoder(Model):
+    """Embeds the spots of a section from its image, and predicts expression through a head."""
+
+    heads: ClassVar[tuple[str, ...]] = ("ridge", "retrieval")
+    """Heads that :meth:`predict` accepts; the first is the default."""
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """Width of the embedding."""
+
+    @abstractmethod
+    def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
+        """Embed every spot from the image.
+
+        Parameters
+        ----------
+        section
+            A section with a slide and µm/px; expression is not read.
+        batch_size
+            Spots at a time; it bounds memory and does not change the result.
+
+        Returns
+        -------
+        float32 (n_spots, embedding_dim).
+        """
+
+    def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str = "ridge") -> Self:
+        """Fit a head on the measured spots of some sections (the encoder itself stays as it is).
+
+        Parameters
+        ----------
+        sections
+            Sections with slides and counts; only ``measured`` spots are used.
+        genes
+            Genes to predict; by default all that every section has.
+        head
+            One of :attr:`heads` that is fitted.
+        """
+        from stzoo.core.heads import fit_head
+
+        self.fitted_heads[head] = fit_head(self, sections, genes, head)
+        return self
+
+    @property
+    def fitted_heads(self) -> dict[str, Any]:
+        """Heads fitted so far, by name (they are saved with the model)."""
+        return self.__dict__.setdefault("_fitted_heads", {})
+
+    def genes(self, head: str | None = None) -> list[str]:
+        """Return the genes that a head can predict."""
+        fitted = self.fitted_heads.get(head or self.heads[0])
+        return list(fitted.genes) if fitted is not None else []
+
+    def predict(
+        self,
+        section: Section,
+        genes: Sequence[str] | None = None,
+        *,
+        head: str | None = None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Predict expression of every spot from the image; counts of the section are never read.
+
+        Parameters
+        ----------
+        genes
+            Genes wanted; by default all that the head knows.
+        head
+            One of :attr:`heads`; by default the first.
+
+        Raises
+        ------
+        GeneError
+            The head does not know a gene.
+        UsageError
+            There is no such head, or it has not been fitted.
+        """
+        head = self.check_head(head)
+        if head not in self.fitted_heads:
+            raise UsageError(
+                f"the {head} head of '{self.name}' has not been fitted",
+                todo="fit it first: model.fit(sections, genes, head=...) or --reference SECTION",
+            )
+        embedding = self.embed(section, batch_size=batch_size, progress=progress)
+        prediction: Prediction = self.fitted_heads[head].predict(embedding, genes)
+        return prediction
+
+    def check_head(self, head: str | None) -> str:
+        """Return the name of a head, the default one for None, or say which there are."""
+        head = head or self.heads[0]
+        if head not in self.heads:
+            raise UsageError(
+                f"'{self.name}' has no head '{head}'{nearest(head, self.heads)}", where=f"heads: {self.heads}"
+            )
+        return head
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What an imputer returns for one section.
+
+    Parameters
+    ----------
+    values
+        float32 (n_spots, n_genes), in the scale of the values given.
+    confidence
+        float32 (n_spots, n_genes) in [0, 1]; 1 where measured.
+    """
+
+    values: Floats
+    confidence: Floats
+
+
+class Imputer(Model):
+    """Fills the spots that were not measured; measured spots come back bit-equal."""
+
+    @abstractmethod
+    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
+        """Fill every section of a stack.
+
+        Parameters
+        ----------
+        stack
+            Sections with positions (and slides); their counts are NaN where hidden.
+        values
+            For each section log-normalised expression, float32 (n_spots, n_genes), NaN where hidden.
+
+        Returns
+        -------
+        One :class:`Filled` a section; values of measured spots are overwritten with what was given.
+        """
+
+    @overload
+    def impute(self, data: Section, *, target: float | None = ..., progress: Progress | None = ...) -> Section: ...
+    @overload
+    def impute(self, data: Stack, *, target: float | None = ..., progress: Progress | None = ...) -> Stack: ...
+
+    def impute(
+        self, data: Section | Stack, *, target: float | None = None, progress: Progress | None = None
+    ) -> Section | Stack:
+        """Fill a section, or every section of a stack.
+
+        Parameters
+        ----------
+        data
+            Hidden spots are those outside ``obs["measured"]``; their counts are removed before the method sees them.
+        target
+            Depth that counts are scaled to before log1p; by default the median depth of a section's measured
+            spots, and 10,000 for a stack.
+
+        Returns
+        -------
+        The same spots and genes, with ``layers["imputed"]`` (log-normalised), ``layers["confidence"]``,
+        ``obs["measured"]``, and ``X`` NaN where hidden.
+        """
+        stack = data if isinstance(data, Stack) else Stack((data,))
+        if isinstance(data, Stack):
+            target = target or 1e4
+        genes = stack.genes
+        if not genes:
+            raise DataError("the sections share no gene", todo="check that their gene names are of one kind")
+        hidden = [section.take_genes(genes).hide(section.measured) for section in stack.sections]
+        for section in hidden:
+            if not section.measured.any():
+                raise DataError(f"section '{section.name}' has no measured spot", where=section.source or None)
+        values = [section.expression(target=target) for section in hidden]
+        given = replace(stack, sections=tuple(hidden))
+        filled = self.fill(given, [v.copy() for v in values], progress=progress)
+        done = tuple(self._attach(s, v, f) for s, v, f in zip(hidden, values, filled, strict=True))
+        return replace(stack, sections=done) if isinstance(data, Stack) else done[0]
+
+    def _attach(self, section: Section, values: Floats, filled: Filled) -> Section:
+        measured = section.measured
+        imputed = np.array(filled.values, dtype=np.float32)
+        confidence = np.array(filled.confidence, dtype=np.float32)
+        if imputed.shape != values.shape or confidence.shape != values.shape:
+            raise DataError(f"'{self.name}' returned {imputed.shape} for a section of {values.shape}")
+        imputed[measured], confidence[measured] = values[measured], 1.0
+        if not np.isfinite(imputed).all():
+            raise DataError(f"'{self.name}' left {int((~np.isfinite(imputed)).sum())} values of {section.name} empty")
+        adata = section.adata.copy()
+        adata.layers["imputed"], adata.layers["confidence"] = imputed, confidence
+        adata.uns["stzoo"] = {"imputed": provenance_of(self)}
+        return replace(section, adata=adata)
+
+
+class Aligner(Model):
+    """Finds the transform that takes a moving section onto a fixed one."""
+
+    @abstractmethod
+    def align(self, moving: Section, fixed: Section, *, progress: Progress | None = None) -> Transform:
+        """Return the transform from micrometres of ``moving`` to micrometres of ``fixed``."""
+
+
+class Reader(ABC):
+    """Reads one file format."""
+
+    format: ClassVar[str]
+    """Name of the format, as its :class:`~stzoo.core.records.ReaderSpec` has it."""
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Say whether a path is of this format, from names and headers alone (cheap, never raises)."""
+
+    @abstractmethod
+    def sections(self, path: Path) -> Sequence[str]:
+        """Return the names of the sections at a path."""
+
+    @abstractmethod
+    def read(self, path: Path, section: str, **options: Any) -> Section:
+        """Read one section. ``options`` are those of :func:`stzoo.core.reading.read`."""
+
+
+def provenance_of(model: Model) -> dict[str, Any]:
+    """Return what ``uns["stzoo"]`` says of a result: model, versions, weights, config and seed."""
+    import json
+    from importlib.metadata import PackageNotFoundError, version
+
+    package = type(model).__module__.split(".")[0]
+    try:
+        package_version = version(package)
+    except PackageNotFoundError:
+        package_version = "unknown"
+    return {
+        "model": model.name,
+        "package": package,
+        "version": package_version,
+        "config": json.dumps(configs.dump(model.config), sort_keys=True),
+        "seed": model.seed,
+        **{f"weights_{key}": value for key, value in model.provenance.items()},
+    }

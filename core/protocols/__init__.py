@@ -1,0 +1,3 @@
+"""Evaluation protocols that ship with stzoo, as YAML files beside this module (import-light)."""
+
+from __future__ import annotations

@@ -1,0 +1,63 @@
+"""Models by name: the record is found by the plugin host, the class is imported now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from stzoo.core.errors import PluginError
+from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model
+from stzoo.core.plugins import PluginHost, default_host, resolve
+from stzoo.core.records import ModelSpec
+
+_CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}
+
+
+def model_class(name: str, *, role: str | None = None, host: PluginHost | None = None) -> type[Model]:
+    """Return the class of a model.
+
+    Parameters
+    ----------
+    name
+        ``name`` or ``dist:name``.
+    role
+        Role that is needed, or None for any.
+
+    Raises
+    ------
+    PluginError
+        No such model, the wrong role, or a class that does not keep its role's contract.
+    """
+    plugin, spec = (host or default_host()).find(ModelSpec, name)
+    if role is not None and spec.role != role:
+        raise PluginError(f"'{name}' is an {spec.role}, not an {role}", todo="see 'stzoo plugins list'")
+    found = resolve(spec.target)
+    if not (isinstance(found, type) and issubclass(found, _CONTRACTS[spec.role])):
+        raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is not an {spec.role}")
+    return cast("type[Model]", found)
+
+
+def model(
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    role: str | None = None,
+) -> Any:
+    """Make a model by name, without pretrained weights.
+
+    Parameters
+    ----------
+    name
+        ``name`` or ``dist:name``; see ``stzoo plugins list``.
+    config
+        Options that differ from the defaults.
+
+    Examples
+    --------
+    >>> import stzoo
+    >>> stzoo.model("knn", {"neighbours": 4}).name
+    'knn'
+    """
+    return model_class(name, role=role)(config, device=device, seed=seed)

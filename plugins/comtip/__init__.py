@@ -1,0 +1,1 @@
+"""CoMTIP: contrastive masked text-image pretraining (arXiv 2509.16892)."""

@@ -1,0 +1,1 @@
+"""The model zoo: weights that are found, verified, loaded and listed."""
