@@ -1,0 +1,107 @@
+"""Transformer blocks that the image and text towers share (pre-norm, as CLIP and timm have them)."""
+
+from __future__ import annotations
+
+import torch
+from stzoo.core.attention import attention
+from stzoo.core.errors import ConfigError
+from torch import Tensor, nn
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one projection for queries, keys and values (timm's layout).
+
+    Parameters
+    ----------
+    width
+        Width of a token; divisible by ``heads``.
+    heads
+        Number of heads.
+    dropout
+        Share of attention weights dropped in training.
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(f"width {width} is not divisible by {heads} heads")
+        self.heads, self.dropout = heads, dropout
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Let tokens (b, n, width) look at each other; ``mask`` as in :func:`stzoo.core.attention.attention`."""
+        b, n, width = tokens.shape
+        qkv = self.qkv(tokens).view(b, n, 3, self.heads, width // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, n, width / heads)
+        dropout = self.dropout if self.training else 0.0
+        out = attention(q, k, v, mask=mask, causal=causal, dropout=dropout)
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(b, n, width))
+        return projected
+
+
+class QuickGELU(nn.Module):
+    """x * sigmoid(1.702 x), the activation of OpenAI's CLIP and of PLIP."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to each element."""
+        return x * torch.sigmoid(1.702 * x)
+
+
+class MLP(nn.Sequential):
+    """Two linear layers with an activation between: ``fc1``, ``act``, ``fc2``."""
+
+    def __init__(self, width: int, hidden: int, *, quick_gelu: bool = False) -> None:
+        super().__init__()
+        self.add_module("fc1", nn.Linear(width, hidden))
+        self.add_module("act", QuickGELU() if quick_gelu else nn.GELU())
+        self.add_module("fc2", nn.Linear(hidden, width))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block: attention and MLP, each added to what it was given the norm of.
+
+    Parameters
+    ----------
+    width, heads
+        Width of a token, and heads of the attention.
+    mlp_ratio
+        Hidden width of the MLP, in widths of a token.
+    quick_gelu
+        CLIP's activation instead of GELU.
+    eps
+        Epsilon of the layer norms: 1e-5 in CLIP, 1e-6 in timm.
+    dropout
+        Share of attention weights dropped in training.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        mlp_ratio: float = 4.0,
+        quick_gelu: bool = False,
+        eps: float = 1e-5,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=eps)
+        self.attention = SelfAttention(width, heads, dropout=dropout)
+        self.norm2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = MLP(width, round(width * mlp_ratio), quick_gelu=quick_gelu)
+
+    def forward(self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Take tokens (b, n, width) one layer further."""
+        tokens = tokens + self.attention(self.norm1(tokens), mask=mask, causal=causal)
+        further: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return further
+
+
+def initialise(module: nn.Module, *, std: float = 0.02) -> None:
+    """Draw linear and convolution weights from a normal cut at two sigma, and set their biases to 0 (as timm does)."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear | nn.Conv2d):
+            nn.init.trunc_normal_(part.weight, std=std, a=-2 * std, b=2 * std)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -1,0 +1,291 @@
+"""The training loop: one for every method in the house.
+
+A method says what one step computes (:class:`Task`); the loop does the rest: learning rate, clipping, checkpoints, the
+log, the bar, Ctrl-C. All randomness of a step comes from (seed, step), so a run that was killed and resumed
+ends, on a CPU, with the very bits of one that never stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from stzoo.core.checkpoint import (
+    Checkpoint,
+    checkpoint_folders,
+    load_checkpoint,
+    pack_optimizer,
+    refuse_other_run,
+    save_checkpoint,
+    sweep,
+    unpack_optimizer,
+)
+from stzoo.core.errors import OutputError, StzooError, WeightsError
+from stzoo.core.output import check_output, writing
+from stzoo.core.progress import progress_bar
+from torch import Tensor, nn
+
+
+class TrainingError(StzooError):
+    """A step that can not be taken: its loss or gradient is not finite."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training stopped on request (Ctrl-C, SIGTERM), with a checkpoint; the message says how to go on."""
+
+
+class Task(Protocol):
+    """What one method computes in a step."""
+
+    def module(self) -> nn.Module:
+        """Return everything that is trained, also what only training uses; averages (EMA) are buffers of it."""
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return the optimiser over parameters of :meth:`module`; asked for once."""
+
+    def learning_rate(self, step: int) -> float:
+        """Return the factor on each group's learning rate in a step (0-based)."""
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Compute the losses of a step: the same names every time, scalars; ``"loss"`` is minimised.
+
+        What is drawn from ``generator`` (or from torch's global one, which is seeded alike) depends on the
+        seed and the step only.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Do what follows the optimiser's step, e.g. update an average of the weights."""
+
+
+def fit(
+    task: Task,
+    *,
+    out: Path,
+    steps: int,
+    seed: int,
+    config: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    checkpoint_every: int = 200,
+    clip: float | None = 1.0,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Train a task, and leave its module trained.
+
+    Parameters
+    ----------
+    task
+        What a step computes.
+    out
+        Folder of the run: ``checkpoints/`` and ``log.csv`` (step, losses, gradient norm, rate factor, seconds).
+    steps
+        Steps in all, those before a resume included.
+    seed
+        Seed of all randomness of the steps.
+    config
+        Configuration of the run as JSON values; a resume under another one is refused.
+    resume
+        Go on from the last whole checkpoint in ``out``; from the start when there is none.
+    checkpoint_every
+        Steps between checkpoints; there is one at the end as well.
+    clip
+        Largest gradient norm, None for no limit.
+    progress
+        Draw a bar (on a terminal only).
+
+    Returns
+    -------
+    Losses of the last step.
+
+    Raises
+    ------
+    TrainingError
+        A loss or gradient that is not finite; the weights stay as the step found them, checkpoints as they are.
+    Interrupted
+        Ctrl-C or SIGTERM, after the running step and a checkpoint. A second one stops at once.
+    ConfigError
+        ``resume`` with another seed, clip or config.
+    OutputError
+        ``out`` holds a run already and ``resume`` is false, or can not be written.
+    """
+    run = _Run(task, Path(out), {"seed": seed, "clip": clip, "config": dict(config or {})})
+    start = run.begin(resume)
+    was_training = run.module.training
+    run.module.train()
+    try:
+        with (
+            _stop_request() as stop,
+            _log(run.out / "log.csv", start) as log,
+            progress_bar("train", show=progress) as bar,
+        ):
+            for step in range(start, steps):
+                began = time.perf_counter()
+                row = run.step(step)
+                log({"step": step, **row, "seconds": round(time.perf_counter() - began, 4)})
+                bar(step + 1, steps)
+                if stop.is_set() or (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+                    run.save(step + 1)
+                if stop.is_set() and step + 1 < steps:
+                    raise Interrupted(
+                        f"stopped after step {step + 1} of {steps}; to go on, give the same command with --resume "
+                        f"(resume=True); checkpoint in {run.out / 'checkpoints'}"
+                    )
+    finally:
+        run.end(was_training)
+    return run.losses
+
+
+class _Run:
+    """A task with its optimiser, between the first step and the last."""
+
+    def __init__(self, task: Task, out: Path, identity: dict[str, Any]) -> None:
+        self.task, self.out, self.identity = task, out, identity
+        self.module = task.module()
+        self.optimizer = task.optimizer()
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.losses: dict[str, float] = {}
+
+    def begin(self, resume: bool) -> int:
+        """Return the first step to take, with the state before it in place."""
+        check_output(self.out, overwrite=True)
+        if not resume and checkpoint_folders(self.out):
+            todo = "go on with --resume (resume=True), or choose another folder"
+            raise OutputError(f"{self.out} holds a training run already", todo=todo)
+        sweep(self.out)
+        found = load_checkpoint(self.out) if resume else None
+        if found is None:
+            return 0
+        refuse_other_run(found, self.identity, self.out)
+        weights = {k.removeprefix("module."): t for k, t in found.tensors.items() if k.startswith("module.")}
+        try:
+            self.module.load_state_dict(weights)
+            unpack_optimizer(self.optimizer, found.tensors, found.groups)
+        except (RuntimeError, ValueError) as error:
+            todo = "resume with the version of the method that started the run"
+            raise WeightsError(f"the checkpoint does not fit: {error}", where=self.out, todo=todo) from error
+        self.losses = dict(found.losses)
+        return found.step
+
+    def step(self, step: int) -> dict[str, float]:
+        """Take one step; return its losses, the gradient's norm and the factor on the learning rate."""
+        seed = _step_seed(self.identity["seed"], step)
+        torch.manual_seed(seed)  # for dropout and the like, which draw from the global generator
+        factor = self.task.learning_rate(step)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+        losses = self.task.losses(step, torch.Generator().manual_seed(seed))
+        values = {name: float(loss.detach()) for name, loss in losses.items()}
+        _refuse_not_finite(step, values)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        limit = math.inf if self.identity["clip"] is None else self.identity["clip"]
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
+        _refuse_not_finite(step, {"gradient norm": norm})
+        self.optimizer.step()
+        self.task.after_step(step)
+        self.losses = values
+        return {**values, "gradient_norm": norm, "learning_rate": factor}
+
+    def save(self, done: int) -> None:
+        """Write a checkpoint after ``done`` steps."""
+        tensors, groups = pack_optimizer(self.optimizer)
+        tensors.update({f"module.{name}": tensor for name, tensor in self.module.state_dict().items()})
+        save_checkpoint(self.out, Checkpoint(done, self.identity, self.losses, tensors, groups))
+
+    def end(self, was_training: bool) -> None:
+        """Leave module and optimiser as they were, but for the training."""
+        self.module.train(was_training)
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Return a 63-bit seed; neighbouring seeds and steps share nothing."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8], "big") >> 1
+
+
+def _refuse_not_finite(step: int, values: Mapping[str, float]) -> None:
+    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise TrainingError(
+            f"step {step}: {', '.join(bad)}",
+            todo="lower the learning rate, or look at the data of this step (the seed and the step make it again)",
+        )
+
+
+@contextmanager
+def _stop_request() -> Iterator[threading.Event]:
+    """Yield an event that the first Ctrl-C or SIGTERM sets; the next one acts as ever."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop  # only the main thread may handle signals
+        return
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Log:
+    """A CSV file with a row a step; its columns are those of the first row."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        kept = _rows_before(path, start)
+        self._columns = list(kept[0]) if kept else []
+        if kept or path.exists():
+            with writing(path, overwrite=True) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, self._columns)
+                if kept:
+                    writer.writeheader()
+                    writer.writerows(kept)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        if not self._columns:
+            self._columns = list(row)
+            csv.writer(self._file).writerow(self._columns)
+        if set(row) != set(self._columns):
+            names = sorted(set(row) ^ set(self._columns))
+            raise TrainingError(f"step {row['step']}: not in every step: {', '.join(names)}", where=self._file.name)
+        csv.DictWriter(self._file, self._columns).writerow(row)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _log(path: Path, start: int) -> Iterator[_Log]:
+    log = _Log(path, start)
+    try:
+        yield log
+    finally:
+        log.close()
+
+
+def _rows_before(path: Path, start: int) -> list[dict[str, str]]:
+    """Return the rows of the steps before ``start``; a row that a kill cut short has no place among them."""
+    if start == 0 or not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < start]
