@@ -165,6 +165,7 @@ def _sdpa(
     mask, seen = _open_blind_rows(mask)
     added = mask
     if bias is not None:
+        bias = bias.detach()  # it wants no gradient here, but the kernels decline one that could
         added = bias.to(q.dtype) if mask is None else bias.to(q.dtype).masked_fill(~mask, -torch.inf)
     try:
         with sdpa_kernel(_FUSED):  # without the math kernel, which writes all scores

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_TILE_ELEMENTS = 1 << 22  # scores held at a time (16 MiB in float32); measured best of 2^20 .. 2^24 on CPU
-_TILE_KEYS = 1024
+_TILE_SCORES = 1 << 21  # scores held at a time on a CPU: 8 MiB (2^20 and 2^21 measured best of 2^18 .. 2^23)
+_TILE_SCORES_CUDA = 1 << 24  # 64 MiB: fewer, larger kernels
+_TILE_KEYS = 512
+_TILE_LEAST = 64  # rows and keys of a tile, however many heads there are
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class _Plan:
             seen = min(m, max(0, rows.stop + m - n)) if self.causal else m
             blocks = [slice(c, min(c + self.columns, seen)) for c in range(0, seen, self.columns)]
             yield i * per_row, rows, blocks
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Rows and columns of one tile, and its number."""
+
+    rows: slice
+    columns: slice
+    number: int
 
 
 def chunked_attention(
@@ -71,12 +82,18 @@ def chunked_attention(
     """
     b, h, n, _ = q.shape
     m = k.shape[2]
-    columns = max(1, min(m, _TILE_KEYS))
-    rows = max(1, min(n, _TILE_ELEMENTS // max(1, b * h * columns)))
+    rows, columns = _tile_size(b * h, n, m, _TILE_SCORES_CUDA if q.is_cuda else _TILE_SCORES)
     seed = int(torch.randint(1 << 62, ()).item()) if dropout else 0
     plan = _Plan(scale, causal, dropout, seed, rows, columns)
-    with torch.autocast(q.device.type, enabled=False):  # tiles are summed in float32 at least
-        return cast("Tensor", _Chunked.apply(q, k, v, mask, bias, plan))  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Chunked.apply(q, k, v, mask, bias, plan))  # type: ignore[no-untyped-call]
+
+
+def _tile_size(heads: int, n: int, m: int, scores: int) -> tuple[int, int]:
+    """Return rows and columns of a tile, so that all heads together hold about ``scores`` scores."""
+    per_head = scores // max(1, heads)
+    columns = max(_TILE_LEAST, min(_TILE_KEYS, per_head // _TILE_LEAST))
+    rows = max(_TILE_LEAST, per_head // columns)
+    return max(1, min(n, rows)), max(1, min(m, columns))
 
 
 class _Chunked(torch.autograd.Function):
@@ -89,8 +106,9 @@ class _Chunked(torch.autograd.Function):
         exact = torch.promote_types(q.dtype, torch.float32)
         out = q.new_empty(*q.shape[:3], v.shape[3])
         normaliser = q.new_empty(*q.shape[:3], 1, dtype=exact)
-        for first, rows, blocks in plan.tiles(q.shape[2], k.shape[2]):
-            out[:, :, rows], normaliser[:, :, rows] = _row_block(q, k, v, mask, bias, plan, first, rows, blocks)
+        with torch.autocast(q.device.type, enabled=False):  # tiles are summed in float32 at least
+            for first, rows, blocks in plan.tiles(q.shape[2], k.shape[2]):
+                out[:, :, rows], normaliser[:, :, rows] = _row_block(q, k, v, mask, bias, plan, first, rows, blocks)
         ctx.save_for_backward(q, k, v, mask, bias, out, normaliser)
         ctx.plan = plan
         return out
@@ -99,31 +117,47 @@ class _Chunked(torch.autograd.Function):
     @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, mask, bias, out, normaliser = ctx.saved_tensors
-        plan: _Plan = ctx.plan
         exact = normaliser.dtype
-        dq, dk, dv = (torch.zeros_like(t, dtype=exact) for t in (q, k, v))
-        dbias = torch.zeros_like(bias, dtype=exact) if bias is not None and ctx.needs_input_grad[4] else None
-        for first, rows, blocks in plan.tiles(q.shape[2], k.shape[2]):
-            dy = grad[:, :, rows].to(exact)
-            queries = q[:, :, rows].to(exact)
-            inner = (dy * out[:, :, rows]).sum(-1, keepdim=True)  # (b, h, r, 1)
-            for number, columns in enumerate(blocks, first):
-                keys, values = k[:, :, columns].to(exact), v[:, :, columns].to(exact)
-                scores = _scores(queries * plan.scale, keys, mask, bias, plan, rows, columns, (q.shape[2], k.shape[2]))
-                weights = scores.sub_(normaliser[:, :, rows]).exp_()  # (b, h, r, c)
-                dweights = dy @ values.mT
-                kept = _kept(weights, plan, number)
-                dv[:, :, columns] += (weights if kept is None else weights * kept).mT @ dy
-                if kept is not None:
-                    dweights *= kept
-                dscores = dweights.sub_(inner).mul_(weights)
-                if dbias is not None:
-                    part = _tile(dbias, rows, columns)
-                    part += dscores.sum_to_size(part.shape)
-                dq[:, :, rows] += (dscores @ keys).mul_(plan.scale)
-                dk[:, :, columns] += (dscores.mT @ queries).mul_(plan.scale)
-        cast_bias = None if dbias is None else dbias.to(bias.dtype)
-        return dq.to(q.dtype), dk.to(k.dtype), dv.to(v.dtype), None, cast_bias, None
+        sums = [torch.zeros_like(t, dtype=exact) for t in (q, k, v)]
+        if bias is not None and ctx.needs_input_grad[4]:
+            sums.append(torch.zeros_like(bias, dtype=exact))
+        with torch.autocast(q.device.type, enabled=False):
+            for first, rows, blocks in ctx.plan.tiles(q.shape[2], k.shape[2]):
+                dy = grad[:, :, rows].to(exact)
+                inner = (dy * out[:, :, rows]).sum(-1, keepdim=True)  # (b, h, r, 1)
+                for number, columns in enumerate(blocks, first):
+                    place = _Place(rows, columns, number)
+                    _add_gradients(sums, dy, inner, normaliser, (q, k, v, mask, bias), ctx.plan, place)
+        dq, dk, dv, *dbias = (total.to(t.dtype) for total, t in zip(sums, (q, k, v, bias), strict=False))
+        return dq, dk, dv, None, dbias[0] if dbias else None, None
+
+
+def _add_gradients(
+    sums: list[Tensor],
+    dy: Tensor,
+    inner: Tensor,
+    normaliser: Tensor,
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
+    plan: _Plan,
+    place: _Place,
+) -> None:
+    """Add what one tile gives to the gradients of q, k, v and, when there is a fourth sum, of the bias."""
+    q, k, v, mask, bias = inputs
+    rows, columns = place.rows, place.columns
+    queries, keys, values = (t.to(dy.dtype) for t in (q[:, :, rows], k[:, :, columns], v[:, :, columns]))
+    scores = _scores(queries * plan.scale, keys, mask, bias, plan, place, k.shape[2] - q.shape[2])
+    weights = scores.sub_(normaliser[:, :, rows]).exp_()  # (b, h, r, c)
+    dweights = dy @ values.mT
+    kept = _kept(weights, plan, place)
+    sums[2][:, :, columns] += (weights if kept is None else weights * kept).mT @ dy
+    if kept is not None:
+        dweights *= kept
+    dscores = dweights.sub_(inner).mul_(weights)
+    sums[0][:, :, rows] += (dscores @ keys).mul_(plan.scale)
+    sums[1][:, :, columns] += (dscores.mT @ queries).mul_(plan.scale)
+    if len(sums) > 3:
+        part = _tile(sums[3], place)
+        part += dscores.sum_to_size(part.shape)
 
 
 def _row_block(
@@ -144,14 +178,15 @@ def _row_block(
     total = torch.zeros_like(top)
     summed = torch.zeros(*queries.shape[:3], v.shape[3], dtype=exact, device=q.device)
     for number, columns in enumerate(blocks, first):
+        place = _Place(rows, columns, number)
         keys, values = k[:, :, columns].to(exact), v[:, :, columns].to(exact)
-        scores = _scores(queries, keys, mask, bias, plan, rows, columns, (q.shape[2], k.shape[2]))
+        scores = _scores(queries, keys, mask, bias, plan, place, k.shape[2] - q.shape[2])
         new_top = torch.maximum(top, scores.amax(-1, keepdim=True))
         shift = new_top.masked_fill(new_top == -torch.inf, 0.0)  # rows that have seen nothing yet: no inf - inf
         weights = scores.sub_(shift).exp_()
         fade = (top - shift).exp_()
         total = total * fade + weights.sum(-1, keepdim=True)
-        kept = _kept(weights, plan, number)
+        kept = _kept(weights, plan, place)
         summed = summed * fade + (weights if kept is None else weights * kept) @ values
         top = new_top
     seen = total > 0
@@ -160,38 +195,36 @@ def _row_block(
 
 
 def _scores(
-    queries: Tensor,
-    keys: Tensor,
-    mask: Tensor | None,
-    bias: Tensor | None,
-    plan: _Plan,
-    rows: slice,
-    columns: slice,
-    size: tuple[int, int],
+    queries: Tensor, keys: Tensor, mask: Tensor | None, bias: Tensor | None, plan: _Plan, place: _Place, ahead: int
 ) -> Tensor:
-    """Return the scores of one tile, -inf where the query may not look; ``queries`` carry the scale."""
+    """Return the scores of one tile, -inf where the query may not look.
+
+    ``queries`` carry the scale; ``ahead`` is by how much keys outnumber queries.
+    """
     scores = queries @ keys.mT
     if bias is not None:
-        scores += _tile(bias, rows, columns)
+        scores += _tile(bias, place)
     if mask is not None:
-        scores.masked_fill_(~_tile(mask, rows, columns), -torch.inf)
-    last = rows.start + size[1] - size[0]  # the last key that the first of these rows sees
-    if plan.causal and columns.stop - 1 > last:
-        ahead = torch.arange(columns.start, columns.stop, device=scores.device)
-        here = torch.arange(last, last + rows.stop - rows.start, device=scores.device)
-        scores.masked_fill_(ahead[None, :] > here[:, None], -torch.inf)
+        scores.masked_fill_(~_tile(mask, place), -torch.inf)
+    rows, columns = place.rows, place.columns
+    if plan.causal and columns.stop - 1 > rows.start + ahead:  # the first of these rows does not see the last key
+        key = torch.arange(columns.start, columns.stop, device=scores.device)
+        last = torch.arange(rows.start + ahead, rows.stop + ahead, device=scores.device)
+        scores.masked_fill_(key[None, :] > last[:, None], -torch.inf)
     return scores
 
 
-def _tile(full: Tensor, rows: slice, columns: slice) -> Tensor:
+def _tile(full: Tensor, place: _Place) -> Tensor:
     """Return the part of a (1|b, 1|h, 1|n, 1|m) tensor that falls on a tile (a view)."""
-    return full[:, :, rows if full.shape[2] > 1 else slice(None), columns if full.shape[3] > 1 else slice(None)]
+    rows = place.rows if full.shape[2] > 1 else slice(None)
+    columns = place.columns if full.shape[3] > 1 else slice(None)
+    return full[:, :, rows, columns]
 
 
-def _kept(weights: Tensor, plan: _Plan, number: int) -> Tensor | None:
-    """Return 0 or 1 / (1 - p) a weight of tile ``number``; the same in both passes, for it depends on the seed only."""
+def _kept(weights: Tensor, plan: _Plan, place: _Place) -> Tensor | None:
+    """Return 0 or 1 / (1 - p) a weight of a tile: the same in both passes, for it depends on the seed only."""
     if not plan.dropout:
         return None
-    generator = torch.Generator(weights.device).manual_seed((plan.seed + number) % (1 << 63))
+    generator = torch.Generator(weights.device).manual_seed((plan.seed + place.number) % (1 << 63))
     keep = torch.empty_like(weights).bernoulli_(1 - plan.dropout, generator=generator)
     return keep.div_(1 - plan.dropout)

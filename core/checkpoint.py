@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from stzoo.core.errors import ConfigError, WeightsError
+from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import writing
 from torch import Tensor
 
@@ -40,15 +41,15 @@ class Checkpoint:
         Losses of the last step done.
     tensors
         Every tensor of the module (``module.*``) and of the optimiser (``optimizer.*``).
-    groups
-        The optimiser's parameter groups, without parameters; JSON values.
+    optimizer
+        What the optimiser's state has besides tensors, as JSON values.
     """
 
     step: int
     identity: Mapping[str, Any]
     losses: Mapping[str, float]
     tensors: Mapping[str, Tensor]
-    groups: list[dict[str, Any]]
+    optimizer: Mapping[str, Any]
 
 
 def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
@@ -62,13 +63,17 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
     folder = out / "checkpoints" / f"{checkpoint.step:08d}"
     with writing(folder, overwrite=True) as scratch:
         scratch.mkdir()
-        save_file(_own_memory(checkpoint.tensors), scratch / "state.safetensors")
+        try:
+            save_file(_own_memory(checkpoint.tensors), scratch / "state.safetensors")
+        except SafetensorError as error:  # it wraps what the disk said
+            todo = "make room, then go on with --resume (resume=True)"
+            raise OutputError(f"can not write a checkpoint: {error}", where=folder, todo=todo) from error
         about = {
             "format": _FORMAT,
             "step": checkpoint.step,
             "identity": checkpoint.identity,
             "losses": checkpoint.losses,
-            "groups": checkpoint.groups,
+            "optimizer": checkpoint.optimizer,
             "sha256": _digest(scratch / "state.safetensors"),
         }
         (scratch / "checkpoint.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
@@ -91,7 +96,7 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
     for folder in reversed(checkpoint_folders(out)):
         try:
             return _read(folder)
-        except (OSError, ValueError, KeyError, WeightsError) as error:
+        except (OSError, ValueError, KeyError, SafetensorError, WeightsError) as error:
             problems.append(f"{folder.name}: {error}")
             warnings.warn(f"checkpoint passed over, {problems[-1]}", stacklevel=2)
     if problems:
@@ -109,8 +114,7 @@ def checkpoint_folders(out: Path) -> list[Path]:
 
 def sweep(out: Path) -> None:
     """Remove what a killed run left half written."""
-    parent = out / "checkpoints"
-    for leftover in parent.glob(".*") if parent.is_dir() else ():
+    for leftover in [*out.glob("checkpoints/.*"), *out.glob(".log.csv.*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -123,11 +127,10 @@ def refuse_other_run(checkpoint: Checkpoint, identity: Mapping[str, Any], where:
         Something differs.
     """
     then, now = _flat(checkpoint.identity), _flat(json.loads(json.dumps(identity)))
-    missing = "(absent)"
     differ = [
-        f"{key}: {then.get(key, missing)!r} in the checkpoint, {now.get(key, missing)!r} now"
+        f"{key}: {_shown(then, key)} in the checkpoint, {_shown(now, key)} now"
         for key in sorted(then.keys() | now.keys())
-        if then.get(key, missing) != now.get(key, missing)
+        if _shown(then, key) != _shown(now, key)
     ]
     if differ:
         raise ConfigError(
@@ -144,7 +147,7 @@ def _read(folder: Path) -> Checkpoint:
     file = folder / "state.safetensors"
     if _digest(file) != about["sha256"]:
         raise WeightsError("state.safetensors does not have the sha256 that checkpoint.json gives")
-    return Checkpoint(about["step"], about["identity"], about["losses"], load_file(file), about["groups"])
+    return Checkpoint(about["step"], about["identity"], about["losses"], load_file(file), about["optimizer"])
 
 
 def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,6 +170,10 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key]) if key in values else "absent"
+
+
 def _digest(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -177,31 +184,31 @@ def _flush(file: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """Return an optimiser's state as named tensors, and its groups as JSON values."""
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return an optimiser's state as named tensors, and the rest of it as JSON values."""
     state = optimizer.state_dict()
-    tensors = {
-        f"optimizer.{index}.{key}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for index, entry in state["state"].items()
-        for key, value in entry.items()
-        if value is not None
-    }
+    entries = [(f"{index}.{key}", value) for index, own in state["state"].items() for key, value in own.items()]
+    tensors = {f"optimizer.{name}": value for name, value in entries if isinstance(value, Tensor)}
+    scalars = {name: value for name, value in entries if not isinstance(value, Tensor)}
     groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-    return tensors, groups
+    return tensors, {"groups": groups, "scalars": scalars}
 
 
-def unpack_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]
-) -> None:
-    """Give an optimiser of the same parameters the state that :func:`pack_optimizer` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
-    current = optimizer.state_dict()["param_groups"]
-    merged = [
-        {**now, **{k: tuple(v) if isinstance(v, list) else v for k, v in then.items()}, "params": now["params"]}
-        for now, then in zip(current, groups, strict=True)
+def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Give an optimiser of the same parameters the state that :func:`pack_optimizer` returned.
+
+    Raises
+    ------
+    ValueError
+        It has other parameter groups.
+    """
+    named = {k.removeprefix("optimizer."): t for k, t in tensors.items() if k.startswith("optimizer.")}
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in {**named, **rest["scalars"]}.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    groups = [
+        {**{k: tuple(v) if isinstance(v, list) else v for k, v in then.items()}, "params": now["params"]}
+        for now, then in zip(optimizer.state_dict()["param_groups"], rest["groups"], strict=True)
     ]
-    optimizer.load_state_dict({"state": state, "param_groups": merged})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -30,7 +30,7 @@ from stzoo.core.checkpoint import (
     sweep,
     unpack_optimizer,
 )
-from stzoo.core.errors import OutputError, StzooError, WeightsError
+from stzoo.core.errors import ConfigError, OutputError, StzooError, UsageError, WeightsError
 from stzoo.core.output import check_output, writing
 from stzoo.core.progress import progress_bar
 from torch import Tensor, nn
@@ -59,8 +59,8 @@ class Task(Protocol):
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the losses of a step: the same names every time, scalars; ``"loss"`` is minimised.
 
-        What is drawn from ``generator`` (or from torch's global one, which is seeded alike) depends on the
-        seed and the step only.
+        What is drawn from ``generator`` (on the CPU) or from torch's global one, which is seeded alike, depends
+        on the seed and the step only.
         """
 
     def after_step(self, step: int) -> None:
@@ -113,35 +113,37 @@ def fit(
     Interrupted
         Ctrl-C or SIGTERM, after the running step and a checkpoint. A second one stops at once.
     ConfigError
-        ``resume`` with another seed, clip or config.
+        ``resume`` with another seed, clip or config, or with fewer steps than are done.
     OutputError
         ``out`` holds a run already and ``resume`` is false, or can not be written.
     """
+    if checkpoint_every < 1:
+        raise UsageError(f"checkpoint_every is {checkpoint_every}", todo="give a number of steps, 1 or more")
     run = _Run(task, Path(out), {"seed": seed, "clip": clip, "config": dict(config or {})})
-    start = run.begin(resume)
-    was_training = run.module.training
-    run.module.train()
-    try:
-        with (
-            _stop_request() as stop,
-            _log(run.out / "log.csv", start) as log,
-            progress_bar("train", show=progress) as bar,
-        ):
-            for step in range(start, steps):
-                began = time.perf_counter()
-                row = run.step(step)
-                log({"step": step, **row, "seconds": round(time.perf_counter() - began, 4)})
-                bar(step + 1, steps)
-                if stop.is_set() or (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-                    run.save(step + 1)
-                if stop.is_set() and step + 1 < steps:
-                    raise Interrupted(
-                        f"stopped after step {step + 1} of {steps}; to go on, give the same command with --resume "
-                        f"(resume=True); checkpoint in {run.out / 'checkpoints'}"
-                    )
-    finally:
-        run.end(was_training)
+    start = run.begin(resume, steps)
+    log = run.out / "log.csv"
+    with (
+        run.training(),
+        _stop_request() as stop,
+        _log(log, start) as write,
+        progress_bar("train", show=progress) as bar,
+    ):
+        bar(start, steps)
+        for step in range(start, steps):
+            write(run.step(step))
+            bar(step + 1, steps)
+            if stop.is_set() or (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+                run.save(step + 1)
+            if stop.is_set() and step + 1 < steps:
+                raise Interrupted(_how_to_go_on(run.out, step + 1, steps))
     return run.losses
+
+
+def _how_to_go_on(out: Path, done: int, steps: int) -> str:
+    return (
+        f"stopped after step {done} of {steps}; the checkpoint is in {out / 'checkpoints'}\n"
+        "  do:    go on with the same command and --resume (resume=True)"
+    )
 
 
 class _Run:
@@ -155,7 +157,7 @@ class _Run:
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.losses: dict[str, float] = {}
 
-    def begin(self, resume: bool) -> int:
+    def begin(self, resume: bool, steps: int) -> int:
         """Return the first step to take, with the state before it in place."""
         check_output(self.out, overwrite=True)
         if not resume and checkpoint_folders(self.out):
@@ -166,10 +168,12 @@ class _Run:
         if found is None:
             return 0
         refuse_other_run(found, self.identity, self.out)
+        if found.step > steps:
+            raise ConfigError(f"{found.step} steps are done, more than the {steps} asked for", where=self.out)
         weights = {k.removeprefix("module."): t for k, t in found.tensors.items() if k.startswith("module.")}
         try:
             self.module.load_state_dict(weights)
-            unpack_optimizer(self.optimizer, found.tensors, found.groups)
+            unpack_optimizer(self.optimizer, found.tensors, found.optimizer)
         except (RuntimeError, ValueError) as error:
             todo = "resume with the version of the method that started the run"
             raise WeightsError(f"the checkpoint does not fit: {error}", where=self.out, todo=todo) from error
@@ -177,7 +181,8 @@ class _Run:
         return found.step
 
     def step(self, step: int) -> dict[str, float]:
-        """Take one step; return its losses, the gradient's norm and the factor on the learning rate."""
+        """Take one step; return its row of the log."""
+        began = time.perf_counter()
         seed = _step_seed(self.identity["seed"], step)
         torch.manual_seed(seed)  # for dropout and the like, which draw from the global generator
         factor = self.task.learning_rate(step)
@@ -185,6 +190,8 @@ class _Run:
             group["lr"] = rate * factor
         losses = self.task.losses(step, torch.Generator().manual_seed(seed))
         values = {name: float(loss.detach()) for name, loss in losses.items()}
+        if "loss" not in values:
+            raise TrainingError(f"step {step}: the task gives no 'loss' to minimise, only {sorted(values)}")
         _refuse_not_finite(step, values)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
@@ -194,19 +201,28 @@ class _Run:
         self.optimizer.step()
         self.task.after_step(step)
         self.losses = values
-        return {**values, "gradient_norm": norm, "learning_rate": factor}
+        seconds = round(time.perf_counter() - began, 4)
+        return {"step": step, **values, "gradient_norm": norm, "learning_rate": factor, "seconds": seconds}
 
     def save(self, done: int) -> None:
         """Write a checkpoint after ``done`` steps."""
-        tensors, groups = pack_optimizer(self.optimizer)
+        tensors, rest = pack_optimizer(self.optimizer)
         tensors.update({f"module.{name}": tensor for name, tensor in self.module.state_dict().items()})
-        save_checkpoint(self.out, Checkpoint(done, self.identity, self.losses, tensors, groups))
+        save_checkpoint(self.out, Checkpoint(done, self.identity, self.losses, tensors, rest))
 
-    def end(self, was_training: bool) -> None:
-        """Leave module and optimiser as they were, but for the training."""
-        self.module.train(was_training)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Put the module into training mode; leave it, the optimiser's rates and torch's generators as they were."""
+        was_training = self.module.training
+        cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(devices=list(cuda)):
+            self.module.train()
+            try:
+                yield
+            finally:
+                self.module.train(was_training)
+                for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+                    group["lr"] = rate
 
 
 def _step_seed(seed: int, step: int) -> int:
@@ -234,7 +250,7 @@ def _stop_request() -> Iterator[threading.Event]:
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
-        signal.signal(number, before[number])
+        signal.signal(number, before[number] or signal.SIG_DFL)
 
     for number in before:
         signal.signal(number, request)
@@ -242,7 +258,7 @@ def _stop_request() -> Iterator[threading.Event]:
         yield stop
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 class _Log:
@@ -251,23 +267,28 @@ class _Log:
     def __init__(self, path: Path, start: int) -> None:
         kept = _rows_before(path, start)
         self._columns = list(kept[0]) if kept else []
-        if kept or path.exists():
-            with writing(path, overwrite=True) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, self._columns)
-                if kept:
-                    writer.writeheader()
-                    writer.writerows(kept)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, overwrite=True) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._columns)
+            if kept:
+                writer.writeheader()
+            writer.writerows(kept)
+        self._path = path
         self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
 
     def __call__(self, row: dict[str, Any]) -> None:
         if not self._columns:
             self._columns = list(row)
-            csv.writer(self._file).writerow(self._columns)
-        if set(row) != set(self._columns):
-            names = sorted(set(row) ^ set(self._columns))
-            raise TrainingError(f"step {row['step']}: not in every step: {', '.join(names)}", where=self._file.name)
-        csv.DictWriter(self._file, self._columns).writerow(row)
+            self._write(self._columns)
+        if row.keys() != set(self._columns):
+            names = sorted(row.keys() ^ set(self._columns))
+            raise TrainingError(f"step {row['step']}: losses not given in every step: {', '.join(names)}")
+        self._write([row[name] for name in self._columns])
+
+    def _write(self, values: list[Any]) -> None:
+        try:
+            csv.writer(self._file).writerow(values)
+        except OSError as error:
+            raise OutputError(f"can not write the log: {error.strerror}", where=self._path) from error
 
     def close(self) -> None:
         self._file.close()

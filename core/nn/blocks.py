@@ -23,7 +23,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0) -> None:
         super().__init__()
-        if width % heads:
+        if heads < 1 or width % heads:
             raise ConfigError(f"width {width} is not divisible by {heads} heads")
         self.heads, self.dropout = heads, dropout
         self.qkv = nn.Linear(width, 3 * width)
