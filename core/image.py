@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-
 from stzoo.core.errors import DataError, UnitsError
 from stzoo.core.image_sources import ArraySource, Pixels, RasterSource, Source, open_source
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
 from stzoo.core.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]
@@ -163,7 +162,7 @@ class TiffSource:
         try:
             with self._lock:
                 data = np.asarray(self._arrays[level][index])
-        except Exception as error:  # noqa: BLE001 - every codec has errors of its own
+        except Exception as error:
             raise DataError(
                 f"the TIFF is damaged: {error}", where=self._path, todo="copy or download it again"
             ) from error
@@ -181,7 +180,7 @@ class WholeSlideSource:
         library, opener = _whole_slide_library(path)
         try:
             self._slide: Any = opener(str(path))
-        except Exception as error:  # noqa: BLE001 - both libraries raise many kinds
+        except Exception as error:
             raise DataError(f"{library} can not read the slide: {error}", where=path) from error
         self.shapes = [(int(h), int(w)) for w, h in self._slide.level_dimensions]
         mpp = self._slide.properties.get(f"{library}.mpp-x")
