@@ -18,14 +18,18 @@ class Slide:
     several threads. Orientation tags of photographs are ignored: spots are given in raw pixels.
     """
 
-    def __init__(self, source: Source, *, path: Path | None = None, mpp: float | None = None) -> None:
+    def __init__(
+        self, source: Source, *, path: Path | None = None, mpp: float | None = None, scale: float = 1.0
+    ) -> None:
         self._source = source
         self.path = path
-        self.mpp = _checked(mpp if mpp is not None else source.mpp, path)
-        self.height, self.width = source.shapes[0]
+        self.scale = scale
+        own = None if source.mpp is None else source.mpp * scale
+        self.mpp = _checked(mpp if mpp is not None else own, path)
+        self.height, self.width = (round(side / scale) for side in source.shapes[0])
 
     @classmethod
-    def open(cls, path: str | Path, *, mpp: float | None = None) -> Self:
+    def open(cls, path: str | Path, *, mpp: float | None = None, scale: float = 1.0) -> Self:
         """Open a JPEG, PNG, TIFF, OME-TIFF or whole-slide file; nothing but the header is read yet.
 
         Parameters
@@ -34,6 +38,9 @@ class Slide:
             The file.
         mpp
             Micrometres per pixel at full resolution; by default what the file says, or None.
+        scale
+            Pixels of this file per pixel of the full resolution (below 1 for a reduced copy such as Visium's
+            ``tissue_hires_image``); positions stay those of the full resolution.
 
         Raises
         ------
@@ -43,16 +50,16 @@ class Slide:
             ``mpp`` is not a positive number.
         """
         path = Path(path)
-        return cls(open_source(path), path=path, mpp=mpp)
+        return cls(open_source(path), path=path, mpp=mpp, scale=scale)
 
     @classmethod
-    def from_array(cls, pixels: Pixels, *, mpp: float | None = None) -> Self:
-        """Wrap pixels in memory, uint8 (h, w, 3)."""
-        return cls(ArraySource(pixels), mpp=mpp)
+    def from_array(cls, pixels: Pixels, *, mpp: float | None = None, scale: float = 1.0) -> Self:
+        """Wrap pixels in memory, uint8 (h, w, 3); ``mpp`` and ``scale`` as in :meth:`open`."""
+        return cls(ArraySource(pixels), mpp=mpp, scale=scale)
 
     def with_mpp(self, mpp: float) -> Slide:
         """Return the same slide with other µm/px."""
-        return Slide(self._source, path=self.path, mpp=mpp)
+        return Slide(self._source, path=self.path, mpp=mpp, scale=self.scale)
 
     def __repr__(self) -> str:
         return f"Slide({self.width} x {self.height} px, {self.mpp} µm/px, {self.path or 'in memory'})"
