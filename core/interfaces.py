@@ -370,8 +370,8 @@ class Reader(ABC):
         """Return the names of the sections at a path."""
 
     @abstractmethod
-    def read(self, path: Path, section: str, **options: Any) -> Section:
-        """Read one section. ``options`` are those of :func:`stzoo.core.reading.read`."""
+    def read(self, path: Path, section: str) -> Section:
+        """Read one section; :func:`stzoo.core.reading.read` checks it and applies the options."""
 
 
 def provenance_of(model: Model) -> dict[str, Any]:
