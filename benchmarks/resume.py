@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,8 +59,8 @@ def chain(folder: Path, kills: int, moments: random.Random) -> dict[str, object]
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.5 if number % 3 < 2 else 5))
         process.kill()
-        if process.wait() == 0:
-            sys.exit("the run ended before it was killed: raise STEPS")
+        if process.wait() != -signal.SIGKILL:
+            sys.exit("the run ended before it was killed: it failed, or STEPS are too few")
         killed_after.append(last_checkpoint(folder))
         in_checkpoint += any(folder.glob("checkpoints/.*"))
     steps = killed_after[-1] + 10

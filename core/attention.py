@@ -1,7 +1,7 @@
 """The only attention in the house: one function, several kernels, one result.
 
 ``auto`` takes torch's fused scaled-dot-product kernels. What those would only do through a full (n, m) matrix of
-scores (a bias that wants a gradient, dropout, values of another width than the queries) is done in tiles
+scores (on a CPU: a bias that wants a gradient, dropout, values of another width than the queries) is done in tiles
 instead, so memory never grows with n * m, whatever is asked for. Weights do not know which kernel ran.
 """
 
@@ -17,13 +17,12 @@ import torch
 from stzoo.core.attention_chunked import chunked_attention
 from stzoo.core.errors import UsageError, nearest
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import SDPBackend
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
 Backend = Literal["auto", "sdpa", "xformers", "chunked", "naive"]
 
-_FUSED = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 _SMALL = 1 << 20  # causal masks up to this many elements may be written out (1 MiB)
 _default: ContextVar[Backend] = ContextVar("attention_backend", default="sdpa")
 
@@ -73,19 +72,14 @@ def attention(
     """
     backend = _default.get() if backend == "auto" else backend
     _check(q, k, v, dropout, backend)
-    pairs = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
-    mask, bias = _four(mask, "mask", pairs), _four(bias, "bias", pairs)
-    if mask is not None and mask.dtype != torch.bool:
-        raise UsageError(f"attention: mask is {mask.dtype}, not bool", todo="use mask for True/False, bias for numbers")
+    mask, bias = _extras(q, k, mask, bias)
     scale = q.shape[3] ** -0.5 if scale is None else scale
-    if q.shape[2] == 0 or k.shape[2] == 0:
-        backend = "chunked"  # nothing to look at: no kernel is asked for an empty matrix
     if backend == "naive":
         return _naive(q, k, v, mask, bias, dropout, causal, scale)
     if backend == "xformers" and mask is None and bias is None and _xformers_takes(q, k, v, causal):
         return _xformers(q, k, v, dropout, causal, scale)
-    if backend != "chunked" and not _sdpa_would_write_scores(q, k, v, mask, bias, dropout, causal):
-        out = _sdpa(q, k, v, mask, bias, causal, scale)
+    if backend != "chunked":
+        out = _sdpa(q, k, v, mask, bias, dropout, causal, scale)
         if out is not None:
             return out
     return chunked_attention(q, k, v, mask, bias, scale=scale, causal=causal, dropout=dropout)
@@ -143,37 +137,33 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, sca
     return out.transpose(1, 2)
 
 
-def _sdpa_would_write_scores(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, dropout: float, causal: bool
-) -> bool:
-    """Say whether SDPA, or what it has to be given, needs memory for every pair."""
-    needs_mask = causal and (mask is not None or bias is not None or q.shape[2] != k.shape[2])
-    return (
-        dropout > 0
-        or v.shape[3] != q.shape[3]
-        or (bias is not None and bias.requires_grad and torch.is_grad_enabled())
-        or (needs_mask and q.shape[2] * k.shape[2] > _SMALL)
-    )
-
-
 def _sdpa(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, causal: bool, scale: float
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    bias: Tensor | None,
+    dropout: float,
+    causal: bool,
+    scale: float,
 ) -> Tensor | None:
-    """Return what torch's fused kernels give, or None when none of them takes these tensors."""
-    if causal and (mask is not None or bias is not None or q.shape[2] != k.shape[2]):
-        mask, causal = _with_causal(mask, q.shape[2], k.shape[2], q.device), False
+    """Return what torch's fused kernels give, or None when it would take memory for every pair."""
+    n, m = q.shape[2], k.shape[2]
+    if causal and (mask is not None or bias is not None or n != m):
+        if n * m > _SMALL:
+            return None
+        mask, causal = _with_causal(mask, n, m, q.device), False
     mask, seen = _open_blind_rows(mask)
     added = mask
     if bias is not None:
-        bias = bias.detach()  # it wants no gradient here, but the kernels decline one that could
+        bias = bias if torch.is_grad_enabled() else bias.detach()  # kernels decline a bias that could want a gradient
         added = bias.to(q.dtype) if mask is None else bias.to(q.dtype).masked_fill(~mask, -torch.inf)
-    try:
-        with sdpa_kernel(_FUSED):  # without the math kernel, which writes all scores
-            out = scaled_dot_product_attention(q, k, v, attn_mask=added, is_causal=causal, scale=scale)
-    except RuntimeError as error:
-        if "available kernel" in str(error) or "viable backend" in str(error):
-            return None
-        raise
+    # The very question that scaled_dot_product_attention asks itself; sdpa_kernel would do without the private
+    # name, but it sets flags of the whole process, which threads then leave in each other's state.
+    chosen = torch._fused_sdp_choice(q, k, v, added, dropout, causal, scale=scale)
+    if min(n, m) == 0 or chosen in (SDPBackend.MATH.value, SDPBackend.ERROR.value):
+        return None
+    out = scaled_dot_product_attention(q, k, v, attn_mask=added, dropout_p=dropout, is_causal=causal, scale=scale)
     return out if seen is None else out.masked_fill(~seen, 0.0)
 
 
@@ -216,8 +206,15 @@ def _open_blind_rows(mask: Tensor | None) -> tuple[Tensor | None, Tensor | None]
     return mask | ~seen, seen
 
 
-def _four(extra: Tensor | None, name: str, pairs: tuple[int, int, int, int]) -> Tensor | None:
-    """Return a mask or bias with four axes, each full or 1."""
+def _extras(q: Tensor, k: Tensor, mask: Tensor | None, bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return mask and bias with four axes, each full or 1."""
+    if mask is not None and mask.dtype != torch.bool:
+        raise UsageError(f"attention: mask is {mask.dtype}, not bool", todo="use mask for True/False, bias for numbers")
+    pairs = (*q.shape[:3], k.shape[2])
+    return _four(mask, "mask", pairs), _four(bias, "bias", pairs)
+
+
+def _four(extra: Tensor | None, name: str, pairs: tuple[int, ...]) -> Tensor | None:
     if extra is None:
         return None
     fits = extra.ndim <= 4 and all(

@@ -7,7 +7,6 @@ ends, on a CPU, with the very bits of one that never stopped.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 import signal
@@ -31,8 +30,9 @@ from stzoo.core.checkpoint import (
     unpack_optimizer,
 )
 from stzoo.core.errors import ConfigError, OutputError, StzooError, UsageError, WeightsError
-from stzoo.core.output import check_output, writing
+from stzoo.core.output import check_output
 from stzoo.core.progress import progress_bar
+from stzoo.core.train_log import training_log
 from torch import Tensor, nn
 
 
@@ -121,16 +121,16 @@ def fit(
         raise UsageError(f"checkpoint_every is {checkpoint_every}", todo="give a number of steps, 1 or more")
     run = _Run(task, Path(out), {"seed": seed, "clip": clip, "config": dict(config or {})})
     start = run.begin(resume, steps)
-    log = run.out / "log.csv"
+    path = run.out / "log.csv"
     with (
         run.training(),
         _stop_request() as stop,
-        _log(log, start) as write,
+        training_log(path, start) as log,
         progress_bar("train", show=progress) as bar,
     ):
         bar(start, steps)
         for step in range(start, steps):
-            write(run.step(step))
+            log(run.step(step))
             bar(step + 1, steps)
             if stop.is_set() or (step + 1) % checkpoint_every == 0 or step + 1 == steps:
                 run.save(step + 1)
@@ -190,9 +190,7 @@ class _Run:
             group["lr"] = rate * factor
         losses = self.task.losses(step, torch.Generator().manual_seed(seed))
         values = {name: float(loss.detach()) for name, loss in losses.items()}
-        if "loss" not in values:
-            raise TrainingError(f"step {step}: the task gives no 'loss' to minimise, only {sorted(values)}")
-        _refuse_not_finite(step, values)
+        _refuse_wrong_losses(step, values, self.losses)
         self.optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()  # type: ignore[no-untyped-call]
         limit = math.inf if self.identity["clip"] is None else self.identity["clip"]
@@ -230,12 +228,21 @@ def _step_seed(seed: int, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8], "big") >> 1
 
 
+def _refuse_wrong_losses(step: int, values: Mapping[str, float], before: Mapping[str, float]) -> None:
+    if "loss" not in values:
+        raise TrainingError(f"step {step}: the task gives no 'loss' to minimise, only {sorted(values)}")
+    if before and values.keys() != before.keys():
+        names = ", ".join(sorted(values.keys() ^ before.keys()))
+        raise TrainingError(f"step {step}: losses that are not given in every step: {names}")
+    _refuse_not_finite(step, values)
+
+
 def _refuse_not_finite(step: int, values: Mapping[str, float]) -> None:
     bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise TrainingError(
             f"step {step}: {', '.join(bad)}",
-            todo="lower the learning rate, or look at the data of this step (the seed and the step make it again)",
+            todo="lower the learning rate, or look at the data of this step (seed and step make it again)",
         )
 
 
@@ -259,54 +266,3 @@ def _stop_request() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
-
-
-class _Log:
-    """A CSV file with a row a step; its columns are those of the first row."""
-
-    def __init__(self, path: Path, start: int) -> None:
-        kept = _rows_before(path, start)
-        self._columns = list(kept[0]) if kept else []
-        with writing(path, overwrite=True) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns)
-            if kept:
-                writer.writeheader()
-            writer.writerows(kept)
-        self._path = path
-        self._file = path.open("a", newline="", encoding="utf-8", buffering=1)
-
-    def __call__(self, row: dict[str, Any]) -> None:
-        if not self._columns:
-            self._columns = list(row)
-            self._write(self._columns)
-        if row.keys() != set(self._columns):
-            names = sorted(row.keys() ^ set(self._columns))
-            raise TrainingError(f"step {row['step']}: losses not given in every step: {', '.join(names)}")
-        self._write([row[name] for name in self._columns])
-
-    def _write(self, values: list[Any]) -> None:
-        try:
-            csv.writer(self._file).writerow(values)
-        except OSError as error:
-            raise OutputError(f"can not write the log: {error.strerror}", where=self._path) from error
-
-    def close(self) -> None:
-        self._file.close()
-
-
-@contextmanager
-def _log(path: Path, start: int) -> Iterator[_Log]:
-    log = _Log(path, start)
-    try:
-        yield log
-    finally:
-        log.close()
-
-
-def _rows_before(path: Path, start: int) -> list[dict[str, str]]:
-    """Return the rows of the steps before ``start``; a row that a kill cut short has no place among them."""
-    if start == 0 or not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < start]
