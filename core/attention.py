@@ -63,12 +63,8 @@ def attention(
 
     Returns
     -------
-    (b, h, n, dv); 0 for a query that sees no key.
-
-    Raises
-    ------
-    UsageError
-        Shapes or dtypes do not fit, an unknown backend, or xformers where it does not run.
+    (b, h, n, dv); 0 for a query that sees no key. Shapes and dtypes that do not fit, an unknown backend, and
+    xformers where it does not run are a UsageError.
     """
     backend = _default.get() if backend == "auto" else backend
     _check(q, k, v, dropout, backend)
@@ -76,13 +72,14 @@ def attention(
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if backend == "naive":
         return _naive(q, k, v, mask, bias, dropout, causal, scale)
-    if backend == "xformers" and mask is None and bias is None and _xformers_takes(q, k, v, causal):
-        return _xformers(q, k, v, dropout, causal, scale)
-    if backend != "chunked":
+    out = None
+    if backend == "xformers" and mask is None and bias is None:
+        out = _xformers(q, k, v, dropout, causal, scale)
+    if out is None and backend != "chunked":
         out = _sdpa(q, k, v, mask, bias, dropout, causal, scale)
-        if out is not None:
-            return out
-    return chunked_attention(q, k, v, mask, bias, scale=scale, causal=causal, dropout=dropout)
+    if out is None:
+        out = chunked_attention(q, k, v, mask, bias, scale=scale, causal=causal, dropout=dropout)
+    return out
 
 
 @contextmanager
@@ -121,14 +118,13 @@ def _probe(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _xformers_takes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> bool:
+def _xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, scale: float) -> Tensor | None:
+    """Return what xformers gives, or None when it does not take these tensors."""
     problem = xformers_problem(q.device, q.dtype)
     if problem is not None:
         raise UsageError(f"attention backend 'xformers' does not run here: {problem}", todo="use backend 'sdpa'")
-    return v.shape[3] == q.shape[3] and not (causal and q.shape[2] != k.shape[2])
-
-
-def _xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, scale: float) -> Tensor:
+    if v.shape[3] != q.shape[3] or (causal and q.shape[2] != k.shape[2]) or min(q.shape[2], k.shape[2]) == 0:
+        return None
     import xformers.ops as xops
 
     bias = xops.LowerTriangularMask() if causal else None
