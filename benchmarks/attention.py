@@ -49,6 +49,7 @@ def report(options: argparse.Namespace) -> None:
     for row in rows:
         naive = next(r for r in rows if all(r[k] == row[k] for k in ("mode", "tokens")) and r["backend"] == "naive")
         row["faster_than_naive"] = round(naive["seconds"] / row["seconds"], 2)
+        row["cpu_faster_than_naive"] = round(naive["cpu_seconds"] / row["cpu_seconds"], 2)
         row["leaner_than_naive"] = round(naive["peak_mib"] / max(row["peak_mib"], 1.0), 1)
         print(
             "{tokens:6d} {mode:8s} {backend:8s} {seconds:8.3f} s (cpu {cpu_seconds:.3f}) {peak_mib:8.0f} MiB  "
