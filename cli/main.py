@@ -18,7 +18,6 @@ def main() -> None:
 def run(arguments: list[str], *, debug: bool = False) -> int:
     """Run one command and return its exit code: 0, 1 for a failed run, 2 for bad use, 130 when interrupted."""
     import typer
-
     from stzoo.cli.app import application
 
     try:
