@@ -19,7 +19,7 @@ from stzoo.core.errors import DataError
 _SEPARATORS = {"\t": "tab", ",": "comma"}
 _GZIP = b"\x1f\x8b"
 
-Row = npt.NDArray[np.float32]
+_Entries = tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,10 @@ class _Table:
     header: list[str]
     gene: npt.NDArray[np.bool_]
     lead: int
-    field: re.Pattern[bytes]
+    cell: re.Pattern[bytes]
     names: list[str] = field(default_factory=list)
     about: list[list[str]] = field(default_factory=list)
-    values: list[Row] = field(default_factory=list)
+    values: list[npt.NDArray[np.float32]] = field(default_factory=list)
     columns: list[npt.NDArray[np.int32]] = field(default_factory=list)
 
     @classmethod
@@ -203,21 +203,21 @@ class _Table:
         return cls(path, sep, header, gene, lead, re.compile(rb'(?:"((?:[^"]|"")*)"|([^%b]*))(?:%b|$)' % (mark, mark)))
 
     def add(self, line: bytes) -> None:
-        lead, rest = self._lead(line)
+        mixed = bool(self.gene[1 : self.lead].any())  # a gene stands before the last column that is none
+        lead, rest = ([], b"") if mixed else self._lead(line)
+        found = None if mixed else self._nonzero(rest)
+        if found is None:
+            lead, found = self._slow(line)
         self.names.append(lead[0])
         self.about.append([text for text, gene in zip(lead[1:], self.gene[1:], strict=False) if not gene])
-        found = None if self.gene[1 : self.lead].any() else self._nonzero(rest)
-        if found is None:
-            row = self._slow(line, lead)
-            at = np.flatnonzero(row)  # NaN is kept: the checks name it
-            found = at, row[at]
         self.columns.append(found[0].astype(np.int32))
         self.values.append(found[1])
 
     def _lead(self, line: bytes) -> tuple[list[str], bytes]:
-        at, out = 0, []
+        at = 0
+        out: list[str] = []
         while len(out) < self.lead and at <= len(line):
-            found = self.field.match(line, at)
+            found = self.cell.match(line, at)
             if found is None:
                 break
             quoted, plain = found.groups()
@@ -228,7 +228,7 @@ class _Table:
             self._refuse_length(len(out), out[0] if out else "?")
         return out, line[at:]
 
-    def _nonzero(self, rest: bytes) -> tuple[npt.NDArray[np.intp], Row] | None:
+    def _nonzero(self, rest: bytes) -> _Entries | None:
         # Most fields are a lone "0": they are found by looking at the bytes, and only the others are parsed.
         data = np.frombuffer(rest, dtype=np.uint8)
         cuts = np.flatnonzero(data == ord(self.sep))
@@ -243,11 +243,14 @@ class _Table:
             return None
         return (at, values) if len(values) == len(at) else None
 
-    def _slow(self, line: bytes, lead: list[str]) -> Row:
+    def _slow(self, line: bytes) -> tuple[list[str], _Entries]:
+        # Field by field: numbers in quotes, empty fields, genes on both sides of other columns - or an error to name.
         fields = next(csv.reader([line.decode("utf-8")], delimiter=self.sep))
         if len(fields) != len(self.header):
-            self._refuse_length(len(fields), lead[0])
-        return np.array([self._float(i, fields) for i in np.flatnonzero(self.gene)], dtype=np.float32)
+            self._refuse_length(len(fields), fields[0])
+        row = np.array([self._float(int(i), fields) for i in np.flatnonzero(self.gene)], dtype=np.float32)
+        at = np.flatnonzero(row)  # NaN is kept: the checks name it
+        return fields, (at, row[at])
 
     def _float(self, column: int, fields: list[str]) -> float:
         text = fields[column].strip()
