@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 from stzoo.core.errors import ConfigError, nearest
 
@@ -102,7 +102,7 @@ def _refuse_references(value: Any, key: str, where: object) -> None:
 
 
 def _refuse_unknown(schema: type[Any], values: Mapping[str, Any], prefix: str, where: object) -> None:
-    known = {f.name: f for f in fields(schema)}
+    known, types = [f.name for f in fields(schema)], get_type_hints(schema)
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
@@ -110,7 +110,13 @@ def _refuse_unknown(schema: type[Any], values: Mapping[str, Any], prefix: str, w
                 where=where,
                 todo=f"known keys: {', '.join(known)}",
             )
-        default = known[key].default_factory
-        inner = default if isinstance(default, type) and is_dataclass(default) else None
-        if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown(inner, value, f"{prefix}{key}.", where)
+        inner = types[key]
+        if not (isinstance(inner, type) and is_dataclass(inner)):
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"'{prefix}{key}' is {value!r}, expected keys of {inner.__name__}",
+                where=where,
+                todo=f"known keys: {', '.join(f.name for f in fields(inner))}",
+            )
+        _refuse_unknown(inner, value, f"{prefix}{key}.", where)

@@ -75,8 +75,8 @@ def fetch(address: str) -> Path:
 
 def _download(repo: str, commit: str, address: str) -> Path:
     from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the HTTP library that it uses
 
-    http_error = errors.HfHubHTTPError.__bases__[0]  # of whichever HTTP library the client uses
 
     try:
         return Path(snapshot_download(repo, revision=commit, library_name="stzoo"))
@@ -100,7 +100,7 @@ def _download(repo: str, commit: str, address: str) -> Path:
             where=address,
             todo="go online once (and unset HF_HUB_OFFLINE), or copy the repository folder here and load that",
         ) from error
-    except http_error as error:
+    except HTTPError as error:
         raise WeightsError(
             f"the download failed: {_first_line(error)}", where=address, todo="run again: what is there is kept"
         ) from error
