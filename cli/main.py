@@ -79,12 +79,14 @@ def _call(arguments: list[str]) -> int:
         result = application()(args=arguments, prog_name="stzoo", standalone_mode=False)
         sys.stdout.flush()  # here, where a closed pipe is still caught
     except typer.Exit as error:
-        return error.exit_code
+        result = error.exit_code
     except typer.Abort:
-        raise KeyboardInterrupt from None
+        result = INTERRUPTED
     except typer.TyperException as error:
         _say(bad_use(error, arguments))
         return BAD_USE
+    if result == INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
     return result if isinstance(result, int) else 0
 
 

@@ -73,7 +73,7 @@ def _complaints(host: PluginHost) -> list[str]:
         for plugin, record in host.of(kind):
             names.setdefault(record.name, []).append(f"{plugin.dist}:{record.name}")
         complaints += [
-            f"{len(full)} plugins offer the {what.removesuffix('s')} '{name}': write {' or '.join(full)}"
+            f"{len(full)} plugins offer the {_singular(what)} '{name}': write {' or '.join(full)}"
             for name, full in names.items()
             if len(full) > 1
         ]
@@ -88,4 +88,8 @@ def _plain(plugin: Plugin) -> dict[str, Any]:
 
 def _offers(plugin: Plugin) -> str:
     counts = [(sum(isinstance(r, kind) for r in plugin.records), what) for kind, what in _KINDS]
-    return ", ".join(f"{n} {what.removesuffix('s') if n == 1 else what}" for n, what in counts if n)
+    return ", ".join(f"{n} {_singular(what) if n == 1 else what}" for n, what in counts if n)
+
+
+def _singular(kind: str) -> str:
+    return kind if kind == "weights" else kind.removesuffix("s")

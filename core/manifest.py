@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
 import struct
@@ -61,9 +62,11 @@ def verify(folder: Path) -> dict[str, str]:
     folder = Path(folder)
     entries = check_layout(folder)
     try:
-        return {name: _check_digest(folder / name, entry["sha256"]) for name, entry in entries.items()}
+        digests = {name: _check_digest(folder / name, entry["sha256"]) for name, entry in entries.items()}
     except OSError as error:
         raise _unreadable(folder, error) from error
+    _check_parses(folder / TENSORS)
+    return digests
 
 
 def check_layout(folder: Path) -> dict[str, dict[str, Any]]:
@@ -76,6 +79,10 @@ def check_layout(folder: Path) -> dict[str, dict[str, Any]]:
     """
     if not folder.is_dir():
         raise WeightsError(f"no repository folder at {folder}", todo="check the path, or see 'stzoo zoo list'")
+    if not os.path.lexists(folder / MANIFEST):
+        raise DamagedError(
+            f"no {MANIFEST}, so this is no repository of weights, or not all of it", where=folder, todo=AGAIN
+        )
     try:
         present = _plain_files(folder)
         entries = _entries(folder)
@@ -120,8 +127,6 @@ def _plain_files(folder: Path) -> set[str]:
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     where = folder / MANIFEST
-    if not where.is_file():
-        raise DamagedError(f"no {MANIFEST}, so nothing can be verified", where=folder, todo=AGAIN)
     entries = read_json(where).get("files")
     if not isinstance(entries, dict):
         raise DamagedError("the manifest lists no files", where=where, todo=AGAIN)
@@ -183,6 +188,17 @@ def check_header(path: Path) -> None:
         raise DamagedError("not a safetensors file, or a truncated one", where=path, todo=AGAIN)
     if length > _MAX_HEADER:
         raise DamagedError(f"the header has {length} bytes; {_MAX_HEADER} are allowed", where=path, todo=AGAIN)
+
+
+def _check_parses(path: Path) -> None:
+    """Refuse what was published broken: names, shapes and offsets that do not fit the file. No tensor is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise DamagedError(f"not a readable safetensors file: {error}", where=path, todo=AGAIN) from error
 
 
 def _refuse_pickle(head: bytes, path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from stzoo.core.errors import WeightsError
 from stzoo.core.manifest import DamagedError, check_layout
 
-_ADDRESS = re.compile(r"hf://(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?", re.ASCII)
+_ADDRESS = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -74,42 +74,42 @@ def fetch(address: str) -> Path:
 
 
 def _download(repo: str, commit: str, address: str) -> Path:
-    from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the HTTP library that it uses
-
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
         return Path(snapshot_download(repo, revision=commit, library_name="stzoo"))
-    except errors.GatedRepoError as error:
-        raise WeightsError(
-            "the repository is gated", where=_page(repo), todo="ask for access on that page, then run 'hf auth login'"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise WeightsError(
-            f"the repository has no commit {commit}", where=address, todo=f"see {_page(repo)}/commits/main"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise WeightsError(
-            "no such repository, or it is private",
-            where=address,
-            todo="check the name; for a private repository run 'hf auth login' with a token that may read it",
-        ) from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        raise WeightsError(
-            "not on this machine, and the Hub can not be reached",
-            where=address,
-            todo="go online once (and unset HF_HUB_OFFLINE), or copy the repository folder here and load that",
-        ) from error
-    except HTTPError as error:
-        raise WeightsError(
-            f"the download failed: {_first_line(error)}", where=address, todo="run again: what is there is kept"
-        ) from error
-    except OSError as error:
-        raise WeightsError(
-            f"the cache of the Hub's client can not be written: {error.strerror or error}",
-            where=error.filename,
-            todo="free some space, or set HF_HOME to another disk",
-        ) from error
+    except HFValidationError as error:
+        raise WeightsError(f"'{repo}' can not be the name of a repository", where=address, todo=str(error)) from error
+    except (HTTPError, OSError) as error:
+        raise _explained(error, repo, commit, address) from error
+
+
+def _explained(error: Exception, repo: str, commit: str, address: str) -> WeightsError:
+    """Say what an error of the Hub's client means and what to do next."""
+    from huggingface_hub import errors
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # the Hub did answer; that nothing is cached either is not the point
+    if isinstance(error, errors.GatedRepoError):
+        todo = "ask for access on that page, then run 'hf auth login'"
+        return WeightsError("the repository is gated", where=_page(repo), todo=todo)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return WeightsError(f"no commit {commit}", where=address, todo=f"see {_page(repo)}/commits/main")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
+        todo = "check the name; for a private repository run 'hf auth login' with a token that may read it"
+        return WeightsError("no such repository, or it is private", where=address, todo=todo)
+    if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
+        todo = "go online once (and unset HF_HUB_OFFLINE), or copy the repository folder here and load that"
+        return WeightsError("not on this machine, and the Hub can not be reached", where=address, todo=todo)
+    if isinstance(error, errors.HfHubHTTPError | HTTPError):
+        what = f"the Hub answered {status}" if status else f"the download failed ({_first_line(error)})"
+        return WeightsError(what, where=address, todo="run again later: what is there already is kept")
+    where, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or error
+    todo = "free some space, or set HF_HOME to a disk that you may write to"
+    return WeightsError(f"the cache of the Hub's client can not be written: {reason}", where=where, todo=todo)
 
 
 def forget(snapshot: Path) -> None:

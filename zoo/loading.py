@@ -110,7 +110,7 @@ def resolve(name: str | Path, *, host: PluginHost | None = None) -> Resolved:
         return Resolved(text if source.startswith("hf://") else place.resolve().name, source, place)
     host = host or default_host()
     folder = Path(text).expanduser()
-    if folder.is_dir() and not any(text in (s.name, f"{p.dist}:{s.name}") for p, s in host.of(WeightsSpec)):
+    if text and folder.is_dir() and not any(text in (s.name, f"{p.dist}:{s.name}") for p, s in host.of(WeightsSpec)):
         return Resolved(folder.resolve().name, *_locate(str(folder)))
     if "/" in text or "\\" in text:
         raise WeightsError(f"no repository folder at {text}", todo="check the path, or see 'stzoo zoo list'")

@@ -33,7 +33,8 @@ def test_bad_use_is_2_and_a_failed_run_is_1():
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("predct", "; did you mean 'predict'?"), ("xyzzy", ""), ("predict", "; did you mean 'predict'?")]
+    ("name", "expected"),
+    [("predct", "; did you mean 'predict'?"), ("xyzzy", ""), ("imput", "; did you mean 'impute'?")],
 )
 def test_nearest(name, expected):
     assert nearest(name, ["predict", "impute"]) == expected

@@ -60,9 +60,11 @@ def test_nothing_is_overwritten_without_being_asked(tmp_path):
 
 def test_two_programs_that_write_one_output_do_not_overwrite_each_other(tmp_path):
     path = tmp_path / "out"
-    with pytest.raises(OutputError, match="made by another program"), writing(path) as mine:
-        mine.write_text("mine")
-        path.write_text("theirs")
+    mine = writing(path)
+    mine.__enter__().write_text("mine")
+    path.write_text("theirs")
+    with pytest.raises(OutputError, match="made by another program"):
+        mine.__exit__(None, None, None)
     assert path.read_text() == "theirs"
 
 
@@ -101,15 +103,19 @@ def test_a_folder_without_permission(tmp_path):
         check_output(tmp_path / "locked" / "out.h5ad", overwrite=False)
 
 
-def test_a_full_disk_is_an_error_of_the_output(tmp_path):
-    with pytest.raises(OutputError, match="No space left"), writing(tmp_path / "out") as scratch:
+def fail_while_writing(path, error):
+    with writing(path) as scratch:
         scratch.write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device", str(scratch))
+        raise error(scratch)
+
+
+def test_a_full_disk_is_an_error_of_the_output(tmp_path):
+    with pytest.raises(OutputError, match="No space left"):
+        fail_while_writing(tmp_path / "out", lambda s: OSError(errno.ENOSPC, "No space left on device", str(s)))
     assert leftovers(tmp_path) == []
 
 
 def test_an_input_that_fails_is_not_blamed_on_the_output(tmp_path):
-    with pytest.raises(PermissionError), writing(tmp_path / "out") as scratch:
-        scratch.write_text("half")
-        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "input.h5"))
+    with pytest.raises(PermissionError):
+        fail_while_writing(tmp_path / "out", lambda s: PermissionError(errno.EACCES, "no", str(tmp_path / "input.h5")))
     assert leftovers(tmp_path) == []

@@ -35,7 +35,7 @@ BROKEN = {
     "record that is not valid": (plugin_text("Not A Name"), "ModelSpec.name is not valid: 'Not A Name'"),
     "nothing returned": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_models():\n    pass", "returned None"),
     "exception in a hook": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_readers():\n    1 / 0", "ZeroDivision"),
-    "exit in a hook": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_models():\n    raise SystemExit", "SystemExit"),
+    "exit in a hook": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_models():\n    exit()", "SystemExit"),
     "misspelt hook": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_modles():\n    return []", "stzoo_modles"),
     "unknown argument": ("from stzoo import hookimpl\n@hookimpl\ndef stzoo_models(x):\n    return []", "x"),
     "one name twice": (plugin_text("twin", "twin"), "'twin' twice"),
