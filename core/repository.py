@@ -8,6 +8,7 @@ Nothing in it can run code.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,9 +142,6 @@ def write_repository(
     OutputError
         The folder exists, or can not be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     folder = Path(folder)
     own = {name.casefold() for name in (CONFIG, TENSORS, CARD, MANIFEST)}
     for name in assets:
@@ -151,27 +149,12 @@ def write_repository(
             raise WeightsError(f"'{name}' can not be a file of a repository", todo=f"use {', '.join(ASSET_SUFFIXES)}")
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise OutputError(f"{folder} is a folder, but not a repository of weights", todo="choose another name")
-    content = {
-        "format_version": FORMAT_VERSION,
-        "method": method,
-        "dtype": _dtype(tensors),
-        "config": config,
-        "description": description,
-    }
-    try:
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise WeightsError(
-            f"config or description of '{method}' are not JSON: {error}",
-            todo="return plain numbers, strings, lists and mappings",
-        ) from error
+    text = _config_text(method=method, dtype=_dtype(tensors), config=config, description=description)
     with writing(folder, overwrite=overwrite) as scratch:
         scratch.mkdir()
-        (scratch / CONFIG).write_text(text + "\n", encoding="utf-8")
-        try:
-            save_file(_plain(tensors), scratch / TENSORS, metadata={"format": "pt"})
-        except SafetensorError as error:
-            raise OutputError(f"can not write {TENSORS}: {error}", where=folder) from error
+        (scratch / CONFIG).write_text(text, encoding="utf-8")
+        _save(tensors, scratch / TENSORS)
+        shutil.copymode(scratch / CONFIG, scratch / TENSORS)  # safetensors makes it readable to its owner only
         (scratch / CARD).write_text(card, encoding="utf-8")
         for name, data in assets.items():
             (scratch / name).write_bytes(data)
@@ -206,6 +189,27 @@ def open_repository(folder: Path) -> Iterator[Repository]:
         if not isinstance(content.get(key), kind):
             raise WeightsError(f"'{key}' is missing or not a {kind.__name__}", where=where, todo=AGAIN)
     yield Repository(folder=folder, format_version=version, sha256=digests[TENSORS], **content)
+
+
+def _config_text(**content: object) -> str:
+    try:
+        text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"config or description of '{content['method']}' are not JSON: {error}",
+            todo="return plain numbers, strings, lists and mappings",
+        ) from error
+    return text + "\n"
+
+
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(_plain(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps errors of the disk
+        raise OutputError(f"can not write {TENSORS}: {error}", where=path.parents[2]) from error
 
 
 def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stzoo.core.config import build, dump, override, read_yaml
 from stzoo.core.errors import ConfigError
@@ -42,6 +42,7 @@ def test_defaults_and_nested_values():
     assert config == Outer(train=Inner(steps=3), sizes=[4], kind=Kind.NEAREST)
 
 
+@settings(deadline=None)  # the first example imports OmegaConf
 @given(
     st.builds(
         Outer,

@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.measured import measured_mask
@@ -29,6 +29,7 @@ def test_the_grid_rule_of_the_imputation_tasks():
     assert measured_mask(section(), "all").all()
 
 
+@settings(deadline=None)
 @given(stride=st.integers(1, 4), data=st.data())
 def test_the_phases_of_a_grid_share_out_the_spots(stride, data):
     s = section()

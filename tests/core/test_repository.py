@@ -76,6 +76,10 @@ def test_the_same_model_gives_the_same_bytes(tmp_path):
     assert verify(first) == verify(second)
 
 
+def test_whoever_may_read_one_file_may_read_all(repository):
+    assert len({path.stat().st_mode for path in repository.iterdir()}) == 1
+
+
 def test_a_model_without_tensors_is_a_repository_too(tmp_path):
     with open_repository(make(tmp_path / "none", tensors={})) as opened:
         assert (opened.tensors(), opened.dtype) == ({}, "none")

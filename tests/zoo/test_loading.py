@@ -117,6 +117,12 @@ def test_a_config_of_another_shape_loads_nothing(toy):
         stzoo.load("toy-tiny")
 
 
+def test_a_class_loads_only_its_own_weights(toy):
+    edit_config(packaged(toy), method="other")
+    with pytest.raises(WeightsError, match="these weights belong to 'other', not to 'toy'"):
+        type(stzoo.model("toy")).load(packaged(toy))
+
+
 def test_damaged_weights_are_not_loaded_and_not_removed(toy):
     path = packaged(toy) / "model.safetensors"
     data = bytearray(path.read_bytes())
