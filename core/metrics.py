@@ -131,7 +131,8 @@ def masked_ssim(truth: Array, predicted: Array, mask: npt.NDArray[np.bool_], *, 
         return float("nan")
     inside = np.asarray(truth, dtype=np.float64)[mask]
     a, b = (np.where(mask, image, inside.mean()) for image in (truth, predicted))
-    _, scores = structural_similarity(a, b, win_size=side, data_range=float(np.ptp(inside)), full=True)
+    similarity: Any = structural_similarity  # untyped in scikit-image
+    _, scores = similarity(a, b, win_size=side, data_range=float(np.ptp(inside)), full=True)
     return float(scores[mask].mean())
 
 

@@ -40,6 +40,7 @@ class Knn(Imputer):
 
     name = "knn"
     config_class = KnnConfig
+    config: KnnConfig
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill each section from its own measured spots (see :class:`Imputer`)."""

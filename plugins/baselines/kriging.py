@@ -84,6 +84,7 @@ class Kriging(Imputer):
 
     name = "kriging"
     config_class = KrigingConfig
+    config: KrigingConfig
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
@@ -148,16 +149,17 @@ def _predict(
     at, genes = scene.places.take(hidden), scene.y.shape[1]
     mean = np.empty((len(at), columns.shape[1]), dtype=np.float32)
     explained = np.empty_like(mean)
-    for rows, part, value, share in predict(choice, scene.seen.take(seen), columns[seen], at):
+    for rows, part, value, share in predict(choice, scene.seen.take(seen), columns[seen].astype(np.float64), at):
         mean[rows, part], explained[rows, part] = value, share
     explained *= choice.reliability().astype(np.float32)
-    values, trust = mean[:, :genes], explained[:, :genes] * (components.variance > 0)
+    values: Floats = mean[:, :genes]
+    trust: Floats = explained[:, :genes] * (components.variance > 0)
     if columns.shape[1] > genes:
-        values = (values + mean[:, genes:] @ components.loadings) / 2
-        trust = (trust + explained[:, genes:] @ components.shares()) / 2
+        values = np.asarray((values + mean[:, genes:] @ components.loadings) / 2, dtype=np.float32)
+        trust = np.asarray((trust + explained[:, genes:] @ components.shares()) / 2, dtype=np.float32)
     values = np.maximum(values + scene.means[at.section], scene.floor)
     return values, np.clip(trust, 0.0, 1.0).astype(np.float32)
 
 
-def _centred(y: Matrix) -> Matrix:
+def _centred(y: Floats) -> Matrix:
     return np.asarray(y - y.mean(axis=0), dtype=np.float64)

@@ -97,7 +97,7 @@ class Components:
 
     @classmethod
     def of(cls, y: Floats, count: int, *, seed: int) -> Components:
-        """Decompose centred expression, (n, g), into at most ``count`` components; those without variance are left out."""
+        """Decompose centred expression, (n, g), into at most ``count`` components that vary."""
         n, g = y.shape
         count = min(count, n, g)
         variance = np.mean(y.astype(np.float64) ** 2, axis=0)
@@ -115,7 +115,7 @@ class Components:
         """Return the share of each gene's variance that goes with each component, float32 (k, g)."""
         part = self.loadings.astype(np.float64) ** 2 * (self.scores.astype(np.float64) ** 2).mean(axis=0)[:, None]
         share = np.divide(part, self.variance, out=np.zeros_like(part), where=self.variance > 0)
-        return share.astype(np.float32)
+        return np.asarray(share, dtype=np.float32)
 
 
 def _loadings(y: Matrix, count: int) -> Matrix:
@@ -130,7 +130,7 @@ def _loadings(y: Matrix, count: int) -> Matrix:
         return np.ascontiguousarray(vectors.T[::-1])
     right = (y.T @ vectors).T[::-1]
     lengths = np.linalg.norm(right, axis=1, keepdims=True)
-    return np.divide(right, lengths, out=np.zeros_like(right), where=lengths > 0)
+    return np.asarray(np.divide(right, lengths, out=np.zeros_like(right), where=lengths > 0))
 
 
 def _features(sections: Sequence[Section], encoder: str, device: str, seed: int, seen: Indices) -> Matrix:

@@ -99,8 +99,7 @@ class Choice:
 
     def reliability(self) -> Matrix:
         """Return the share of each column's variance that is signal, float64 (g,): 1 / (1 + r)."""
-        share: Matrix = 1.0 / (1.0 + NOISE[self.noise])
-        return share
+        return np.asarray(1.0 / (1.0 + NOISE[self.noise]), dtype=np.float64)
 
     def groups(self) -> Iterator[tuple[Kernel, Indices]]:
         """Yield each kernel in use with its columns, at most :data:`COLUMNS` at a time."""

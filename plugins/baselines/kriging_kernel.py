@@ -85,7 +85,7 @@ class Kernel:
 
 
 def matern32(distance: Matrix) -> Matrix:
-    """Return the Matérn correlation of smoothness 3/2 at distances in length scales (Rasmussen & Williams, eq. 4.17)."""
+    """Return the Matérn correlation of smoothness 3/2 at distances in length scales (Rasmussen & Williams 4.17)."""
     scaled = np.sqrt(3.0) * distance
     k: Matrix = (1.0 + scaled) * np.exp(-scaled)
     return k

@@ -67,7 +67,7 @@ class Surroundings:
         """Return the median distance between nearest measured spots, µm (1 for a single spot)."""
         if len(self.positions) < 2:
             return 1.0
-        nearest = self.tree.query(self.positions, k=2)[0][:, 1]
+        nearest = self.near(self.positions, 2)[0][:, 1]
         distinct = nearest[nearest > 0]
         return float(np.median(distinct)) if distinct.size else 1.0
 

@@ -46,6 +46,7 @@ class Smooth(Imputer):
 
     name = "smooth"
     config_class = SmoothConfig
+    config: SmoothConfig
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill each section from its own measured spots (see :class:`Imputer`)."""
