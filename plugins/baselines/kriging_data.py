@@ -107,6 +107,7 @@ class Components:
             _, _, loadings = randomized_svd(y, count, n_iter=6, random_state=seed)
         else:
             loadings = _loadings(y.astype(np.float64), count)
+        loadings = np.where(variance > 0, loadings, 0.0)  # rounding must not move a gene that never varies
         scores = y @ loadings.T.astype(np.float32)
         kept = (scores**2).mean(axis=0) > 1e-9 * max(float(variance.sum()), 1e-30)
         return cls(scores[:, kept], loadings[kept].astype(np.float32), variance)
