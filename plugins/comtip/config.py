@@ -1,4 +1,4 @@
-"""Options of CoMTIP. What the paper does not say is labelled "our reading" or "ours" (specification, sections 6 and 7)."""
+"""Options of CoMTIP. What the paper does not say is labelled "our reading" or "ours"."""
 
 from __future__ import annotations
 
@@ -135,11 +135,12 @@ class CoMTIPConfig:
     embedding_dim
         Width of the shared space.
     context_um
-        Ours: an embedding is the spot's own vector beside the mean of its neighbours' within this radius; 0 = own only.
+        Ours: an embedding is the spot's own vector beside Gaussian means over its neighbours' of these widths (µm);
+        empty for the own vector only.
     """
 
     embedding_dim: int = 128
-    context_um: float = 320.0
+    context_um: list[float] = field(default_factory=lambda: [200.0, 400.0])
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)

@@ -28,7 +28,9 @@ class ImageTower(nn.Module):
     def __init__(self, config: VisionConfig, out: int) -> None:
         super().__init__()
         self.config = config
-        shape = ViTConfig(config.tile_px, config.patch_px, config.width, config.depth, config.heads, dropout=config.dropout)
+        shape = ViTConfig(
+            config.tile_px, config.patch_px, config.width, config.depth, config.heads, dropout=config.dropout
+        )
         self.vit = ViT(shape)
         if config.stem is Stem.texture:
             self.vit.patch_embedding = nn.Identity()  # type: ignore[assignment]  # the statistics take its place
@@ -39,7 +41,7 @@ class ImageTower(nn.Module):
         self.generator = FeatureGenerator(config.width, shape.patches)
 
     def tokens(self, inputs: Tensor) -> Tensor:
-        """Embed patches, (b, P, width); ``inputs`` are statistics (b, P, n), or pixels (b, 3, h, w) for a linear stem."""
+        """Embed patches, (b, P, width), of statistics (b, P, n), or of pixels (b, 3, h, w) for a linear stem."""
         if self.config.stem is Stem.linear:
             return self.vit.embed_patches(inputs)
         embedded: Tensor = self.stem(inputs)
@@ -111,7 +113,9 @@ class TextTower(nn.Module):
         self.blocks = nn.ModuleList(Block(width, config.heads, mlp_ratio=2.0, eps=1e-6) for _ in range(config.depth))
         self.residual = nn.Embedding(n_genes, width)
         self.knots = nn.Parameter(torch.randn(config.knots, width) * 0.1)
-        self.mix = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.mix = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
+        )
         self.query = nn.Parameter(torch.randn(config.heads, 1, width // config.heads) * 0.1)
         self.to_k, self.to_v = nn.Linear(width, width), nn.Linear(width, width)
         self.projection = nn.Linear(width, out, bias=False)
