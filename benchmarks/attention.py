@@ -1,8 +1,9 @@
 """Time and peak memory of attention, each measurement in its own process: naive, chunked, SDPA.
 
 Run ``python benchmarks/attention.py``; it writes ``benchmarks/results/attention.json`` and prints a table.
-8 heads x 64, float32, batch 1, two threads. Memory is the growth of the peak resident set (VmHWM) over a warm-up on
-64 tokens, so it counts the inputs made after it, the outputs and all that is held between.
+8 heads x 64, float32, batch 1. Memory is the growth of the peak resident set (VmHWM) over a warm-up on 64 tokens, so it
+counts the inputs made after it, the outputs and all that is held between. On a machine that others use, measure with
+``--threads 1`` and read the CPU seconds: with more, every small kernel waits for a thread that is not running.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ def report(options: argparse.Namespace) -> None:
     for row in rows:
         naive = next(r for r in rows if all(r[k] == row[k] for k in ("mode", "tokens")) and r["backend"] == "naive")
         row["faster_than_naive"] = round(naive["seconds"] / row["seconds"], 2)
+        row["cpu_faster_than_naive"] = round(naive["cpu_seconds"] / row["cpu_seconds"], 2)
         row["leaner_than_naive"] = round(naive["peak_mib"] / max(row["peak_mib"], 1.0), 1)
         print(
-            "{tokens:6d} {mode:8s} {backend:8s} {seconds:8.3f} s {peak_mib:8.0f} MiB  "
+            "{tokens:6d} {mode:8s} {backend:8s} {seconds:8.3f} s (cpu {cpu_seconds:.3f}) {peak_mib:8.0f} MiB  "
             "x{faster_than_naive:<6} faster, x{leaner_than_naive:<6} leaner".format(**row)
         )
     differences = [child("--agree", str(n), *how) for n in tokens]
@@ -76,16 +78,18 @@ def measure(backend: str, mode: str, tokens: int, threads: int, repeats: int) ->
     once(backend, mode, *inputs(64, threads))
     before = peak_mib()
     q, k, v = inputs(tokens, threads)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         once(backend, mode, q, k, v)
         seconds.append(time.perf_counter() - start)
+        cpu_seconds.append(time.process_time() - cpu_start)
     return {
         "tokens": tokens,
         "mode": mode,
         "backend": backend,
         "seconds": round(min(seconds), 4),
+        "cpu_seconds": round(min(cpu_seconds), 4),
         "peak_mib": round(peak_mib() - before, 1),
         "xformers_imported": "xformers" in sys.modules,
     }

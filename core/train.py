@@ -120,30 +120,28 @@ def fit(
     if checkpoint_every < 1:
         raise UsageError(f"checkpoint_every is {checkpoint_every}", todo="give a number of steps, 1 or more")
     run = _Run(task, Path(out), {"seed": seed, "clip": clip, "config": dict(config or {})})
-    start = run.begin(resume, steps)
-    path = run.out / "log.csv"
-    with (
-        run.training(),
-        _stop_request() as stop,
-        training_log(path, start) as log,
-        progress_bar("train", show=progress) as bar,
-    ):
-        bar(start, steps)
-        for step in range(start, steps):
-            log(run.step(step))
-            bar(step + 1, steps)
-            if stop.is_set() or (step + 1) % checkpoint_every == 0 or step + 1 == steps:
-                run.save(step + 1)
-            if stop.is_set() and step + 1 < steps:
-                raise Interrupted(_how_to_go_on(run.out, step + 1, steps))
+    _go(run, run.begin(resume, steps), steps, checkpoint_every, progress)
     return run.losses
 
 
-def _how_to_go_on(out: Path, done: int, steps: int) -> str:
-    return (
-        f"stopped after step {done} of {steps}; the checkpoint is in {out / 'checkpoints'}\n"
-        "  do:    go on with the same command and --resume (resume=True)"
-    )
+def _go(run: _Run, start: int, steps: int, checkpoint_every: int, progress: bool) -> None:
+    with (
+        run.training(),
+        _stop_request() as stop,
+        training_log(run.out / "log.csv", start) as log,
+        progress_bar("train", show=progress) as bar,
+    ):
+        bar(start, steps)
+        for done in range(start + 1, steps + 1):
+            log(run.step(done - 1))
+            bar(done, steps)
+            if stop.is_set() or done % checkpoint_every == 0 or done == steps:
+                run.save(done)
+            if stop.is_set() and done < steps:
+                raise Interrupted(
+                    f"stopped after step {done} of {steps}; the checkpoint is in {run.out / 'checkpoints'}\n"
+                    "  do:    go on with the same command and --resume (resume=True)"
+                )
 
 
 class _Run:
