@@ -115,6 +115,8 @@ def main() -> None:
     parser.add_argument("--phases", type=int, default=4, choices=range(1, 5))
     parser.add_argument("--stack", action="store_true", help="her2st C2, C3 and C5 from C4 as well")
     chosen = parser.parse_args()
+    if not DATA.is_dir():
+        parser.error(f"no data at {DATA}: set STZOO_SHARED_DATA")
     rows = []
     for data, method, row in figures(chosen.phases, chosen.stack):
         print(f"{data:20s} {method:26s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)

@@ -31,6 +31,8 @@ LENGTHS = 10
 """Length scales tried."""
 FIT_SPOTS, FIT_BLOCKS = 1000, 4
 """The likelihood is taken on at most this many blocks of at most this many measured spots."""
+FEW_LENGTHS = 3
+"""Length scales kept beyond that size: each costs an eigendecomposition of all measured spots."""
 
 
 @dataclass
@@ -71,7 +73,8 @@ class Kriging(Imputer):
     are several sections (or image features) the correlation between sections (the weight and length scale of the
     features) is the one of greatest likelihood summed over genes and components. Zero-count spots teach nothing.
 
-    Big sections: hyper-parameters come from the composite likelihood of at most four blocks of 1,000 measured spots.
+    Big sections: hyper-parameters come from the composite likelihood of at most four blocks of 1,000 measured spots,
+    and beyond 1,000 measured spots every gene takes the best of the three length scales that together serve all best.
     Up to ``exact`` measured spots the prediction is exact; beyond, every block of hidden spots is predicted from its
     ``neighbourhood`` nearest measured spots, with one length scale for all genes (one eigendecomposition a block),
     so time and memory grow linearly with the number of spots.
@@ -117,9 +120,10 @@ class Kriging(Imputer):
         if scene.seen.features is not None:
             kernels = [option for kernel in kernels for option in with_features(kernel)]
             kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
-        if len(scene.seen) > self.config.exact:
-            best = int(likelihood.max(axis=1).sum(axis=1).argmax())
-            kernels, likelihood = kernels[best : best + 1], likelihood[best : best + 1]
+        n = len(scene.seen)
+        if n > FIT_SPOTS:
+            kept = _few(likelihood.max(axis=1), FEW_LENGTHS if n <= self.config.exact else 1)
+            kernels, likelihood = [kernels[i] for i in kept], likelihood[kept]
         return choose(kernels, likelihood)
 
     def _blocks(self, scene: Scene) -> Iterator[tuple[Indices, Indices]]:
@@ -132,6 +136,19 @@ class Kriging(Imputer):
         most = max(16, round(len(um) / n * self.config.neighbourhood / 4))  # a quarter inside, the rest is margin
         for part in halves(um, most):
             yield scene.hidden[part], surroundings(tree, um[part], self.config.neighbourhood)
+
+
+def _few(likelihood: Matrix, count: int) -> list[int]:
+    """Return the kernels, at most ``count``, that together serve the columns best (each column takes its best one).
+
+    Greedy: the first serves all columns best, each further one adds the most likelihood.
+    """
+    kept: list[int] = []
+    served = np.full(likelihood.shape[1], -np.inf)
+    for _ in range(min(count, len(likelihood))):
+        kept.append(int(np.maximum(likelihood, served).sum(axis=1).argmax()))
+        served = np.maximum(served, likelihood[kept[-1]])
+    return sorted(set(kept))
 
 
 def _settle(kernels: Sequence[Kernel], likelihood: Matrix) -> tuple[list[Kernel], Matrix]:
