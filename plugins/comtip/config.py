@@ -28,7 +28,7 @@ class VisionConfig:
     stem
         How a patch becomes a token.
     skip
-        Ours: add a linear map of the mean and spread of the patch statistics to the embedding.
+        Ours: add a linear map of the mean and spread of the patch statistics to z_img.
     dropout
         Share of attention weights dropped in training.
     """
@@ -102,8 +102,9 @@ class TrainConfig:
         AdamW (paper: weight decay 0.05; its rate of 1e-6 is for pretrained towers).
     genes, ranked_genes
         Genes a step in a profile at most, and genes whose values are ranked.
-    min_detected
-        Genes of the vocabulary are detected in at least this share of the training spots.
+    min_detected, max_genes
+        Genes of the vocabulary are detected in at least this share of the training spots; of those, the ones of
+        highest mean.
     views, shift_um
         Tiles cached for each spot, and by how much they are shifted at random.
     jitter
@@ -117,9 +118,10 @@ class TrainConfig:
     warmup: int = 30
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
-    genes: int = 192
-    ranked_genes: int = 48
+    genes: int = 128
+    ranked_genes: int = 512
     min_detected: float = 0.1
+    max_genes: int = 1000
     views: int = 3
     shift_um: float = 20.0
     jitter: float = 0.2
@@ -134,12 +136,15 @@ class CoMTIPConfig:
     ----------
     embedding_dim
         Width of the shared space.
+    statistics
+        Ours: :meth:`embed` also carries the mean and spread of the patch statistics beside z_img (texture stem only).
     context_um
         Ours: an embedding is the spot's own vector beside Gaussian means over its neighbours' of these widths (µm);
         empty for the own vector only.
     """
 
     embedding_dim: int = 128
+    statistics: bool = True
     context_um: list[float] = field(default_factory=lambda: [200.0, 400.0])
     vision: VisionConfig = field(default_factory=VisionConfig)
     text: TextConfig = field(default_factory=TextConfig)

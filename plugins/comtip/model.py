@@ -14,10 +14,11 @@ from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.repository import restore_module
 from stzoo.core.section import Floats, Section
-from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import batches, with_context
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
+from stzoo.plugins.comtip.texture import N_STATISTICS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,8 +49,13 @@ class CoMTIP(Encoder):
 
     @property
     def embedding_dim(self) -> int:
-        """Width of :meth:`embed`: the shared space, once for the spot and once for each context."""
-        return self.config.embedding_dim * (1 + len(self.config.context_um))
+        """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
+        own = self.config.embedding_dim + (2 * N_STATISTICS if self._with_statistics else 0)
+        return own * (1 + len(self.config.context_um))
+
+    @property
+    def _with_statistics(self) -> bool:
+        return self.config.statistics and self.config.vision.stem is Stem.texture
 
     @property
     def network(self) -> Network:
@@ -78,17 +84,26 @@ class CoMTIP(Encoder):
         return list(self._genes) if head == "zero-shot" else super().genes(head)
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
-        """Embed every spot from the image: z_img, and its means over neighbouring spots (see :class:`Encoder`)."""
-        return with_context(section, self.image_vectors(section, batch_size, progress), self.config.context_um)
+        """Embed every spot from the image: z_img, the patch statistics, and their means over neighbours.
+
+        See :class:`Encoder`.
+        """
+        z, pooled = self._image(section, batch_size, progress)
+        own = np.concatenate([z, pooled], axis=1) if self._with_statistics else z
+        return with_context(section, own, self.config.context_um)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
+        return self._image(section, batch_size, progress)[0]
+
+    def _image(self, section: Section, batch_size: int, progress: Progress | None) -> tuple[Floats, Floats]:
         network = self.network.eval()
-        out = []
+        vectors, pooled = [], []
         with torch.inference_mode():
             for inputs in batches(section, self.config.vision, batch_size, progress):
-                out.append(network.image(inputs.to(self.device))[0].cpu())
-        return np.asarray(torch.cat(out).numpy(), dtype=np.float32)
+                vectors.append(network.image(inputs.to(self.device))[0].cpu())
+                pooled.append(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1) if inputs.ndim == 3 else inputs[:, :0])
+        return torch.cat(vectors).numpy(), torch.cat(pooled).flatten(1).numpy()
 
     def predict(
         self,
@@ -153,7 +168,7 @@ class CoMTIP(Encoder):
         from stzoo.core.train import fit
         from stzoo.plugins.comtip.training import TARGET, TrainingTask, gather, training_genes
 
-        self._genes = training_genes(sections, self.config.train.min_detected)
+        self._genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
         self._tokenizer = train_tokenizer(self._genes, self.config.text.pieces)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)

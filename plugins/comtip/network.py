@@ -144,7 +144,8 @@ class TextTower(nn.Module):
         place = (values / self.config.value_max * (self.config.knots - 1)).clamp(0, self.config.knots - 1.001)
         low = place.long()
         share = (place - low)[..., None]
-        return self.knots[low] * (1 - share) + self.knots[low + 1] * share
+        vectors: Tensor = self.knots[low] * (1 - share) + self.knots[low + 1] * share
+        return vectors
 
     def forward(self, genes: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return z_txt (b, out), not normalised.

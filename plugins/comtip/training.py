@@ -21,8 +21,10 @@ TARGET = 1e4
 """Expression is log1p of counts per 10,000."""
 
 
-def training_genes(sections: Sequence[Section], min_detected: float) -> list[str]:
+def training_genes(sections: Sequence[Section], min_detected: float, most: int) -> list[str]:
     """Return the genes that all sections have and that are detected in enough of the measured spots.
+
+    Of those, the ``most`` of highest mean expression, in the order of the first section.
 
     Raises
     ------
@@ -41,7 +43,9 @@ def training_genes(sections: Sequence[Section], min_detected: float) -> list[str
         raise DataError(
             f"no gene is detected in {min_detected:.0%} of the {spots} training spots", todo="lower train.min_detected"
         )
-    return kept
+    means = np.concatenate([s.expression(kept, target=TARGET)[s.measured] for s in sections]).mean(axis=0)
+    chosen = np.sort(np.argsort(-means, kind="stable")[:most])
+    return [kept[i] for i in chosen]
 
 
 @dataclass
