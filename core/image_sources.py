@@ -1,9 +1,8 @@
-"""Where the pixels of a slide come from: one small class a family of file formats."""
+"""Where the pixels of a slide come from: one small class a family of file formats (TIFF: image_tiff.py)."""
 
 from __future__ import annotations
 
 import importlib
-import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +10,25 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.errors import DataError
+from stzoo.core.errors import DataError, UnitsError
 
 Pixels = npt.NDArray[np.uint8]
 
-WHOLE_SLIDE = {".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide"}
-_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG": "PNG", b"BM": "BMP"}
-_TO_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+WHOLE_SLIDE = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm")
+"""Suffixes that go to openslide or tiffslide; ``.svs`` is plain enough TIFF to be read without them."""
+DAMAGED = "copy or download the file again"
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_RASTER = {
+    b"\xff\xd8\xff": ("JPEG", "PIL.JpegImagePlugin", "JpegImageFile"),
+    b"\x89PNG": ("PNG", "PIL.PngImagePlugin", "PngImageFile"),
+    b"BM": ("BMP", "PIL.BmpImagePlugin", "BmpImageFile"),
+}
+_COPY_PIXELS = 16_000_000  # well below Pillow's limit for a crop
+
+
+class NeedsWholeSlideError(DataError):
+    """A TIFF that only a whole-slide library reads with its right colours."""
 
 
 class Source(Protocol):
@@ -50,12 +61,23 @@ def open_source(path: Path) -> Source:
             head = file.read(8)
     except OSError as error:
         raise DataError(f"can not read the image: {error.strerror}", where=path) from error
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return TiffSource(path)
-    for magic, kind in _MAGIC.items():
+    if not head:
+        raise DataError("the image file is empty", where=path, todo=DAMAGED)
+    if head.startswith(_TIFF):
+        from stzoo.core.image_tiff import TiffSource
+
+        try:
+            return TiffSource(path)
+        except NeedsWholeSlideError:
+            return WholeSlideSource(path)
+    for magic, (kind, module, name) in _RASTER.items():
         if head.startswith(magic):
-            return RasterSource(path, kind)
-    raise DataError("not an image that stzoo reads", where=path, todo="give JPEG, PNG, TIFF or a whole-slide file")
+            return RasterSource(path, kind, getattr(importlib.import_module(module), name))
+    raise DataError(
+        f"not an image that stzoo reads (it starts with {head!r})",
+        where=path,
+        todo="give JPEG, PNG, BMP, TIFF or a whole-slide file",
+    )
 
 
 class ArraySource:
@@ -77,99 +99,73 @@ class ArraySource:
 class RasterSource:
     """JPEG, PNG and BMP through Pillow: decoded whole, once, on first use (these formats have no tiles)."""
 
-    mpp: float | None = None
+    mpp: float | None = None  # the dpi of a photograph is a printer's setting, never a microscope's scale
 
-    def __init__(self, path: Path, kind: str) -> None:
-        self._path, self._kind = path, kind
-        self._lock = threading.Lock()
-        self._pixels: Pixels | None = None
-        image = self._open()
-        self.shapes = [(image.height, image.width)]
-        if 0 in self.shapes[0]:
-            raise DataError("the image has no pixels", where=path)
-
-    def _open(self) -> Any:
+    def __init__(self, path: Path, kind: str, opener: Any) -> None:
         # The format's own class instead of Image.open: that one refuses images of the size of a slide
         # (its guard against decompression bombs), and can only be told otherwise for the whole process.
-        from PIL import Image
-
-        Image.init()
-        factory = Image.OPEN[self._kind][0]
-        try:
-            return factory(self._path.open("rb"), str(self._path))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"not a readable {self._kind} image: {error}", where=self._path) from error
-
-    def thumbnail(self, height: int, width: int) -> Pixels | None:
-        """Decode a JPEG at a coarser scale of at least this size, without the full image; None for other formats."""
-        if self._kind != "JPEG" or self._pixels is not None:
-            return None
-        image = self._open()
-        image.draft("RGB", (width, height))
-        return self._decode(image)
+        self._path, self._kind, self._opener = path.absolute(), kind, opener
+        self._lock = threading.Lock()
+        self._pixels: Pixels | None = None
+        self._coarse: tuple[int, Pixels] | None = None
+        with self._path.open("rb") as file:
+            image = self._header(file)
+            self.shapes = [(int(image.height), int(image.width))]
+        if 0 in self.shapes[0]:
+            raise DataError(f"the image has {image.width} x {image.height} pixels", where=path)
+        if kind == "JPEG":
+            self._check_end()
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
         """Slice the decoded image."""
         with self._lock:
             if self._pixels is None:
-                self._pixels = self._decode(self._open())
+                self._pixels = self._decode(1)
         return self._pixels[top:bottom, left:right]
 
-    def _decode(self, image: Any) -> Pixels:
+    def coarse(self, ratio: float) -> Pixels | None:
+        """Return the whole of a JPEG at the coarsest of 1/2, 1/4 and 1/8 that has at least ``ratio`` of its pixels.
+
+        The last one is kept. None for other formats, and where the full image is needed.
+        """
+        shrink = next((k for k in (8, 4, 2) if ratio * k <= 1.0), None)
+        if self._kind != "JPEG" or shrink is None or min(self.shapes[0]) < 8 * shrink:
+            return None
+        with self._lock:
+            if self._coarse is None or self._coarse[0] != shrink:
+                self._coarse = (shrink, self._decode(shrink))
+        return self._coarse[1]
+
+    def _header(self, file: Any) -> Any:
         try:
-            image.load()
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(
-                f"the image is damaged: {error}", where=self._path, todo="copy or download it again"
-            ) from error
-        if image.mode.startswith("I"):
-            return to_rgb(np.asarray(image).astype(np.uint16))
-        if image.mode in ("RGBA", "LA", "PA", "P"):
-            return to_rgb(np.asarray(image.convert("RGBA")))
-        return np.asarray(image.convert("RGB"))
+            return self._opener(file, str(self._path))
+        except (OSError, SyntaxError, ValueError, KeyError, IndexError, EOFError) as error:
+            raise DataError(f"not a readable {self._kind} image: {error}", where=self._path, todo=DAMAGED) from error
 
+    def _check_end(self) -> None:
+        """Refuse a JPEG without its end marker: an interrupted copy, which some decoders fill up with gray."""
+        with self._path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 65536))
+            if b"\xff\xd9" not in file.read():
+                raise DataError("the JPEG is truncated: its end is missing", where=self._path, todo=DAMAGED)
 
-class TiffSource:
-    """TIFF, OME-TIFF and pyramids through tifffile: only the tiles that a region needs are decoded."""
-
-    def __init__(self, path: Path) -> None:
-        import tifffile
-
-        self._path = path
-        self._lock = threading.Lock()
-        try:
-            self._file = tifffile.TiffFile(path)
-            series = self._file.series[0]
-            self._axes = series.axes
-            levels = [level for level in series.levels if level.axes == series.axes]
-            self._arrays = [_as_array(level) for level in levels]
-            self.mpp = _tiff_mpp(self._file)
-        except (tifffile.TiffFileError, OSError, ValueError, IndexError, KeyError, RuntimeError) as error:
-            raise DataError(f"not a readable TIFF: {error}", where=path) from error
-        y, x = self._axes.find("Y"), self._axes.find("X")
-        if y < 0 or x < 0 or any(self._axes[i] not in "YXSC" for i in range(len(self._axes))):
-            raise DataError(
-                f"the TIFF has axes {self._axes}, expected one RGB or gray plane",
-                where=path,
-                todo="export the H&E image alone",
-            )
-        self.shapes = [(int(a.shape[y]), int(a.shape[x])) for a in self._arrays]
-
-    def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
-        """Decode the tiles under a box."""
-        box = {"Y": slice(top, bottom), "X": slice(left, right)}
-        index = tuple(box.get(axis, slice(None)) for axis in self._axes)
-        try:
-            with self._lock:
-                data = np.asarray(self._arrays[level][index])
-        except Exception as error:
-            raise DataError(
-                f"the TIFF is damaged: {error}", where=self._path, todo="copy or download it again"
-            ) from error
-        channel = next((axis for axis in self._axes if axis in "SC"), None)
-        if channel is not None:
-            data = np.moveaxis(data, self._axes.index(channel), -1)
-        return to_rgb(data)
+    def _decode(self, shrink: int) -> Pixels:
+        with self._path.open("rb") as file:
+            image = self._header(file)
+            if shrink > 1:
+                # one below: draft takes the coarsest scale that has at least this size, and rounds sizes up
+                image.draft("RGB", (image.width // shrink, image.height // shrink))
+            try:
+                image.load()
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                raise DataError(f"the image is damaged: {error}", where=self._path, todo=DAMAGED) from error
+            pixels = _pillow_rgb(image)
+        if self._kind == "JPEG" and (pixels[-1] == 128).all():
+            # libjpeg decodes what is missing before a forged end marker to exactly this gray, without an error
+            raise DataError("the JPEG is damaged: its lower part is missing", where=self._path, todo=DAMAGED)
+        pixels.flags.writeable = False
+        return pixels
 
 
 class WholeSlideSource:
@@ -177,73 +173,92 @@ class WholeSlideSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        library, opener = _whole_slide_library(path)
+        self._library, module = _whole_slide_library(path)
+        opener = module.OpenSlide if self._library == "openslide" else module.TiffSlide
+        own = getattr(module, "OpenSlideError" if self._library == "openslide" else "TiffFileError", OSError)
+        self._errors: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, own)
         try:
             self._slide: Any = opener(str(path))
-        except Exception as error:
-            raise DataError(f"{library} can not read the slide: {error}", where=path) from error
+        except self._errors as error:
+            raise DataError(f"{self._library} can not read the slide: {error}", where=path, todo=DAMAGED) from error
         self.shapes = [(int(h), int(w)) for w, h in self._slide.level_dimensions]
-        mpp = self._slide.properties.get(f"{library}.mpp-x")
-        self.mpp = float(mpp) if mpp else None
+        properties = self._slide.properties
+        x, y = (_number(properties.get(f"{self._library}.mpp-{axis}")) for axis in "xy")
+        self.mpp = square(x, y, path)
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
         """Read a box; transparent pixels are white."""
         scale_x = self.shapes[0][1] / self.shapes[level][1]
         scale_y = self.shapes[0][0] / self.shapes[level][0]
         corner = (round(left * scale_x), round(top * scale_y))
-        return to_rgb(np.asarray(self._slide.read_region(corner, level, (right - left, bottom - top))))
+        try:
+            image = self._slide.read_region(corner, level, (right - left, bottom - top))
+        except self._errors as error:
+            raise DataError(f"the slide is damaged: {error}", where=self._path, todo=DAMAGED) from error
+        return to_rgb(np.asarray(image))
+
+
+def square(x: float | None, y: float | None, path: Path) -> float | None:
+    """Return the µm/px of both axes, or refuse pixels that are not square (to 1 %)."""
+    if x is None or y is None:
+        return x if y is None else y
+    if abs(x - y) > 0.01 * max(abs(x), abs(y)):
+        raise UnitsError(f"pixels are not square: {x} x {y} µm", where=path, todo="export the image with square pixels")
+    return x
 
 
 def to_rgb(data: npt.NDArray[Any]) -> Pixels:
-    """Return any image array as uint8 (h, w, 3): gray is repeated, 16 bits scaled, transparency laid on white."""
+    """Return any image array as uint8 (h, w, 3): gray is repeated, 16 bits scaled, transparency laid on white.
+
+    Parameters
+    ----------
+    data
+        (h, w) or (h, w, 1 | 3 | 4), bool, uint8 or uint16.
+    """
     if data.dtype == np.uint16:
-        data = (data // 257).astype(np.uint8)
+        data = ((data.astype(np.uint32) + 128) // 257).astype(np.uint8)
     elif data.dtype == bool:
         data = data.astype(np.uint8) * 255
     elif data.dtype != np.uint8:
         raise DataError(f"the image has {data.dtype} pixels, expected 8 or 16 bits")
     if data.ndim == 2:
         data = data[..., None]
+    if data.ndim != 3 or data.shape[-1] not in (1, 3, 4):
+        raise DataError(f"the image has shape {data.shape}, expected gray, RGB or RGBA")
     if data.shape[-1] == 1:
         return np.repeat(data, 3, axis=-1)
     if data.shape[-1] == 4:
-        alpha = data[..., 3:].astype(np.float32) / 255
-        return np.rint(data[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    if data.shape[-1] != 3:
-        raise DataError(f"the image has {data.shape[-1]} channels, expected gray, RGB or RGBA")
+        alpha = data[..., 3:].astype(np.uint16)
+        return ((data[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
     return data
 
 
-def _as_array(level: Any) -> Any:
-    import zarr
+def _pillow_rgb(image: Any) -> Pixels:
+    """Return a loaded Pillow image as uint8 (h, w, 3), band by band (converted whole, it would be there thrice)."""
+    height, width = image.height, image.width
+    out = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, _COPY_PIXELS // width)
+    clear = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa")
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        if image.mode.startswith("I"):
+            out[top : top + rows] = to_rgb(np.asarray(band).astype(np.uint16))
+        else:
+            out[top : top + rows] = to_rgb(np.asarray(band.convert("RGBA" if clear else "RGB")))
+    return out
 
-    return zarr.open_array(store=level.aszarr(), mode="r")
 
-
-def _tiff_mpp(file: Any) -> float | None:
-    import tifffile
-
-    if file.ome_metadata:
-        image = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        pixels = (image[0] if isinstance(image, list) else image)["Pixels"]
-        size, unit = pixels.get("PhysicalSizeX"), pixels.get("PhysicalSizeXUnit", "µm")
-        return float(size) * _TO_UM[unit] if size and unit in _TO_UM else None
-    page = file.pages[0]
-    stated = re.search(r"MPP\s*=\s*([\d.]+)", page.description or "")
-    if stated:
-        return float(stated.group(1))
-    tags = page.tags
-    if "XResolution" in tags and "ResolutionUnit" in tags and int(tags["ResolutionUnit"].value) == 3:
-        above, below = tags["XResolution"].value
-        mpp = 1e4 * below / above if above else 0.0
-        return mpp if 0.05 <= mpp <= 50 else None  # an inch unit, or a size beyond these, is a printer's default
-    return None
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text)) if text else None
+    except ValueError:
+        return None
 
 
 def _whole_slide_library(path: Path) -> tuple[str, Any]:
-    for library, attribute in (("openslide", "OpenSlide"), ("tiffslide", "TiffSlide")):
+    for library in ("openslide", "tiffslide"):
         try:
-            return library, getattr(importlib.import_module(library), attribute)
-        except ImportError:
+            return library, importlib.import_module(library)
+        except (ImportError, OSError):  # OSError: the Python part is there, the shared library is not
             continue
     raise DataError(f"{path.suffix} slides need openslide or tiffslide", where=path, todo="pip install 'stzoo[wsi]'")

@@ -168,7 +168,7 @@ class Transform:
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
         fill = 255 if pixels.ndim == 3 and pixels.dtype == np.uint8 else 0
         order = 0 if pixels.dtype == bool else 1
-        moved = [
+        moved: list[npt.NDArray[Any]] = [
             map_coordinates(plane, source[:, ::-1].T, order=order, cval=fill, output=pixels.dtype).reshape(shape)
             for plane in np.moveaxis(planes, -1, 0)
         ]
