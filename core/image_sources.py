@@ -37,8 +37,13 @@ class Source(Protocol):
     ``shapes`` are (height, width) of each level, the full resolution first; ``mpp`` is µm/px of level 0 or None.
     """
 
-    shapes: Sequence[tuple[int, int]]
-    mpp: float | None
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """(height, width) of each level."""
+
+    @property
+    def mpp(self) -> float | None:
+        """µm/px of level 0, or None."""
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
         """Return uint8 (bottom - top, right - left, 3); the box lies inside the level."""
