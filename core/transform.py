@@ -168,10 +168,12 @@ class Transform:
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
         fill = 255 if pixels.ndim == 3 and pixels.dtype == np.uint8 else 0
         order = 0 if pixels.dtype == bool else 1
-        moved: list[npt.NDArray[Any]] = [
-            map_coordinates(plane, source[:, ::-1].T, order=order, cval=fill, output=pixels.dtype).reshape(shape)
-            for plane in np.moveaxis(planes, -1, 0)
-        ]
+        grid = np.ascontiguousarray(source[:, ::-1].T)
+        moved: list[npt.NDArray[Any]] = []
+        for plane in np.moveaxis(planes, -1, 0):
+            target_plane = np.empty(len(source), dtype=pixels.dtype)
+            map_coordinates(plane, grid, output=target_plane, order=order, cval=fill)
+            moved.append(target_plane.reshape(shape))
         return moved[0] if pixels.ndim == 2 else np.stack(moved, axis=-1)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
