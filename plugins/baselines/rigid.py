@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,9 @@ Array = npt.NDArray[np.float64]
 FEWEST_SPOTS = 10
 MOST_POINTS = 4000
 AMBIGUOUS = 1.3
-"""Another orientation whose outlines lie at most this many times as far apart is reported."""
+"""Another orientation whose outlines lie at most this many times as far apart (and 1 µm) is reported."""
+BEST = 6
+"""Directions that are tried in full."""
 
 
 @dataclass
@@ -84,11 +87,16 @@ class Rigid(Aligner):
             found.append(self._icp(thin, outline, start, middle))
             if progress is not None:
                 progress(done, len(starts))
-        found.sort(key=lambda one: one[0])
-        fine = cKDTree(target.points)
-        shares = np.linspace(self.config.overlap, 1, 5)
-        refined = [self._icp(source.points, fine, matrix, share) for _, matrix in found[:6] for share in shares]
-        refined.sort(key=lambda one: one[0])
+        found = sorted(found, key=_score)[:BEST]
+        # A part that one section lacks pulls the centres apart, so the best directions start beside them as well.
+        reach = np.ptp(target.outline, axis=0).mean() / 6
+        for (_, matrix), side in product(found[:BEST], ((reach, 0), (-reach, 0), (0, reach), (0, -reach))):
+            beside = matrix + np.column_stack([np.zeros((2, 2)), side])
+            found.append(self._icp(thin, outline, beside, self.config.overlap))
+        best = sorted(found[:BEST], key=_score) + sorted(found[BEST:], key=_score)[:BEST]
+        fine, shares = cKDTree(target.points), np.linspace(self.config.overlap, 1, 5)
+        refined = [self._icp(source.points, fine, matrix, share) for _, matrix in _distinct(best) for share in shares]
+        refined.sort(key=_score)
         _warn_if_ambiguous(refined)
         return Transform(refined[0][1])
 
@@ -155,12 +163,25 @@ class _Shape:
     centre: Array
 
 
+def _score(found: tuple[float, Array]) -> float:
+    return found[0]
+
+
+def _distinct(found: list[tuple[float, Array]]) -> list[tuple[float, Array]]:
+    """Leave out matrices that ICP reached from several starts."""
+    kept: list[tuple[float, Array]] = []
+    for one in found:
+        if not any(np.abs(one[1] - other[1]).max() < 1e-3 for other in kept):
+            kept.append(one)
+    return kept
+
+
 def _warn_if_ambiguous(found: list[tuple[float, Array]]) -> None:
     """Say so when another orientation fits nearly as well as the best; ``found`` is sorted."""
     score, best = found[0]
     for other, matrix in found[1:]:
         apart = np.linalg.norm(matrix[:, :2] - best[:, :2], ord=2)  # 2 sin(angle / 2) for two turns, 2 for a flip
-        if apart > 2 * np.sin(np.deg2rad(15)) and other < AMBIGUOUS * score:
+        if apart > 2 * np.sin(np.deg2rad(15)) and other < AMBIGUOUS * score + 1:
             logging.getLogger(__name__).warning(
                 "rigid: another orientation of the tissue fits nearly as well (%.0f against %.0f µm): check the "
                 "result; where the section can not be mirrored, set flips=false",
