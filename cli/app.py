@@ -1,4 +1,4 @@
-"""The table of commands. A command's module is imported when it is called, so that ``--help`` is instant."""
+"""The command line as typer sees it: a group whose commands are imported on use, so that ``--help`` is instant."""
 
 from __future__ import annotations
 
@@ -6,47 +6,71 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from stzoo.cli.main import COMMANDS
+from stzoo.core.errors import UsageError, nearest
 from typer.core import TyperGroup
-
-_COMMANDS = {
-    "demo": "Run the main job on a synthetic tissue (or, with --data, on real ones).",
-    "predict": "Predict gene expression of a section from its H&E image.",
-    "impute": "Fill the spots of a section that were not measured.",
-    "evaluate": "Run an evaluation protocol and print its table, baselines included.",
-    "train": "Train a model from a recipe; can be stopped and resumed.",
-    "data": "Inspect and convert sections.",
-    "plugins": "List the installed plugins.",
-    "zoo": "List, describe and verify weights.",
-}
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands live in modules of their own, imported on use."""
+    """The commands of :data:`stzoo.cli.main.COMMANDS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List the commands in the order of the table."""
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import a command's module and return the command."""
-        if cmd_name not in _COMMANDS:
-            return None
-        command: Any = typer.main.get_command(import_module(f"stzoo.cli.{cmd_name}").app)
-        command.name = cmd_name
-        return command
+        return load_command(cmd_name) if cmd_name in COMMANDS else None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the table as it is: nothing is imported for ``--help``."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Name the nearest command when there is none of that name."""
-        from stzoo.core.errors import UsageError, nearest
-
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            raise UsageError(f"no command '{args[0]}'{nearest(args[0], _COMMANDS)}", todo="see 'stzoo --help'")
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise UsageError(f"no command '{args[0]}'{nearest(args[0], COMMANDS)}", todo="see 'stzoo --help'")
         return super().resolve_command(ctx, args)
+
+
+def load_command(name: str) -> Any:
+    """Import ``stzoo.cli.NAME`` and return its command: the function ``command``, or the sub-commands of ``app``."""
+    module = import_module(f"stzoo.cli.{name}")
+    app: typer.Typer | None = getattr(module, "app", None)
+    if app is None:
+        app = new_app(COMMANDS[name])
+        app.command(name)(module.command)
+    several = app.registered_callback is not None or len(app.registered_commands) > 1
+    loaded: Any = typer.main.get_group(app) if several else typer.main.get_command(app)
+    loaded.name = name
+    return loaded
+
+
+def new_app(help: str) -> typer.Typer:
+    """Return an empty typer application in the manner of this program: plain help, ``-h``, no completion options."""
+    return typer.Typer(
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        help=help,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def bad_use(error: typer.TyperException, arguments: list[str]) -> str:
+    """Return the message for a wrong command line: what is wrong, the nearest right option, where to look."""
+    context: Any = getattr(error, "ctx", None)
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a group without a sub-command: the help is the message
+        return message
+    option = getattr(error, "option_name", None)
+    if context is not None and option and type(error).__name__ == "NoSuchOption":
+        options = [o for p in context.command.get_params(context) for o in p.opts if o.startswith("--")]
+        message = f"no option '{option}'{nearest(option, [*options, '--debug'])}"
+    path = context.command_path if context is not None else " ".join(["stzoo", *arguments[:1]])
+    return f"error: {message}\n  do:    see '{path} --help'"
 
 
 _root = typer.Typer(
@@ -54,6 +78,7 @@ _root = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     help="Spatial transcriptomics models behind three small interfaces, with a model zoo.",
     epilog="Any command takes --debug, which shows the traceback of an error.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -78,5 +103,5 @@ def _options(
 
 
 def application() -> Any:
-    """Return the command line."""
+    """Return the command line, ready to be called."""
     return typer.main.get_command(_root)

@@ -7,43 +7,60 @@ import sys
 
 from stzoo.core.errors import StzooError
 
+COMMANDS = {
+    "demo": "Run the main job on a synthetic tissue (or, with --data, on real ones).",
+    "predict": "Predict gene expression of a section from its H&E image.",
+    "impute": "Fill the spots of a section that were not measured.",
+    "evaluate": "Run an evaluation protocol and print its table, baselines included.",
+    "train": "Train a model from a recipe; can be stopped and resumed.",
+    "data": "Inspect and convert sections.",
+    "plugins": "List the installed plugins, and what is wrong with them.",
+    "zoo": "List, describe and verify weights.",
+}
+"""Every command and its line in ``stzoo --help``. Its module, ``stzoo.cli.NAME``, is imported when it is called."""
+
+BAD_USE, INTERRUPTED = 2, 130
+
 
 def main() -> None:
     """Run the command line and exit."""
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    sys.exit(run([a for a in arguments if a != "--debug"], debug=debug))
+    sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: list[str], *, debug: bool = False) -> int:
-    """Run one command and return its exit code: 0, 1 for a failed run, 2 for bad use, 130 when interrupted."""
-    import typer
+def run(arguments: list[str]) -> int:
+    """Run one command.
 
-    from stzoo.cli.app import application
+    Parameters
+    ----------
+    arguments
+        The command line without the program's name. ``--debug`` may stand anywhere before a ``--``.
 
+    Returns
+    -------
+    The exit code: 0, 1 for a failed run, 2 for bad use, 130 when interrupted.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end]
+    arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
     try:
-        result = application()(args=arguments, prog_name="stzoo", standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        return _call(arguments)
     except StzooError as error:
         if debug:
             raise
         _say(f"error: {error}")
         return error.exit_code
-    except typer.Exit as error:
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         _say("stopped")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit stays quiet
+        _silence()
         return 1
     except MemoryError:
+        if debug:
+            raise
         _say("error: out of memory\n  do:    use a smaller --batch-size, fewer genes, or larger bins")
         return 1
     except Exception as error:
-        if hasattr(error, "format_message"):  # bad use, said by the parser (typer names no public base class)
-            _say(f"error: {error.format_message()}\n  do:    see 'stzoo {' '.join(arguments[:1])} --help'")
-            return 2
         if debug:
             raise
         _say(
@@ -51,6 +68,31 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             "  do:    run again with --debug and report the traceback"
         )
         return 1
+
+
+def _call(arguments: list[str]) -> int:
+    """Let typer parse and run; its own exceptions (bad use, exit, abort) become exit codes."""
+    import typer
+    from stzoo.cli.app import application, bad_use
+
+    try:
+        result = application()(args=arguments, prog_name="stzoo", standalone_mode=False)
+        sys.stdout.flush()  # here, where a closed pipe is still caught
+    except typer.Exit as error:
+        result = error.exit_code
+    except typer.Abort:
+        result = INTERRUPTED
+    except typer.TyperException as error:
+        _say(bad_use(error, arguments))
+        return BAD_USE
+    if result == INTERRUPTED:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return result if isinstance(result, int) else 0
+
+
+def _silence() -> None:
+    """Send what is left in the buffer of standard output nowhere, so that the flush at exit stays quiet."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:

@@ -7,12 +7,15 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from stzoo.cli.app import new_app
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import PluginError
-from stzoo.core.plugins import Plugin, default_host
+from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
 from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, WeightsSpec
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List the installed plugins.")
+app = new_app("List the installed plugins, and what is wrong with them.")
+
+_KINDS = ((ModelSpec, "models"), (WeightsSpec, "weights"), (ReaderSpec, "readers"), (ProtocolSpec, "protocols"))
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -20,60 +23,73 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def list_(
     as_json: Json = False,
-    strict: Annotated[bool, typer.Option(help="Fail when a plugin is broken or incompatible.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong with a plugin.")] = False,
 ) -> None:
     """List every plugin with its state and what it offers."""
     host = default_host()
+    complaints = _complaints(host)
     if as_json:
-        echo(json.dumps([_plain(plugin) for plugin in host.plugins], indent=1))
+        echo(json.dumps([_plain(plugin) for plugin in host.plugins], indent=1, ensure_ascii=False))
     else:
-        rows = [[p.qualified, p.version, p.state, _offers(p) if p.state == "loaded" else p.error] for p in host.plugins]
+        rows = [[p.qualified, p.version, p.state, p.error or _offers(p)] for p in host.plugins]
         echo(table(["plugin", "version", "state", "offers"], rows) if rows else "no plugins are installed")
-        for line in _models(host.of(ModelSpec)):
-            echo(line)
-        for name, dists in _duplicates(host.of(ModelSpec)).items():
-            echo(f"warning: two plugins offer '{name}': use {' or '.join(f'{d}:{name}' for d in dists)}")
-    ailing = [p.qualified for p in host.plugins if p.state in ("broken", "incompatible")]
-    if strict and ailing:
-        raise PluginError(f"not usable: {', '.join(ailing)}", todo=f"see 'stzoo plugins info {ailing[0]}'")
+        models = [[spec.role, spec.name, spec.summary] for _, spec in host.of(ModelSpec)]
+        if models:
+            echo("\n" + table(["role", "model", ""], sorted(models)))
+    for complaint in complaints:
+        typer.echo(f"warning: {complaint}", err=True)
+    ailing = [p for p in host.plugins if p.state in ("broken", "incompatible")]
+    if strict and (ailing or complaints):
+        what = [f"{p.qualified} is {p.state}: {p.error}" for p in ailing] + complaints
+        raise PluginError("; ".join(what), todo=f"see 'stzoo plugins info {ailing[0].qualified}'" if ailing else None)
 
 
 @app.command()
-def info(name: Annotated[str, typer.Argument(help="Name, or dist:name.")], as_json: Json = False) -> None:
+def info(
+    name: Annotated[str, typer.Argument(help="Name, or dist:name.")],
+    as_json: Json = False,
+) -> None:
     """Show one plugin: its state, its records, and the traceback when it is broken."""
     plugin = default_host().plugin(name)
     if as_json:
-        echo(json.dumps(_plain(plugin), indent=1))
+        echo(json.dumps(_plain(plugin), indent=1, ensure_ascii=False))
         return
-    echo(f"{plugin.qualified} {plugin.version}: {plugin.state}  ({plugin.module})")
+    echo(f"{plugin.qualified} {plugin.version}: {plugin.state}")
+    echo(f"  module: {plugin.module} ({plugin.seconds:.2f} s to load)")
+    if plugin.error:
+        echo(f"  error: {plugin.error}")
     for record in plugin.records:
-        kind = type(record).__name__.removesuffix("Spec").lower()
-        role = f" ({record.role})" if isinstance(record, ModelSpec) else ""
-        echo(f"  {kind} {record.name}{role}: {record.summary}")
-    if plugin.trace:
-        echo(plugin.trace)
+        echo(f"\n{type(record).__name__.removesuffix('Spec').lower()} {record.name}")
+        facts = {k: v for k, v in asdict(record).items() if k != "name" and v}
+        echo("\n".join(f"  {key}: {value}" for key, value in facts.items()))
+    if plugin.trace != plugin.error:
+        echo(f"\n{plugin.trace.rstrip()}")
+
+
+def _complaints(host: PluginHost) -> list[str]:
+    complaints = [f"{DISABLE_VARIABLE} names '{name}', and no plugin is called that" for name in host.unknown_disabled]
+    for kind, what in _KINDS:
+        names: dict[str, list[str]] = {}
+        for plugin, record in host.of(kind):
+            names.setdefault(record.name, []).append(f"{plugin.dist}:{record.name}")
+        complaints += [
+            f"{len(full)} plugins offer the {_singular(what)} '{name}': write {' or '.join(full)}"
+            for name, full in names.items()
+            if len(full) > 1
+        ]
+    return complaints
 
 
 def _plain(plugin: Plugin) -> dict[str, Any]:
     records = [{"kind": type(r).__name__, **asdict(r)} for r in plugin.records]
-    return {**{k: v for k, v in vars(plugin).items() if k != "records"}, "records": records}
+    facts = {key: value for key, value in vars(plugin).items() if key not in ("records", "seconds")}
+    return {"qualified": plugin.qualified, **facts, "seconds": round(plugin.seconds, 3), "records": records}
 
 
 def _offers(plugin: Plugin) -> str:
-    kinds = ((ModelSpec, "models"), (WeightsSpec, "weights"), (ReaderSpec, "readers"), (ProtocolSpec, "protocols"))
-    counts = [(sum(isinstance(r, kind) for r in plugin.records), what) for kind, what in kinds]
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
+    counts = [(sum(isinstance(r, kind) for r in plugin.records), what) for kind, what in _KINDS]
+    return ", ".join(f"{n} {_singular(what) if n == 1 else what}" for n, what in counts if n)
 
 
-def _models(found: list[tuple[Plugin, ModelSpec]]) -> list[str]:
-    if not found:
-        return []
-    rows = [[spec.role, spec.name, spec.summary] for _, spec in sorted(found, key=lambda f: (f[1].role, f[1].name))]
-    return ["", table(["role", "model", ""], rows)]
-
-
-def _duplicates(found: list[tuple[Plugin, ModelSpec]]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for plugin, spec in found:
-        names.setdefault(spec.name, []).append(plugin.dist)
-    return {name: dists for name, dists in names.items() if len(dists) > 1}
+def _singular(kind: str) -> str:
+    return kind if kind == "weights" else kind.removesuffix("s")

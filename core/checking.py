@@ -61,7 +61,9 @@ def _check_counts(section: Section) -> None:
 
 
 def _place(section: Section, x: Any, what: str) -> str:
-    wrong = (lambda v: ~np.isfinite(v)) if what.startswith("NaN") else (lambda v: v < 0)
+    def wrong(values: Any) -> Any:
+        return ~np.isfinite(values) if what.startswith("NaN") else values < 0
+
     if hasattr(x, "tocoo"):
         coo = x.tocoo()
         at = int(np.flatnonzero(wrong(coo.data))[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 from stzoo.core.errors import ConfigError, nearest
 
@@ -27,12 +27,14 @@ def build(schema: type[C], values: Mapping[str, Any] | None = None, *, where: ob
     Raises
     ------
     ConfigError
-        An unknown key (the nearest one is named) or a value of the wrong type.
+        An unknown key (the nearest one is named), a value of the wrong type, or a reference such as
+        ``${oc.env:HOME}``: a config that was downloaded must not read the environment.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     values = dict(values or {})
+    _refuse_references(values, "", where)
     _refuse_unknown(schema, values, "", where)
     try:
         merged = OmegaConf.merge(OmegaConf.structured(schema), OmegaConf.create(values))
@@ -54,12 +56,20 @@ def dump(config: object) -> dict[str, Any]:
 
 def override(values: Mapping[str, Any], dotted: list[str]) -> dict[str, Any]:
     """Return values with ``key.sub=value`` overrides of the command line applied."""
+    import yaml
     from omegaconf import OmegaConf
 
+    _refuse_references(values, "", None)
+    merged: Any = OmegaConf.create(dict(values))
     for item in dotted:
-        if "=" not in item:
+        key, equals, value = item.partition("=")
+        if not (equals and key.strip()):
             raise ConfigError(f"'{item}' is not an override", todo="write key=value, e.g. train.steps=100")
-    merged = OmegaConf.merge(OmegaConf.create(dict(values)), OmegaConf.from_dotlist(dotted))
+        _refuse_references({key: value}, "", "command line")
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([item]))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of '{item}' is not readable as YAML", todo="put it in quotes") from error
     return cast("dict[str, Any]", OmegaConf.to_container(merged))
 
 
@@ -80,8 +90,19 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _refuse_references(value: Any, key: str, where: object) -> None:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_references(inner, f"{key}.{name}" if key else str(name), where)
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _refuse_references(inner, f"{key}[{i}]", where)
+    elif isinstance(value, str) and ("${" in value or value == "???"):
+        raise ConfigError(f"'{key}' is '{value}', and references are not read", where=where, todo="write the value")
+
+
 def _refuse_unknown(schema: type[Any], values: Mapping[str, Any], prefix: str, where: object) -> None:
-    known = {f.name: f for f in fields(schema)}
+    known, types = [f.name for f in fields(schema)], get_type_hints(schema)
     for key, value in values.items():
         if key not in known:
             raise ConfigError(
@@ -89,7 +110,13 @@ def _refuse_unknown(schema: type[Any], values: Mapping[str, Any], prefix: str, w
                 where=where,
                 todo=f"known keys: {', '.join(known)}",
             )
-        default = known[key].default_factory
-        inner = default if isinstance(default, type) and is_dataclass(default) else None
-        if inner is not None and isinstance(value, Mapping):
-            _refuse_unknown(inner, value, f"{prefix}{key}.", where)
+        inner = types[key]
+        if not (isinstance(inner, type) and is_dataclass(inner)):
+            continue
+        if not isinstance(value, Mapping):
+            raise ConfigError(
+                f"'{prefix}{key}' is {value!r}, expected keys of {inner.__name__}",
+                where=where,
+                todo=f"known keys: {', '.join(f.name for f in fields(inner))}",
+            )
+        _refuse_unknown(inner, value, f"{prefix}{key}.", where)

@@ -69,6 +69,12 @@ class PluginError(StzooError):
     """A plugin that is missing, broken, incompatible or ambiguous."""
 
 
+class UnknownNameError(PluginError):
+    """A name that no installed plugin offers (exit code 2)."""
+
+    exit_code = 2
+
+
 class WeightsError(StzooError):
     """Weights that are missing, damaged or made for another model."""
 

@@ -19,6 +19,7 @@ from stzoo.core.section import Floats, Section, Stack
 
 if TYPE_CHECKING:
     import torch
+    from stzoo.core.repository import Repository
     from stzoo.core.transform import Transform
 
 Progress = Callable[[int, int], None]
@@ -44,7 +45,7 @@ class Model(ABC):
     """Dataclass of the options."""
 
     provenance: Mapping[str, Any] = {}
-    """What :func:`stzoo.load` knows of the weights: name, source, commit, sha256."""
+    """What :func:`stzoo.load` knows of the weights: name, source, sha256, format_version."""
 
     def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
         if config is None or isinstance(config, Mapping):
@@ -116,10 +117,16 @@ class Model(ABC):
         from stzoo.core.repository import open_repository
 
         with open_repository(Path(folder)) as repository:
-            if repository.method != cls.name:
-                raise WeightsError(f"these weights belong to '{repository.method}', not to '{cls.name}'", where=folder)
-            model = cls(configs.build(cls.config_class, repository.config, where=folder), device=device)
-            model.restore(repository.tensors(), repository.description, repository.assets())
+            return cls.from_repository(repository, device=device)
+
+    @classmethod
+    def from_repository(cls, repository: Repository, *, device: str = "cpu") -> Self:
+        """Load a model from a repository that has been opened, and so verified."""
+        where = repository.folder
+        if repository.method != cls.name:
+            raise WeightsError(f"these weights belong to '{repository.method}', not to '{cls.name}'", where=where)
+        model = cls(configs.build(cls.config_class, repository.config, where=where), device=device)
+        model.restore(repository.tensors(), repository.description, repository.assets())
         return model.to(device)
 
     def train(
@@ -206,7 +213,8 @@ class Encoder(Model):
     @property
     def fitted_heads(self) -> dict[str, Any]:
         """Heads fitted so far, by name (they are saved with the model)."""
-        return self.__dict__.setdefault("_fitted_heads", {})
+        heads: dict[str, Any] = self.__dict__.setdefault("_fitted_heads", {})
+        return heads
 
     def genes(self, head: str | None = None) -> list[str]:
         """Return the genes that a head can predict."""

@@ -45,6 +45,8 @@ def measured_mask(section: Section, rule: str) -> Mask:
 
 
 def _all(section: Section, argument: str) -> Mask:
+    if argument:
+        raise UsageError(f"'all:{argument}' is not a rule", todo="write all")
     return np.ones(section.n_spots, dtype=bool)
 
 
@@ -63,10 +65,20 @@ def _grid(section: Section, argument: str) -> Mask:
             f"section '{section.name}' has no obs['{missing[0]}'], so a grid rule has no meaning",
             todo="use random:0.25 or file:barcodes.txt",
         )
-    row = np.rint(np.asarray(section.adata.obs["array_row"], dtype=float)).astype(int)
-    col = np.rint(np.asarray(section.adata.obs["array_col"], dtype=float)).astype(int)
+    row, col = _positions(section, "array_row"), _positions(section, "array_col")
     mask: Mask = ((row - row0) % stride == 0) & ((col - col0) % stride == 0)
     return mask
+
+
+def _positions(section: Section, column: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    try:
+        values = np.asarray(section.adata.obs[column], dtype=float)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"obs['{column}'] of section '{section.name}' is not numbers") from error
+    if not np.isfinite(values).all():
+        raise DataError(f"obs['{column}'] of section '{section.name}' has {int((~np.isfinite(values)).sum())} gaps")
+    whole: np.ndarray[tuple[int], np.dtype[np.int64]] = np.rint(values).astype(np.int64)
+    return whole
 
 
 def _random(section: Section, argument: str) -> Mask:
@@ -75,7 +87,7 @@ def _random(section: Section, argument: str) -> Mask:
         share, seed = float(share_text), int(seed_text or 0)
     except ValueError:
         share, seed = -1.0, 0
-    if not 0 < share <= 1:
+    if not 0 < share <= 1 or seed < 0:
         raise UsageError(f"'random:{argument}' is not a rule", todo="write random:0.25 or random:0.25+SEED")
     chosen = np.random.default_rng(seed).permutation(section.n_spots)[: max(1, round(share * section.n_spots))]
     mask = np.zeros(section.n_spots, dtype=bool)
@@ -89,20 +101,26 @@ def _obs(section: Section, argument: str) -> Mask:
             f"section '{section.name}' has no obs column '{argument}'",
             where=f"columns: {', '.join(section.adata.obs.columns)}",
         )
-    values = section.adata.obs[argument]
     try:
-        return np.asarray(values).astype(float).astype(bool)
-    except ValueError as error:
-        raise DataError(f"obs['{argument}'] is not true/false or 0/1", todo="give a boolean column") from error
+        values = np.asarray(section.adata.obs[argument]).astype(float)
+    except (TypeError, ValueError):
+        values = np.full(section.n_spots, np.nan)
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"obs['{argument}'] of section '{section.name}' is not true/false or 0/1 in every spot",
+            todo="give a boolean column without gaps",
+        )
+    return values.astype(bool)
 
 
 def _file(section: Section, argument: str) -> Mask:
     path = Path(argument)
     try:
-        wanted = path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"can not read the list of barcodes: {error}", where=path) from error
-    unknown = set(wanted) - set(section.adata.obs_names)
+    wanted = {line.strip() for line in lines} - {""}
+    unknown = wanted - set(section.adata.obs_names)
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(wanted)} barcodes are not in section '{section.name}', e.g. '{min(unknown)}'",

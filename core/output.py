@@ -11,6 +11,8 @@ from pathlib import Path
 
 from stzoo.core.errors import OutputError
 
+_ELSEWHERE = "choose a folder that you may write to, on a disk with space"
+
 
 def check_output(path: Path, *, overwrite: bool) -> Path:
     """Refuse, before any work is done, an output that exists or whose folder can not be written.
@@ -21,13 +23,20 @@ def check_output(path: Path, *, overwrite: bool) -> Path:
         With what to do about it.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists already", todo="use --overwrite (overwrite=True), or another name")
-    parent = path.resolve().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise OutputError(f"can not write {path}", where=parent, todo="choose a folder that you may write to")
+    try:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path} exists already", todo="use --overwrite (overwrite=True), or another name")
+        whole = path.resolve()
+        if whole.is_dir() and Path.cwd().is_relative_to(whole):
+            raise OutputError(f"{path} is the folder you are in (or above it)", todo="choose another name")
+        parent = whole.parent
+        while not parent.exists():
+            parent = parent.parent
+        writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise OutputError(f"can not write {path}: {error.strerror}", where=error.filename, todo=_ELSEWHERE) from error
+    if not writable:
+        raise OutputError(f"can not write {path}", where=parent, todo=_ELSEWHERE)
     return path
 
 
@@ -48,20 +57,38 @@ def writing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
-        raise OutputError(f"can not write {path}: {error.strerror}", where=path.parent) from error
+        raise OutputError(f"can not write {path}: {error.strerror}", where=path.parent, todo=_ELSEWHERE) from error
     target = scratch / path.name
     try:
         yield target
-        _replace(target, path, scratch)
+        _replace(target, path, scratch, overwrite=overwrite)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) or error.errno is None:
+        if error.errno is None or isinstance(error, FileNotFoundError) or not _concerns(error, scratch):
             raise
-        raise OutputError(f"can not write {path}: {error.strerror}", where=path.parent) from error
+        raise OutputError(f"can not write {path}: {error.strerror}", where=path.parent, todo=_ELSEWHERE) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _replace(new: Path, final: Path, scratch: Path) -> None:
-    if final.is_dir() and not final.is_symlink():
-        final.rename(scratch / "replaced")  # a folder can not be replaced in one step: the old one steps aside
-    new.replace(final)
+def _replace(new: Path, final: Path, scratch: Path, *, overwrite: bool) -> None:
+    if not new.exists():
+        raise FileNotFoundError(f"nothing was written to {new}")
+    if final.exists() and not overwrite:
+        raise OutputError(f"{final} was made by another program meanwhile", todo="use another name, or --overwrite")
+    if not final.is_dir() or final.is_symlink():
+        new.replace(final)
+        return
+    if not new.is_dir():
+        raise OutputError(f"{final} is a folder, and the output is a file", todo="choose another name")
+    aside = scratch / "replaced"  # a folder can not be replaced in one step: the old one steps aside
+    final.rename(aside)
+    try:
+        new.replace(final)
+    except OSError:
+        aside.rename(final)
+        raise
+
+
+def _concerns(error: OSError, scratch: Path) -> bool:
+    """Say whether an error is about the output, and not about an input that the block was reading."""
+    return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(scratch)

@@ -7,8 +7,11 @@ plugin that raises at import ends the whole call. pluggy still validates the hoo
 from __future__ import annotations
 
 import os
+import sys
+import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
@@ -17,7 +20,7 @@ from typing import Any, Literal, TypeVar
 
 import pluggy
 from stzoo.core import hookspecs
-from stzoo.core.errors import PluginError, nearest
+from stzoo.core.errors import PluginError, UnknownNameError, nearest
 from stzoo.core.records import API_VERSION, ModelSpec, ProtocolSpec, ReaderSpec, Record, WeightsSpec
 
 GROUP = "stzoo"
@@ -49,6 +52,8 @@ class Plugin:
         The last line of what went wrong, and the whole traceback (both empty when loaded).
     records
         The records that its hooks returned.
+    seconds
+        How long importing it and asking its hooks took.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Plugin:
     error: str = ""
     trace: str = ""
     records: tuple[Record, ...] = field(default=(), repr=False)
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def qualified(self) -> str:
@@ -85,20 +91,29 @@ class PluginHost:
         self._manager = pluggy.PluginManager("stzoo")
         self._manager.add_hookspecs(hookspecs)
         unique = {(_dist(point)[0], point.name): point for point in points}
-        self.plugins: tuple[Plugin, ...] = tuple(self._load(unique[key], disabled) for key in sorted(unique))
+        self.plugins: tuple[Plugin, ...] = ()
+        for key in sorted(unique):
+            self.plugins += (self._load(unique[key], disabled),)
+        known = {name for p in self.plugins for name in (p.name, p.qualified)}
+        self.unknown_disabled: tuple[str, ...] = tuple(sorted(set(disabled) - known))
+        """Names that were to be disabled and that no plugin has."""
 
     def _load(self, point: EntryPoint, disabled: Sequence[str]) -> Plugin:
         dist, version = _dist(point)
         plugin = Plugin(point.name, dist, version, point.value, "loaded")
         if plugin.name in disabled or plugin.qualified in disabled:
             return replace(plugin, state="disabled")
+        start = time.perf_counter()
         try:
-            module = point.load()
-            wanted = getattr(module, "STZOO_API", API_VERSION)
-            if wanted != API_VERSION:
-                reason = f"written for plugin interface {wanted!r}, this stzoo speaks {API_VERSION}"
-                return replace(plugin, state="incompatible", error=reason, trace=reason)
-            return replace(plugin, records=tuple(self._records(plugin.qualified, module)))
+            with redirect_stdout(sys.stderr):  # what a plugin prints must not end in the output of a command
+                module = point.load()
+                wanted = getattr(module, "STZOO_API", API_VERSION)
+                if wanted != API_VERSION:
+                    reason = f"written for plugin interface {wanted!r}, this stzoo speaks {API_VERSION}"
+                    return replace(plugin, state="incompatible", error=reason, trace=reason)
+                records = tuple(self._records(plugin.qualified, module))
+            self._refuse_twice(dist, records)
+            return replace(plugin, records=records, seconds=time.perf_counter() - start)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does costs only itself
             if self._manager.has_plugin(plugin.qualified):
                 self._manager.unregister(name=plugin.qualified)
@@ -112,10 +127,23 @@ class PluginHost:
             for implementation in getattr(self._manager.hook, hook).get_hookimpls():
                 if implementation.plugin is not module:
                     continue
-                for record in implementation.function():
+                returned = implementation.function()
+                if not isinstance(returned, Iterable):
+                    raise TypeError(f"{hook} returned {returned!r}, expected {kind.__name__} records")
+                for record in returned:
                     if type(record) is not kind:
                         raise TypeError(f"{hook} returned {record!r}, expected a {kind.__name__}")
                     yield record
+
+    def _refuse_twice(self, dist: str, records: Sequence[Record]) -> None:
+        """Refuse what ``dist:name`` could not tell apart: one distribution that offers a name twice."""
+        seen = {(type(r), r.name): p.name for p in self.plugins if p.dist == dist for r in p.records}
+        for record in records:
+            key = (type(record), record.name)
+            if key in seen:
+                also = f" (also in '{seen[key]}')" if seen[key] else ""
+                raise ValueError(f"{dist} offers the {type(record).__name__} '{record.name}' twice{also}")
+            seen[key] = ""
 
     def of(self, kind: type[R]) -> list[tuple[Plugin, R]]:
         """Return every record of a kind with the plugin that gave it, sorted by name."""
@@ -127,8 +155,10 @@ class PluginHost:
 
         Raises
         ------
+        UnknownNameError
+            No such record.
         PluginError
-            No such record, or two distributions offer the name (both are named).
+            Two distributions offer the name (both are named).
         """
         dist, _, bare = name.rpartition(":")
         records = self.of(kind)
@@ -143,15 +173,15 @@ class PluginHost:
                 todo=f"use one of the full names, or disable one plugin with {DISABLE_VARIABLE}",
             )
         known = sorted({r.name for _, r in records})
-        raise PluginError(
+        raise UnknownNameError(
             f"no {what} called '{name}'{nearest(bare, known)}",
             where=f"installed: {', '.join(known) or 'none'}" + self._ailing(),
             todo="see 'stzoo plugins list'; install the distribution that offers it",
         )
 
     def _ailing(self) -> str:
-        names = [f"{p.qualified} ({p.state})" for p in self.plugins if p.state in ("broken", "incompatible")]
-        return f"; not usable: {', '.join(names)}" if names else ""
+        names = [f"{p.qualified} ({p.state})" for p in self.plugins if p.state != "loaded"]
+        return f"; not loaded: {', '.join(names)}" if names else ""
 
     def plugin(self, name: str) -> Plugin:
         """Return the plugin called ``name`` or ``dist:name``."""
@@ -162,7 +192,7 @@ class PluginHost:
             names = ", ".join(p.qualified for p in found)
             raise PluginError(f"more than one plugin is called '{name}'", where=names, todo="use dist:name")
         known = [p.name for p in self.plugins]
-        raise PluginError(
+        raise UnknownNameError(
             f"no plugin called '{name}'{nearest(name, known)}",
             where=f"installed: {', '.join(known) or 'none'}",
             todo="see 'stzoo plugins list'",
@@ -175,14 +205,15 @@ def resolve(target: str) -> Any:
     Raises
     ------
     PluginError
-        The module fails to import or lacks the attribute.
+        The module fails to import, in whatever way, or lacks the attribute.
     """
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise PluginError(
-            f"'{target}' can not be imported: {error}", todo="reinstall or update the plugin that names it"
+            f"'{target}' can not be imported: {reason}", todo="reinstall or update the plugin that names it"
         ) from error
 
 

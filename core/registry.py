@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 from stzoo.core.errors import PluginError
 from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model
@@ -34,7 +34,7 @@ def model_class(name: str, *, role: str | None = None, host: PluginHost | None =
     found = resolve(spec.target)
     if not (isinstance(found, type) and issubclass(found, _CONTRACTS[spec.role])):
         raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is not an {spec.role}")
-    return cast("type[Model]", found)
+    return found
 
 
 def model(

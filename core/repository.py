@@ -1,33 +1,55 @@
 """A repository of weights: a folder that is checked, byte for byte, before a tensor is read.
 
-``config.json`` (method, its config, what belongs to the weights), ``model.safetensors``, ``README.md`` (the model
-card), small assets, and ``MANIFEST.json`` (bytes and sha256 of every other file). Nothing in it can run code.
+``config.json`` (format version, method, its config, what belongs to the weights), ``model.safetensors``,
+``README.md`` (the model card), small assets, and ``MANIFEST.json`` (bytes and sha256 of every other file).
+Nothing in it can run code.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import struct
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.errors import WeightsError
+from stzoo.core.errors import OutputError, WeightsError, nearest
+from stzoo.core.manifest import (
+    AGAIN,
+    ASSET_SUFFIXES,
+    CARD,
+    CONFIG,
+    MANIFEST,
+    TENSORS,
+    allowed_name,
+    read_json,
+    verify,
+    write_manifest,
+)
 from stzoo.core.output import writing
 
 if TYPE_CHECKING:
     import torch
 
 FORMAT_VERSION = 1
-CONFIG, TENSORS, CARD, MANIFEST = "config.json", "model.safetensors", "README.md", "MANIFEST.json"
-ASSET_SUFFIXES = (".json", ".txt", ".tsv", ".md")
+"""Version of the layout that is written. A repository of every version ever written stays in ``tests/zoo/golden``."""
 
-_MAX_HEADER = 25_000_000
-_MAX_JSON = 50_000_000
-_AGAIN = "pull or copy the weights again; if it stays so, tell whoever published them"
+__all__ = [
+    "CARD",
+    "CONFIG",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "TENSORS",
+    "Repository",
+    "open_repository",
+    "restore_module",
+    "verify",
+    "write_repository",
+]
+
+_FIELDS = {"method": str, "dtype": str, "config": dict, "description": dict}
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,10 @@ class Repository:
         Where it is.
     method, config, description
         Name of the model, its plain config, and what belongs to the weights (preprocessing, gene vocabulary).
+    dtype
+        In which type floating-point tensors are stored: ``float32``, ``float16`` ...; ``mixed``; ``none``.
+    format_version
+        Version of the layout it was written in.
     sha256
         Digest of ``model.safetensors``.
     """
@@ -48,20 +74,33 @@ class Repository:
     method: str
     config: dict[str, Any]
     description: dict[str, Any]
+    dtype: str
+    format_version: int
     sha256: str
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Read every tensor."""
+        """Read every tensor.
+
+        Raises
+        ------
+        WeightsError
+            The file is no whole safetensors file, or of another dtype than the config says.
+        """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         try:
-            return dict(load_file(self.folder / TENSORS))
+            tensors: dict[str, torch.Tensor] = load_file(self.folder / TENSORS)
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"not a readable safetensors file: {error}", where=self.folder / TENSORS) from error
+        if _dtype(tensors) != self.dtype:
+            raise WeightsError(
+                f"the tensors are {_dtype(tensors)}, {CONFIG} says {self.dtype}", where=self.folder, todo=AGAIN
+            )
+        return tensors
 
     def assets(self) -> dict[str, bytes]:
-        """Read the further files (a tokenizer, say)."""
+        """Read the further files (a tokenizer, say), by name."""
         own = {CONFIG, TENSORS, CARD, MANIFEST}
         return {p.name: p.read_bytes() for p in sorted(self.folder.iterdir()) if p.name not in own}
 
@@ -79,32 +118,47 @@ def write_repository(
 ) -> Path:
     """Write a repository folder; it appears whole or not at all.
 
+    Parameters
+    ----------
+    folder
+        Where to.
+    method
+        Name of the model.
+    config, description
+        JSON values: options of the model, and what belongs to the weights.
+    tensors
+        Every tensor by name; tensors that share memory are stored once each.
+    assets
+        Small further files by name, ending in .json, .txt, .tsv or .md.
+    card
+        Markdown of the model card.
+    overwrite
+        Replace a repository that is there. Any other folder is left alone.
+
     Raises
     ------
     WeightsError
-        An asset has a name that no repository may hold.
+        An asset has a name that no repository may hold, or config or description are no JSON values.
     OutputError
         The folder exists, or can not be written.
     """
-    from safetensors.torch import save
-
-    content = {"format_version": FORMAT_VERSION, "method": method, "config": config, "description": description}
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    files = {
-        CONFIG: (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(),
-        TENSORS: save(plain, metadata={"format": "pt"}),
-        CARD: card.encode(),
-        **assets,
-    }
+    folder = Path(folder)
+    own = {name.casefold() for name in (CONFIG, TENSORS, CARD, MANIFEST)}
     for name in assets:
-        if not _allowed(name) or name in (CONFIG, TENSORS, CARD, MANIFEST):
+        if not allowed_name(name) or name.casefold() in own:
             raise WeightsError(f"'{name}' can not be a file of a repository", todo=f"use {', '.join(ASSET_SUFFIXES)}")
-    manifest = {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()} for name, data in files.items()}
+    if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise OutputError(f"{folder} is a folder, but not a repository of weights", todo="choose another name")
+    text = _config_text(method=method, dtype=_dtype(tensors), config=config, description=description)
     with writing(folder, overwrite=overwrite) as scratch:
         scratch.mkdir()
-        for name, data in files.items():
+        (scratch / CONFIG).write_text(text, encoding="utf-8")
+        _save(tensors, scratch / TENSORS)
+        shutil.copymode(scratch / CONFIG, scratch / TENSORS)  # safetensors makes it readable to its owner only
+        (scratch / CARD).write_text(card, encoding="utf-8")
+        for name, data in assets.items():
             (scratch / name).write_bytes(data)
-        (scratch / MANIFEST).write_text(json.dumps({"files": manifest}, indent=1) + "\n", encoding="utf-8")
+        write_manifest(scratch)
     return folder
 
 
@@ -115,116 +169,71 @@ def open_repository(folder: Path) -> Iterator[Repository]:
     Raises
     ------
     WeightsError
-        Whatever :func:`verify` finds.
+        Whatever :func:`stzoo.core.manifest.verify` finds, or a config that this stzoo does not understand.
     """
+    folder = Path(folder)
     digests = verify(folder)
-    content = _json(folder / CONFIG)
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        newer = isinstance(version, int) and version > FORMAT_VERSION
+    content, where = read_json(folder / CONFIG), folder / CONFIG
+    version = content.pop("format_version", None)
+    if type(version) is not int or version != FORMAT_VERSION:
+        newer = type(version) is int and version > FORMAT_VERSION
         raise WeightsError(
             f"the repository has format version {version!r}, this stzoo reads {FORMAT_VERSION}",
-            where=folder / CONFIG,
-            todo="pip install --upgrade stzoo" if newer else _AGAIN,
+            where=where,
+            todo="pip install --upgrade stzoo" if newer else AGAIN,
         )
-    unknown = set(content) - {"format_version", "method", "config", "description"}
-    if unknown:
-        raise WeightsError(f"unknown key '{min(unknown)}'", where=folder / CONFIG, todo=_AGAIN)
-    for key, kind in (("method", str), ("config", dict), ("description", dict)):
+    for key in content:
+        if key not in _FIELDS:
+            raise WeightsError(f"unknown key '{key}'{nearest(key, _FIELDS)}", where=where, todo=AGAIN)
+    for key, kind in _FIELDS.items():
         if not isinstance(content.get(key), kind):
-            raise WeightsError(f"'{key}' is missing or not a {kind.__name__}", where=folder / CONFIG, todo=_AGAIN)
-    yield Repository(folder, content["method"], content["config"], content["description"], digests[TENSORS])
+            raise WeightsError(f"'{key}' is missing or not a {kind.__name__}", where=where, todo=AGAIN)
+    yield Repository(folder=folder, format_version=version, sha256=digests[TENSORS], **content)
 
 
-def verify(folder: Path) -> dict[str, str]:
-    """Check every file of a repository against its manifest; return the sha256 of each.
-
-    Raises
-    ------
-    WeightsError
-        A file is missing, foreign, a link, has another size or digest, or is no safetensors file.
-    """
-    if not folder.is_dir():
-        raise WeightsError(f"no repository folder at {folder}", todo="check the path, or 'stzoo zoo list'")
-    entries = _entries(folder)
-    present = {path.name for path in folder.iterdir()} - {MANIFEST}
-    for name in (CONFIG, TENSORS):
-        if name not in entries:
-            raise WeightsError(f"the manifest has no {name}", where=folder / MANIFEST, todo=_AGAIN)
-    foreign, missing = sorted(present - set(entries)), sorted(set(entries) - present)
-    if foreign:
-        raise WeightsError(
-            f"foreign file '{foreign[0]}'", where=folder, todo="remove it: the manifest does not list it"
-        )
-    if missing:
-        raise WeightsError(f"file '{missing[0]}' is missing", where=folder, todo=_AGAIN)
-    _check_header(folder / TENSORS)
-    return {name: _check_file(folder / name, entry) for name, entry in entries.items()}
-
-
-def _entries(folder: Path) -> dict[str, dict[str, Any]]:
-    if not (folder / MANIFEST).is_file():
-        raise WeightsError(f"no {MANIFEST}, so nothing can be verified", where=folder, todo=_AGAIN)
-    entries = _json(folder / MANIFEST).get("files")
-    if not isinstance(entries, dict):
-        raise WeightsError("the manifest lists no files", where=folder / MANIFEST, todo=_AGAIN)
-    for name, entry in entries.items():
-        if not (_allowed(name) or name == TENSORS):
-            raise WeightsError(f"the manifest names {name!r}, which no repository may hold", where=folder / MANIFEST)
-        if not (isinstance(entry, dict) and isinstance(entry.get("bytes"), int) and _is_sha(entry.get("sha256"))):
-            raise WeightsError(f"the manifest's entry of {name} is not valid", where=folder / MANIFEST, todo=_AGAIN)
-    return entries
-
-
-def _check_file(path: Path, entry: Mapping[str, Any]) -> str:
-    if path.is_symlink() or not path.is_file():
-        raise WeightsError(f"{path.name} is a link or a folder, expected a file", where=path, todo=_AGAIN)
-    size = path.stat().st_size
-    if size != entry["bytes"]:
-        raise WeightsError(f"{path.name} has {size} bytes, expected {entry['bytes']}", where=path, todo=_AGAIN)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != entry["sha256"]:
-        raise WeightsError(f"{path.name} is not the file that was published (sha256 differs)", where=path, todo=_AGAIN)
-    return digest
-
-
-def _check_header(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(9)
-    length = struct.unpack("<Q", head[:8])[0] if len(head) == 9 else 0
-    if head[8:] != b"{" or length > min(_MAX_HEADER, path.stat().st_size):
-        raise WeightsError("not a safetensors file (pickle is never opened)", where=path, todo=_AGAIN)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    if path.is_symlink() or path.stat().st_size > _MAX_JSON:
-        raise WeightsError("a link, or far too large", where=path, todo=_AGAIN)
+def _config_text(**content: object) -> str:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise WeightsError(f"not readable as JSON: {error}", where=path, todo=_AGAIN) from error
-    if not isinstance(content, dict):
-        raise WeightsError("expected a JSON object", where=path, todo=_AGAIN)
-    return content
+        text = json.dumps({"format_version": FORMAT_VERSION, **content}, indent=1, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(
+            f"config or description of '{content['method']}' are not JSON: {error}",
+            todo="return plain numbers, strings, lists and mappings",
+        ) from error
+    return text + "\n"
 
 
-def _allowed(name: object) -> bool:
-    return (
-        isinstance(name, str)
-        and name == Path(name).name
-        and "\\" not in name
-        and not name.startswith(".")
-        and name.endswith(ASSET_SUFFIXES)
-    )
+def _save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(_plain(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:  # it wraps errors of the disk
+        raise OutputError(f"can not write {TENSORS}: {error}", where=path.parents[2]) from error
 
 
-def _is_sha(value: object) -> bool:
-    return isinstance(value, str) and len(value) == 64 and set(value) <= set("0123456789abcdef")
+def _plain(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return tensors that own their memory: safetensors refuses views and tied weights."""
+    plain, seen = {}, set()
+    for name, tensor in sorted(tensors.items()):
+        tensor = tensor.detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(storage.data_ptr())
+        plain[name] = tensor
+    return plain
+
+
+def _dtype(tensors: Mapping[str, torch.Tensor]) -> str:
+    kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in tensors.values() if tensor.is_floating_point()}
+    return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
 
 def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, where: object = None) -> None:
-    """Load tensors into a module, strictly: same keys, same shapes, floating point into floating point.
+    """Load tensors into a module, strictly: same keys, same shapes, same types.
+
+    Floating point may be stored in another width (float16 on disk, float32 in use); nothing else is converted.
 
     Raises
     ------
@@ -234,10 +243,11 @@ def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *
     own = module.state_dict()
     for what, keys in (("missing", set(own) - set(state)), ("not known to the model", set(state) - set(own))):
         if keys:
-            raise WeightsError(f"{len(keys)} tensors are {what}, e.g. '{min(keys)}'", where=where, todo=_AGAIN)
+            raise WeightsError(f"{len(keys)} tensors are {what}, e.g. '{min(keys)}'", where=where, todo=AGAIN)
     for key, tensor in own.items():
         given = state[key]
-        if given.shape != tensor.shape or given.is_floating_point() != tensor.is_floating_point():
+        same_kind = given.dtype == tensor.dtype or (given.is_floating_point() and tensor.is_floating_point())
+        if given.shape != tensor.shape or not same_kind:
             raise WeightsError(
                 f"tensor '{key}' is {given.dtype} {tuple(given.shape)}, expected {tensor.dtype} {tuple(tensor.shape)}",
                 where=where,

@@ -1,30 +1,70 @@
-"""What the zoo knows of: the weights that plugins offer, and whether they are local."""
+"""What the zoo knows of: the weights that plugins offer, and whether they are on this machine."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from stzoo.core.errors import StzooError
+from stzoo.core.errors import WeightsError
+from stzoo.core.manifest import MANIFEST
 from stzoo.core.plugins import PluginHost, default_host
 from stzoo.core.records import WeightsSpec
-from stzoo.zoo.loading import package_folder
+
+State = Literal["local", "remote", "missing"]
 
 
-def catalogue(host: PluginHost | None = None) -> list[dict[str, Any]]:
-    """Return one row a set of weights: the fields of its record, its plugin, and ``local``."""
-    rows = []
-    for plugin, spec in (host or default_host()).of(WeightsSpec):
-        rows.append({**asdict(spec), "plugin": plugin.qualified, "local": is_local(spec)})
-    return rows
+@dataclass(frozen=True)
+class Entry:
+    """One set of weights in the catalogue.
+
+    Parameters
+    ----------
+    spec
+        The record, as its plugin gave it.
+    plugin
+        ``dist:name`` of that plugin.
+    state
+        ``local`` (can be loaded now), ``remote`` (is downloaded on first use) or ``missing`` (listed, but not there).
+    size_bytes
+        Size on this machine, or as the record says.
+    """
+
+    spec: WeightsSpec
+    plugin: str
+    state: State
+    size_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        own = {"plugin": self.plugin, "state": self.state, "size_bytes": self.size_bytes}
+        return {**asdict(self.spec), **own, "local": self.state == "local"}
 
 
-def is_local(spec: WeightsSpec) -> bool:
-    """Say whether weights can be loaded without a download."""
-    if spec.source.startswith("package://"):
-        try:
-            return package_folder(spec.source).is_dir()
-        except StzooError:
-            return False
-    return spec.source.startswith("file://") and Path(spec.source.removeprefix("file://")).is_dir()
+def catalogue(host: PluginHost | None = None) -> list[Entry]:
+    """Return every set of weights that installed plugins offer, sorted by name; nothing is downloaded."""
+    return [entry(plugin.qualified, spec) for plugin, spec in (host or default_host()).of(WeightsSpec)]
+
+
+def entry(plugin: str, spec: WeightsSpec) -> Entry:
+    """Return what is known of one record."""
+    folder = _folder(spec.source)
+    if folder is not None and (folder / MANIFEST).is_file():
+        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+        return Entry(spec, plugin, "local", size)
+    return Entry(spec, plugin, "remote" if spec.source.startswith("hf://") else "missing", spec.size_bytes)
+
+
+def _folder(source: str) -> Path | None:
+    try:
+        if source.startswith("package://"):
+            from stzoo.zoo.loading import package_folder
+
+            return package_folder(source)
+        if source.startswith("hf://"):
+            from stzoo.zoo.hub import cached
+
+            return cached(source)
+        return Path(source.removeprefix("file://"))
+    except WeightsError:
+        return None

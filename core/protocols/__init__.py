@@ -1,3 +1,21 @@
 """Evaluation protocols that ship with stzoo, as YAML files beside this module (import-light)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stzoo.core.hookspecs import hookimpl
+from stzoo.core.records import ProtocolSpec
+
+STZOO_API = 1
+
+_PROTOCOLS = (
+    ("her2st-c5", "unseen section: train her2st C2-C4, test C5; models are trained for each of three seeds"),
+    ("her2st-c5-quick", "the same split with the packaged weights and the baselines, nothing is trained"),
+)
+
+
+@hookimpl
+def stzoo_protocols() -> Iterable[ProtocolSpec]:
+    """Offer the shipped protocols."""
+    return [ProtocolSpec(name, f"stzoo.core.protocols/{name}.yaml", summary) for name, summary in _PROTOCOLS]

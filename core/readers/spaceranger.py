@@ -61,7 +61,8 @@ class SpaceRangerReader(Reader):
         scale = read_json(root / "spatial" / "scalefactors_json.json")
         if "bin_size_um" in scale:
             size = float(scale["bin_size_um"])
-            mpp, pitch, spot = float(scale["microns_per_pixel"]), size, size
+            pitch, spot = size, size
+            mpp: float | None = float(scale["microns_per_pixel"])
         else:
             mpp, pitch, spot = _visium_mpp(adata.obs, pixels, file), PITCH_UM, SPOT_UM
         return Section(adata, section, _slide(root / "spatial", scale, mpp), mpp, spot, pitch)

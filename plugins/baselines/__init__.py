@@ -1,1 +1,50 @@
 """Simple methods that every network is measured against, and the smallest examples of a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stzoo.core.hookspecs import hookimpl
+from stzoo.core.records import ModelSpec, Role
+
+STZOO_API = 1
+
+
+def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: str = "") -> ModelSpec:
+    home = f"stzoo.plugins.baselines.{module}"
+    return ModelSpec(
+        name=name,
+        role=role,
+        target=f"{home}:{cls}",
+        config=f"{home}:{cls}Config",
+        summary=summary,
+        license="Apache-2.0",
+        citation=citation,
+    )
+
+
+@hookimpl
+def stzoo_models() -> Iterable[ModelSpec]:
+    """Offer the baselines."""
+    return (
+        _spec("gene-mean", "imputer", "gene_mean", "GeneMean", "each gene's mean over the measured spots"),
+        _spec("knn", "imputer", "knn", "Knn", "nearest measured spots, weighted by inverse distance"),
+        _spec("smooth", "imputer", "smooth", "Smooth", "Gaussian smoothing, width chosen on the measured spots"),
+        _spec(
+            "kriging",
+            "imputer",
+            "kriging",
+            "Kriging",
+            "Gaussian process over position, coupled across genes and sections: the strongest simple method",
+            "Rasmussen and Williams 2006, Gaussian Processes for Machine Learning",
+        ),
+        _spec("rigid", "aligner", "rigid", "Rigid", "tissue mask and trimmed ICP from many starts, flips allowed"),
+        _spec(
+            "colour-texture",
+            "encoder",
+            "colour_texture",
+            "ColourTexture",
+            "statistics of haematoxylin, eosin and texture of a patch, with a ridge head",
+            "Ruifrok and Johnston 2001 (stain separation); Ojala et al. 2002 (local binary patterns)",
+        ),
+    )

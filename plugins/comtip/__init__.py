@@ -1,1 +1,45 @@
-"""CoMTIP: contrastive masked text-image pretraining (arXiv 2509.16892)."""
+"""CoMTIP: contrastive masked text-image pretraining (Qian et al., arXiv 2509.16892). Import-light: records only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stzoo.core.hookspecs import hookimpl
+from stzoo.core.records import ModelSpec, WeightsSpec
+
+STZOO_API = 1
+
+
+@hookimpl
+def stzoo_models() -> Iterable[ModelSpec]:
+    """Offer the encoder."""
+    return [
+        ModelSpec(
+            name="comtip",
+            role="encoder",
+            target="stzoo.plugins.comtip.model:CoMTIP",
+            config="stzoo.plugins.comtip.config:CoMTIPConfig",
+            summary="contrastive masked text-image pretraining: H&E and (gene, value) pairs in one space",
+            license="Apache-2.0",
+            citation="Qian et al. 2025, arXiv:2509.16892 (re-implementation; the authors published no code or weights)",
+            recipes="stzoo.plugins.comtip/configs",
+        )
+    ]
+
+
+@hookimpl
+def stzoo_weights() -> Iterable[WeightsSpec]:
+    """Offer the packaged weights."""
+    return [
+        WeightsSpec(
+            name="comtip-tiny",
+            model="comtip",
+            source="package://stzoo.plugins.comtip/weights/comtip-tiny",
+            summary="three sections of one HER2+ breast tumour; for demos, tests and fine-tuning, not for findings",
+            license="Apache-2.0",
+            tissue="breast",
+            embedding_dim=256,
+            mpp=1.0,
+            size_bytes=0,
+        )
+    ]

@@ -1,0 +1,55 @@
+"""``stzoo predict``: expression of a section from its H&E image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from stzoo.cli.tables import echo
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH or PATH::SECTION.")],
+    out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
+    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
+    genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all that the head knows.")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="ridge, retrieval or zero-shot; by default the model's first.")
+    ] = None,
+    reference: Annotated[
+        list[str] | None, typer.Option(help="Measured section to fit the head on (can be repeated).")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Picture: H&E, measured and predicted maps.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Slide image to use.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Spots at a time; bounds memory.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
+) -> None:
+    """Predict gene expression of a section from its H&E image; counts, where there are, are only compared."""
+    from stzoo.cli.outputs import check_outputs, check_suffix, parse_genes
+    from stzoo.core.predicting import predict_section
+    from stzoo.core.progress import progress_bar
+    from stzoo.core.reading import read
+    from stzoo.zoo.loading import load
+
+    wanted = parse_genes(genes)
+    check_suffix(out)
+    check_outputs(overwrite, out, plot)
+    encoder = load(model, device=device)
+    section = read(source, mpp=mpp, image=image)
+    with progress_bar("predict") as progress:
+        done = predict_section(
+            encoder,
+            section,
+            wanted,
+            head=head,
+            reference=[read(one) for one in reference or []],
+            batch_size=batch_size,
+            progress=progress,
+        )
+    done.write(out, plot, overwrite=overwrite)
+    for line in done.lines():
+        echo(line)
+    echo(f"wrote {out}" + (f" and {plot}" if plot else ""))

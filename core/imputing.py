@@ -1,0 +1,91 @@
+"""Impute a section whose measured spots are given by a rule, and say how well the hidden ones came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from stzoo.core.interfaces import Imputer, Progress
+from stzoo.core.measured import measured_mask
+from stzoo.core.metrics import summarise
+from stzoo.core.section import Floats, Section
+from stzoo.core.store import write
+
+SHOWN = 4
+"""Genes of a picture at most: the most variable ones among the measured spots."""
+
+
+@dataclass(frozen=True)
+class ImputedSection:
+    """An imputed section.
+
+    Parameters
+    ----------
+    section
+        As :meth:`~stzoo.core.interfaces.Imputer.impute` returns it.
+    truth
+        float32 (n, g), log-normalised as the imputed layer (the same factor for every depth), NaN where the data
+        themselves have no counts; the method never saw the hidden ones.
+    """
+
+    section: Section
+    truth: Floats
+
+    def lines(self) -> list[str]:
+        """Say how many spots were filled and, where their truth is known, how well."""
+        measured = self.section.measured
+        lines = [f"{int(measured.sum())} spots measured, {int((~measured).sum())} filled, {self.section.n_genes} genes"]
+        known = ~measured & np.isfinite(self.truth).all(axis=1)
+        if known.sum() > 2:
+            figures = summarise(self.truth[known], self.section.adata.layers["imputed"][known])
+            lines.append(
+                f"against the {int(known.sum())} hidden spots: PCC mean {figures['pcc_mean']:.3f},"
+                f" median {figures['pcc_median']:.3f}, MAE {figures['mae']:.3f}"
+            )
+        return lines
+
+    def write(self, out: Path, plot: Path | None = None, *, overwrite: bool = False) -> None:
+        """Write the section, and the picture of its most variable genes if asked."""
+        from stzoo.core.plot import plot_genes
+
+        layers = self.section.adata.layers
+        if plot is not None:
+            given = np.where(self.section.measured[:, None], layers["imputed"], np.nan)
+            top = np.argsort(-np.nanvar(given, axis=0), kind="stable")[:SHOWN]
+            maps = [("measured", given[:, top]), ("imputed", layers["imputed"][:, top])]
+            if np.isfinite(self.truth[~self.section.measured]).any():
+                maps.append(("truth", self.truth[:, top]))
+            maps.append(("confidence", layers["confidence"][:, top]))
+            genes = [self.section.genes[i] for i in top]
+            title = f"{self.section.name}: {self.section.adata.uns['stzoo']['imputed']['model']}"
+            plot_genes(self.section, genes, maps, plot, title=title, overwrite=overwrite)
+        write(self.section, out, overwrite=overwrite)
+
+
+def impute_section(
+    imputer: Imputer,
+    section: Section,
+    *,
+    rule: str = "all",
+    genes: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> ImputedSection:
+    """Hide what a rule does not call measured, then fill it.
+
+    Parameters
+    ----------
+    rule
+        See :func:`stzoo.core.measured.measured_mask`.
+    genes
+        Genes wanted; by default all. Depths are those of all genes.
+    """
+    measured = measured_mask(section, rule) & section.measured
+    if genes is not None:
+        section = section.take_genes(genes)
+    depth = section.depth[measured]
+    target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
+    truth = section.expression(target=target)
+    done = imputer.impute(section.hide(measured), target=target, progress=progress)
+    return ImputedSection(done, truth)

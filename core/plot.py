@@ -1,0 +1,103 @@
+"""Pictures: the slide and maps of genes, measured and predicted side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stzoo.core.errors import UsageError
+from stzoo.core.output import writing
+from stzoo.core.section import Floats, Section
+
+Maps = Sequence[tuple[str, Floats]]
+"""Columns of a picture: a title, and values (n_spots, n_genes); NaN is drawn as an empty spot."""
+
+_SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def check_plot(path: Path) -> Path:
+    """Refuse a picture format that can not be drawn."""
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"'{path.name}' is no picture format", todo=f"use one of {', '.join(_SUFFIXES)}")
+    return path
+
+
+def plot_genes(
+    section: Section,
+    genes: Sequence[str],
+    maps: Maps,
+    path: Path,
+    *,
+    notes: Sequence[str] = (),
+    title: str = "",
+    overwrite: bool = False,
+) -> Path:
+    """Draw one row a gene: the H&E image where there is one, then each map.
+
+    Parameters
+    ----------
+    section
+        Where the spots are.
+    genes
+        Names of the columns of every map.
+    maps
+        What to draw; all maps of a gene share their colour scale only if their units do, so each has its own bar.
+    notes
+        A line a gene, put beside its last map (the PCC, say).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = len(maps) + (section.slide is not None)
+    figure = Figure(figsize=(3.3 * columns, 3.1 * len(genes) + 0.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(genes), columns, squeeze=False)
+    place, size = _place(section)
+    for row, gene in enumerate(genes):
+        cells = list(axes[row])
+        if section.slide is not None:
+            _draw_slide(cells.pop(0), section, place, "H&E" if row == 0 else "")
+        for cell, (what, values) in zip(cells, maps, strict=True):
+            note = f"  {notes[row]}" if notes and what == maps[-1][0] else ""
+            _draw_map(figure, cell, place, values[:, row], size, f"{gene}, {what}{note}")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    with writing(check_plot(path), overwrite=overwrite) as scratch:
+        figure.savefig(scratch, dpi=110)
+    return path
+
+
+def _place(section: Section) -> tuple[npt.NDArray[np.float64], float]:
+    place = section.pixels if section.slide is not None else section.um
+    extent = float(np.ptp(place, axis=0).max()) or 1.0
+    pitch = extent / max(1.0, np.sqrt(len(place)))
+    return place, (pitch / extent * 150) ** 2 * 0.9
+
+
+def _draw_slide(axis: Any, section: Section, place: npt.NDArray[np.float64], title: str) -> None:
+    slide = section.require_slide()
+    image, _ = slide.thumbnail(700)
+    axis.imshow(image, extent=(0, slide.width, slide.height, 0))
+    _frame(axis, place, title)
+
+
+def _draw_map(figure: Any, axis: Any, place: npt.NDArray[np.float64], values: Any, size: float, title: str) -> None:
+    known = np.isfinite(values)
+    axis.scatter(*place[~known].T, s=size * 0.4, facecolors="none", edgecolors="0.8", linewidths=0.4)
+    low, high = np.percentile(values[known], [2, 98]) if known.any() else (0.0, 1.0)
+    drawn = axis.scatter(
+        *place[known].T, c=values[known], s=size, cmap="magma", vmin=low, vmax=max(high, low + 1e-6), linewidths=0
+    )
+    figure.colorbar(drawn, ax=axis, shrink=0.75, pad=0.01).ax.tick_params(labelsize=6)
+    _frame(axis, place, title)
+
+
+def _frame(axis: Any, place: npt.NDArray[np.float64], title: str) -> None:
+    low, high = place.min(axis=0), place.max(axis=0)
+    edge = 0.04 * (high - low).max() + 1e-9
+    axis.set(xlim=(low[0] - edge, high[0] + edge), ylim=(high[1] + edge, low[1] - edge), xticks=[], yticks=[])
+    axis.set_aspect("equal")
+    axis.set_title(title, fontsize=8)

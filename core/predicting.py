@@ -1,0 +1,134 @@
+"""Predict a section and lay the result beside what was measured: an AnnData, a picture, a line a gene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from stzoo.core.errors import UsageError
+from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
+from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.section import Floats, Section
+from stzoo.core.store import write
+
+SHOWN = 6
+"""Genes of a picture at most."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A predicted section.
+
+    Parameters
+    ----------
+    section
+        Spots x predicted genes: ``layers["predicted"]`` (log1p of counts per 10,000), ``layers["uncertainty"]`` where
+        the head gives one; where counts are known, ``X`` holds them and ``layers["measured"]`` the same scale (genes
+        that were not measured are NaN). ``uns["stzoo"]`` tells what predicted it.
+    prediction
+        As the model gave it.
+    measured
+        float32 (n, g), NaN where unknown.
+    """
+
+    section: Section
+    prediction: Prediction
+    measured: Floats
+
+    @property
+    def pcc(self) -> Floats:
+        """Pearson correlation with the measured values over spots, float32 (g,), NaN where nothing was measured."""
+        out = np.full(len(self.prediction.genes), np.nan, dtype=np.float32)
+        spots = np.isfinite(self.measured).any(axis=1)
+        for i in np.flatnonzero(np.isfinite(self.measured).any(axis=0)):
+            rows = spots & np.isfinite(self.measured[:, i])
+            out[i] = per_gene_pcc(self.measured[rows, i : i + 1], self.prediction.values[rows, i : i + 1])[0]
+        return out
+
+    def lines(self) -> list[str]:
+        """Return one line for each of the first genes, and the mean."""
+        genes, pcc = self.prediction.genes, self.pcc
+        lines = [
+            f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
+            for gene, value in list(zip(genes, pcc, strict=True))[:SHOWN]
+        ]
+        if len(genes) > SHOWN and np.isfinite(pcc).any():
+            lines.append(f"mean PCC over {int(np.isfinite(pcc).sum())} measured genes: {np.nanmean(pcc):.3f}")
+        return lines
+
+    def write(self, out: Path, plot: Path | None = None, *, overwrite: bool = False) -> None:
+        """Write the section, and the picture of its first genes if asked."""
+        from stzoo.core.plot import plot_genes
+
+        if plot is not None:
+            genes = self.prediction.genes[:SHOWN]
+            maps = [("predicted", self.prediction.values[:, :SHOWN])]
+            if np.isfinite(self.measured).any():
+                maps.insert(0, ("measured", self.measured[:, :SHOWN]))
+            notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in self.pcc[:SHOWN]]
+            title = (
+                f"{self.section.name}: {self.section.adata.uns['stzoo']['predicted']['model']}, {self.prediction.head}"
+            )
+            plot_genes(self.section, genes, maps, plot, notes=notes, title=title, overwrite=overwrite)
+        write(self.section, out, overwrite=overwrite)
+
+
+def predict_section(
+    encoder: Encoder,
+    section: Section,
+    genes: Sequence[str] | None = None,
+    *,
+    head: str | None = None,
+    reference: Sequence[Section] = (),
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Predicted:
+    """Predict a section from its image.
+
+    Parameters
+    ----------
+    encoder
+        A model with weights.
+    genes
+        Genes wanted; by default all that the head knows.
+    reference
+        Measured sections on which the head is fitted first (needed for ``retrieval``).
+
+    Raises
+    ------
+    UsageError
+        The model is no encoder, or the section itself is its own reference.
+    """
+    if not isinstance(encoder, Encoder):
+        raise UsageError(f"'{encoder.name}' is no encoder, so it can not predict", todo="see 'stzoo zoo list'")
+    if any(one.source == section.source for one in reference):
+        raise UsageError(f"{section.source} can not be its own reference", todo="give another section")
+    if reference:
+        encoder.fit(reference, genes, head=encoder.check_head(head))
+    blind = section.hide(np.zeros(section.n_spots, dtype=bool))
+    prediction = encoder.predict(blind, genes, head=head, batch_size=batch_size, progress=progress)
+    return _beside(section, prediction, encoder)
+
+
+def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predicted:
+    from anndata import AnnData
+
+    known = [gene for gene in prediction.genes if gene in set(section.genes)]
+    columns = [prediction.genes.index(gene) for gene in known]
+    counts = np.full(prediction.values.shape, np.nan, dtype=np.float32)
+    measured = counts.copy()
+    if known:
+        counts[:, columns] = section.counts(known)
+        measured[:, columns] = section.expression(known, target=1e4)
+    adata = AnnData(counts, obs=section.adata.obs.copy())
+    adata.var_names = list(prediction.genes)
+    for key in ("spatial", "spatial_um"):
+        if key in section.adata.obsm:
+            adata.obsm[key] = section.adata.obsm[key]
+    adata.layers["predicted"], adata.layers["measured"] = prediction.values, measured
+    if prediction.uncertainty is not None:
+        adata.layers["uncertainty"] = prediction.uncertainty
+    adata.uns["stzoo"] = {"predicted": {**provenance_of(encoder), "head": prediction.head}}
+    return Predicted(replace(section, adata=adata), prediction, measured)

@@ -1,0 +1,88 @@
+"""Training recipes: which model, on which sections, with which options; and models trained by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stzoo.core import config as configs
+from stzoo.core.errors import ConfigError
+from stzoo.core.plugins import default_host
+from stzoo.core.records import ModelSpec
+from stzoo.core.registry import model_class
+from stzoo.core.resources import recipe
+from stzoo.core.section import Section
+
+MANIFEST = "MANIFEST.json"
+
+
+@dataclass
+class Recipe:
+    """A training recipe.
+
+    Parameters
+    ----------
+    sections
+        Training sections, ``FOLDER::NAME`` below the data folder.
+    seed
+        Seed of the run.
+    config
+        Options of the model.
+    card
+        What the model card says: heading -> text; ``summary`` and ``license`` as well.
+    """
+
+    sections: list[str] = field(default_factory=list)
+    seed: int = 0
+    config: dict[str, Any] = field(default_factory=dict)
+    card: dict[str, str] = field(default_factory=dict)
+
+
+def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe of a model by name or path, with ``key=value`` overrides of its config.
+
+    Raises
+    ------
+    ConfigError
+        An unknown key, of the recipe or of the model's options.
+    UsageError
+        No such recipe.
+    """
+    path = recipe(name, default_host().find(ModelSpec, model)[1].recipes)
+    found = configs.build(Recipe, configs.read_yaml(path), where=path)
+    found.config = configs.override(found.config, overrides or [])
+    configs.build(model_class(model).config_class, found.config, where=path)
+    if not found.sections:
+        raise ConfigError("'sections' is missing or empty", where=path, todo="name the training sections")
+    return found
+
+
+def trained(
+    model: str,
+    name: str,
+    sections: Sequence[Section],
+    *,
+    seed: int,
+    folder: Path,
+    overrides: list[str] | None = None,
+    card: str = "",
+) -> Any:
+    """Return a model trained by a recipe; one that stands in ``folder`` already is loaded, a stopped run goes on.
+
+    Parameters
+    ----------
+    folder
+        ``folder/run`` holds checkpoints and the log, ``folder/weights`` the repository.
+    card
+        Text of the model card.
+    """
+    cls = model_class(model)
+    weights = folder / "weights"
+    if (weights / MANIFEST).is_file():
+        return cls.load(weights)
+    made = cls(load_recipe(model, name, overrides).config, seed=seed)
+    made.train(sections, out=folder / "run", resume=True)
+    made.save(weights, card=card)
+    return made

@@ -1,0 +1,122 @@
+"""Hand-made features of H&E patches: stain statistics, texture at several scales, and their surroundings.
+
+No weights and nothing learned: the honest bar for every image encoder. The recipe was chosen on three sections of one
+patient (her2st C2, C3, C4), leaving one out at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+from stzoo.core.errors import ConfigError
+from stzoo.core.heads import head_descriptions, head_tensors, take_heads
+from stzoo.core.interfaces import Encoder, Progress
+from stzoo.core.section import Floats, Points, Section
+from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass
+class ColourTextureConfig:
+    """Options of ``colour-texture``.
+
+    Parameters
+    ----------
+    tile_px, mpp
+        A patch is ``tile_px`` pixels wide at ``mpp`` µm/px: by default 224 µm, a spot and its surroundings.
+    context_um
+        Standard deviations, µm, of Gaussian means over the patches of neighbouring spots, which are added to the
+        features of a spot.
+    """
+
+    tile_px: int = 224
+    mpp: float = 1.0
+    context_um: list[float] = field(default_factory=lambda: [200.0, 400.0])
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        where = "config of 'colour-texture'"
+        if self.tile_px < 32:
+            raise ConfigError(f"tile_px is {self.tile_px}, expected at least 32", where=where)
+        if not self.mpp > 0 or any(not width > 0 for width in self.context_um):
+            raise ConfigError(f"mpp {self.mpp} and context_um {self.context_um} must be above 0", where=where)
+
+
+class ColourTexture(Encoder):
+    """Stain and texture statistics of a patch (:func:`~stzoo.plugins.baselines.texture.patch_features`).
+
+    A slide-level encoder: features are averaged over neighbouring spots as well, and every feature is standardised
+    over the spots of its section, since stain and background differ from slide to slide. A section of one spot
+    therefore embeds as zeros, and predicts as the training mean.
+    """
+
+    name = "colour-texture"
+    config_class = ColourTextureConfig
+    config: ColourTextureConfig
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the embedding."""
+        return N_FEATURES * (1 + len(self.config.context_um))
+
+    def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
+        """Embed every spot (see :class:`Encoder`)."""
+        slide, centres = section.require_slide(), section.pixels
+        own = np.empty((len(centres), N_FEATURES), dtype=np.float64)
+        for start in range(0, len(centres), batch_size):
+            batch = centres[start : start + batch_size]
+            tiles = slide.tiles(batch, size_px=self.config.tile_px, mpp=self.config.mpp)
+            own[start : start + len(batch)] = [patch_features(tile) for tile in tiles]
+            if progress:
+                progress(start + len(batch), len(centres))
+        wide = [neighbourhood_mean(section.um, own, width) for width in self.config.context_um]
+        return _standardised(np.hstack([own, *wide]))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Return the tensors of the fitted heads; the encoder has none."""
+        return head_tensors(self.fitted_heads)
+
+    def description(self) -> dict[str, Any]:
+        """Return the fitted heads' genes and settings."""
+        return {"heads": head_descriptions(self.fitted_heads)}
+
+    def restore(
+        self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]
+    ) -> None:
+        """Take over saved heads (see :class:`Model`)."""
+        super().restore(take_heads(self, state, description), description, assets)
+
+
+def neighbourhood_mean(um: Points, values: Points, width: float) -> Points:
+    """Return Gaussian means over neighbouring spots, float64 (n, d); spots beyond three widths do not count.
+
+    Parameters
+    ----------
+    um
+        float64 (n, 2), positions in µm.
+    values
+        float64 (n, d).
+    width
+        Standard deviation of the Gaussian, µm.
+    """
+    tree = cKDTree(um)
+    distance = tree.sparse_distance_matrix(tree, 3 * width, output_type="coo_matrix").tocsr()
+    distance.data = np.exp(-(distance.data**2) / (2 * width**2))
+    weight = distance.sum(axis=1)
+    self_weight = 1.0 - distance.diagonal()  # scipy may leave out the zero distance of a spot to itself
+    total = np.asarray(weight).ravel() + self_weight
+    means: Points = (distance @ values + self_weight[:, None] * values) / total[:, None]
+    return means
+
+
+def _standardised(x: Points) -> Floats:
+    spread = x.std(axis=0)
+    varies = spread > 1e-9 * np.maximum(np.abs(x).max(axis=0), 1e-9)
+    scaled = np.divide(x - x.mean(axis=0), spread, out=np.zeros_like(x), where=varies)
+    return np.asarray(scaled, dtype=np.float32)

@@ -1,0 +1,182 @@
+"""Kriging: a Gaussian process over position, coupled across genes and sections; the strongest simple method we know.
+
+Every gene is kriged by itself, with its own nugget (noise) and length scale by marginal likelihood on the measured
+spots. So are the first principal components of the measured profiles, which hold what genes have in common; a gene's
+second prediction is put together from them. The result is the mean of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+from stzoo.core.errors import ConfigError
+from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.section import Floats, Stack
+from stzoo.plugins.baselines.kriging_blocks import halves, spread_out, surroundings
+from stzoo.plugins.baselines.kriging_data import Components, Scene
+from stzoo.plugins.baselines.kriging_fit import Choice, choose, likelihoods, predict
+from stzoo.plugins.baselines.kriging_kernel import (
+    CORRELATIONS,
+    Indices,
+    Kernel,
+    Matrix,
+    length_scales,
+    with_features,
+)
+
+LENGTHS = 10
+"""Length scales tried."""
+FIT_SPOTS, FIT_BLOCKS = 1000, 4
+"""The likelihood is taken on at most this many blocks of at most this many measured spots."""
+FEW_LENGTHS = 3
+"""Length scales kept beyond that size: each costs an eigendecomposition of all measured spots."""
+
+
+@dataclass
+class KrigingConfig:
+    """Options of ``kriging``.
+
+    Parameters
+    ----------
+    components
+        Principal components that couple the genes; 0 kriges gene by gene.
+    encoder
+        An encoder whose image embedding enters the kernel: a model that needs no weights (``colour-texture``) or a
+        folder with weights. Empty: position only.
+    exact
+        Up to this many measured spots (of all sections together) are solved at once; time grows with their cube.
+    neighbourhood
+        Beyond ``exact``, hidden spots are predicted block by block from this many nearest measured spots.
+    """
+
+    components: int = 20
+    encoder: str = ""
+    exact: int = 3000
+    neighbourhood: int = 1200
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        for name, least in (("components", 0), ("exact", 1), ("neighbourhood", 16)):
+            if getattr(self, name) < least:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}, expected at least {least}", where="config of 'kriging'"
+                )
+
+
+class Kriging(Imputer):
+    """Gaussian-process regression of every gene over all sections of a stack.
+
+    The kernel is :class:`~stzoo.plugins.baselines.kriging_kernel.Kernel`; section means are removed, and where there
+    are several sections (or image features) the correlation between sections (the weight and length scale of the
+    features) is the one of greatest likelihood summed over genes and components. Zero-count spots teach nothing.
+
+    Big sections: hyper-parameters come from the composite likelihood of at most four blocks of 1,000 measured spots,
+    and beyond 1,000 measured spots every gene takes the best of the three length scales that together serve all best.
+    Up to ``exact`` measured spots the prediction is exact; beyond, every block of hidden spots is predicted from its
+    ``neighbourhood`` nearest measured spots, with one length scale for all genes (one eigendecomposition a block),
+    so time and memory grow linearly with the number of spots.
+
+    Confidence is the expected share of the variance of a measured value that the prediction explains: the share of
+    the signal's prior variance removed by the measured spots (1 - posterior / prior variance) times the share of
+    signal in the gene's variance (1 / (1 + nugget ratio)). With coupling it is the mean of that and of the same
+    figure summed over components. It is 0 for a gene that does not vary, 1 where measured.
+    """
+
+    name = "kriging"
+    config_class = KrigingConfig
+    config: KrigingConfig
+
+    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
+        """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
+        scene = Scene.of(stack, values, encoder=self.config.encoder, device=self.device, seed=self.seed)
+        filled = np.concatenate(list(values))
+        confidence = np.zeros_like(filled)
+        if len(scene.hidden):
+            components = Components.of(scene.y, self.config.components, seed=self.seed)
+            columns = np.hstack([scene.y, components.scores])
+            choice = self._choose(scene, columns)
+            blocks = list(self._blocks(scene))
+            for done, (hidden, seen) in enumerate(blocks):
+                mean, trust = _predict(scene, components, choice, columns, hidden, seen)
+                filled[hidden], confidence[hidden] = mean, trust
+                if progress:
+                    progress(done + 1, len(blocks))
+        confidence[scene.measured] = 1.0
+        starts = np.cumsum([len(given) for given in values])[:-1]
+        return [Filled(*pair) for pair in zip(np.split(filled, starts), np.split(confidence, starts), strict=True)]
+
+    def _choose(self, scene: Scene, columns: Floats) -> Choice:
+        """Choose kernel and nugget of every column (genes, then components)."""
+        parts = spread_out(list(halves(scene.seen.um, FIT_SPOTS)), FIT_BLOCKS)
+        blocks = [(scene.seen.take(part), _centred(columns[part])) for part in parts]
+        several = len(set(scene.seen.section.tolist())) > 1
+        lengths = length_scales(scene.spacing, scene.extent, LENGTHS)
+        kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]
+        likelihood = likelihoods(kernels, blocks)
+        kernels, likelihood = _settle(kernels, likelihood)
+        if scene.seen.features is not None:
+            kernels = [option for kernel in kernels for option in with_features(kernel)]
+            kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
+        n = len(scene.seen)
+        if n > FIT_SPOTS:
+            kept = _few(likelihood.max(axis=1), FEW_LENGTHS if n <= self.config.exact else 1)
+            kernels, likelihood = [kernels[i] for i in kept], likelihood[kept]
+        return choose(kernels, likelihood)
+
+    def _blocks(self, scene: Scene) -> Iterator[tuple[Indices, Indices]]:
+        """Yield hidden spots (indices into all) with the measured ones (into ``scene.seen``) that predict them."""
+        n = len(scene.seen)
+        if n <= self.config.exact:
+            yield scene.hidden, np.arange(n)
+            return
+        um, tree = scene.places.um[scene.hidden], cKDTree(scene.seen.um)
+        most = max(16, round(len(um) / n * self.config.neighbourhood / 4))  # a quarter inside, the rest is margin
+        for part in halves(um, most):
+            yield scene.hidden[part], surroundings(tree, um[part], self.config.neighbourhood)
+
+
+def _few(likelihood: Matrix, count: int) -> list[int]:
+    """Return the kernels, at most ``count``, that together serve the columns best (each column takes its best one).
+
+    Greedy: the first serves all columns best, each further one adds the most likelihood.
+    """
+    kept: list[int] = []
+    served = np.full(likelihood.shape[1], -np.inf)
+    for _ in range(min(count, len(likelihood))):
+        kept.append(int(np.maximum(likelihood, served).sum(axis=1).argmax()))
+        served = np.maximum(served, likelihood[kept[-1]])
+    return sorted(set(kept))
+
+
+def _settle(kernels: Sequence[Kernel], likelihood: Matrix) -> tuple[list[Kernel], Matrix]:
+    """Keep the kernels (of all length scales) with the section correlation and features of greatest likelihood."""
+    kinds = [replace(kernel, length=1.0) for kernel in kernels]
+    members = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
+    best = max(members.values(), key=lambda index: float(likelihood[index].max(axis=(0, 1)).sum()))
+    return [kernels[i] for i in best], likelihood[best]
+
+
+def _predict(
+    scene: Scene, components: Components, choice: Choice, columns: Floats, hidden: Indices, seen: Indices
+) -> tuple[Floats, Floats]:
+    """Return predictions and confidence, float32 (m, g) each, of some hidden spots from some measured ones."""
+    at, genes = scene.places.take(hidden), scene.y.shape[1]
+    mean = np.empty((len(at), columns.shape[1]), dtype=np.float32)
+    explained = np.empty_like(mean)
+    for rows, part, value, share in predict(choice, scene.seen.take(seen), columns[seen].astype(np.float64), at):
+        mean[rows, part], explained[rows, part] = value, share
+    explained *= choice.reliability().astype(np.float32)
+    values: Floats = mean[:, :genes]
+    trust: Floats = explained[:, :genes] * (components.variance > 0)
+    if columns.shape[1] > genes:
+        values = np.asarray((values + mean[:, genes:] @ components.loadings) / 2, dtype=np.float32)
+        trust = np.asarray((trust + explained[:, genes:] @ components.shares()) / 2, dtype=np.float32)
+    values = np.maximum(values + scene.means[at.section], scene.floor)
+    return values, np.clip(trust, 0.0, 1.0).astype(np.float32)
+
+
+def _centred(y: Floats) -> Matrix:
+    return np.asarray(y - y.mean(axis=0), dtype=np.float64)

@@ -1,0 +1,163 @@
+"""What kriging takes from a stack: places, centred expression of the measured spots, principal components."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import eigh
+from scipy.spatial.distance import pdist
+from stzoo.core.interfaces import Encoder
+from stzoo.core.section import Floats, Section, Stack
+from stzoo.plugins.baselines.kriging_kernel import Indices, Matrix, Places
+from stzoo.plugins.baselines.local import Surroundings, informative
+
+GRAM = 3000
+"""Up to this many spots or genes principal components are exact; beyond, by a randomised decomposition."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All spots of a stack, one after the other, in the frame of the first section.
+
+    Parameters
+    ----------
+    places, measured
+        Of every spot of every section.
+    hidden
+        Indices of the spots to predict.
+    seen
+        Places of the measured spots that have counts, in an order that does not depend on how they came.
+    y
+        float32 (n_seen, g), expression of these with section means removed.
+    means
+        float32 (sections, g), the section means.
+    floor
+        float32 (g,), predictions are not let below: the lowest measured value, or 0 if that is higher.
+    spacing, extent
+        Median distance of nearest measured spots of a section, and the longer side of the whole, µm.
+    """
+
+    places: Places
+    measured: npt.NDArray[np.bool_]
+    hidden: Indices
+    seen: Places
+    y: Floats
+    means: Floats
+    floor: Floats
+    spacing: float
+    extent: float
+
+    @classmethod
+    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: str, device: str, seed: int) -> Scene:
+        """Gather a stack; with an encoder (see :class:`KrigingConfig`) image features join the places."""
+        sizes = [len(section) for section in stack.sections]
+        um = np.concatenate([stack.um(i) for i in range(len(stack))])
+        number = np.repeat(np.arange(len(stack)), sizes)
+        known = np.concatenate([informative(section) for section in stack.sections])
+        index = np.flatnonzero(known)
+        index = index[np.lexsort((um[index, 1], um[index, 0], number[index]))]
+        features = None
+        if encoder:
+            features = _features(stack.sections, encoder, device, seed, index)
+        places = Places(um, number, features)
+        y = np.concatenate(list(values))[index]
+        means = np.stack([y[number[index] == i].mean(axis=0, dtype=np.float64) for i in range(len(stack))])
+        floor = np.minimum(y.min(axis=0), 0.0)
+        y = (y - means[number[index]]).astype(np.float32)
+        y[:, np.abs(y).max(axis=0) < 1e-6] = 0.0  # rounding of a mean is no variation
+        measured = np.concatenate([section.measured for section in stack.sections])
+        spacing = min(Surroundings.of(s, v[:, :0]).spacing() for s, v in zip(stack.sections, values, strict=True))
+        extent = float(np.ptp(um, axis=0).max())
+        seen = places.take(index)
+        hidden = np.flatnonzero(~measured)
+        return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
+
+
+@dataclass(frozen=True)
+class Components:
+    """The first principal components of the measured profiles.
+
+    Parameters
+    ----------
+    scores
+        float32 (n, k).
+    loadings
+        float32 (k, g), orthonormal rows.
+    variance
+        float64 (g,), variance of each gene over the measured spots.
+    """
+
+    scores: Floats
+    loadings: Floats
+    variance: Matrix
+
+    @classmethod
+    def of(cls, y: Floats, count: int, *, seed: int) -> Components:
+        """Decompose centred expression, (n, g), into at most ``count`` components that vary."""
+        n, g = y.shape
+        count = min(count, n, g)
+        variance = np.mean(y.astype(np.float64) ** 2, axis=0)
+        if min(n, g) > GRAM:
+            from sklearn.utils.extmath import randomized_svd
+
+            _, _, loadings = randomized_svd(y, count, n_iter=6, random_state=seed)
+        else:
+            loadings = _loadings(y.astype(np.float64), count)
+        loadings = np.where(variance > 0, loadings, 0.0)  # rounding must not move a gene that never varies
+        scores = y @ loadings.T.astype(np.float32)
+        kept = (scores**2).mean(axis=0) > 1e-9 * max(float(variance.sum()), 1e-30)
+        return cls(scores[:, kept], loadings[kept].astype(np.float32), variance)
+
+    def shares(self) -> Floats:
+        """Return the share of each gene's variance that goes with each component, float32 (k, g)."""
+        part = self.loadings.astype(np.float64) ** 2 * (self.scores.astype(np.float64) ** 2).mean(axis=0)[:, None]
+        share = np.divide(part, self.variance, out=np.zeros_like(part), where=self.variance > 0)
+        return np.asarray(share, dtype=np.float32)
+
+
+def _loadings(y: Matrix, count: int) -> Matrix:
+    """Return the leading right singular vectors, (count, g), from the smaller of the two Gram matrices."""
+    n, g = y.shape
+    if count == 0:
+        return np.zeros((0, g))
+    gram = y @ y.T if n < g else y.T @ y
+    size = len(gram)
+    _, vectors = eigh(gram, subset_by_index=(size - count, size - 1))
+    if n >= g:
+        return np.ascontiguousarray(vectors.T[::-1])
+    right = (y.T @ vectors).T[::-1]
+    lengths = np.linalg.norm(right, axis=1, keepdims=True)
+    return np.asarray(np.divide(right, lengths, out=np.zeros_like(right), where=lengths > 0))
+
+
+def _features(sections: Sequence[Section], encoder: str, device: str, seed: int, seen: Indices) -> Matrix:
+    """Embed every spot; standardise within each section (stains differ), and scale to typical distances of 1."""
+    model = _encoder(encoder, device, seed)
+    parts = []
+    for section in sections:
+        part = np.asarray(model.embed(section), dtype=np.float64)
+        spread = part.std(axis=0)
+        parts.append(np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0))
+    features = np.concatenate(parts)
+    sample = features[seen[np.unique(np.linspace(0, len(seen) - 1, 500).astype(int))]]
+    typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
+    return features / typical if typical > 0 else features
+
+
+def _encoder(name: str, device: str, seed: int) -> Encoder:
+    from stzoo.core.registry import model, model_class
+    from stzoo.core.repository import open_repository
+
+    made: Encoder
+    if not (Path(name) / "config.json").is_file():
+        made = model(name, device=device, seed=seed, role="encoder")
+        return made
+    with open_repository(Path(name)) as repository:
+        method = repository.method
+    loaded = model_class(method, role="encoder").load(name, device=device)
+    assert isinstance(loaded, Encoder)  # model_class has checked the role
+    return loaded

@@ -1,0 +1,149 @@
+"""Likelihood and prediction of Gaussian processes that share kernels: one eigendecomposition serves every column.
+
+A column is a gene or a principal component: y = f + noise with covariance s² (K + r I), where K is a correlation
+matrix, r the ratio of noise to signal variance, and s² is profiled out (Rasmussen & Williams 2006, section 5.4.1).
+With K = U diag(d) Uᵀ and w = Uᵀ y everything is a sum over eigenvalues.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh
+from stzoo.plugins.baselines.kriging_kernel import Indices, Kernel, Matrix, Places
+
+NOISE = 2.0 ** np.arange(-4, 9)
+"""Ratios of noise to signal variance that are tried."""
+COLUMNS = 2048
+"""Columns worked on at a time: memory is bounded by it, not by the number of genes."""
+ROWS = 2048
+"""Places predicted at a time."""
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigendecomposition of a kernel over some places."""
+
+    kernel: Kernel
+    places: Places
+    values: Matrix  # (n,)
+    vectors: Matrix  # (n, n)
+
+    @classmethod
+    def of(cls, kernel: Kernel, places: Places) -> Spectrum:
+        """Decompose a kernel; eigenvalues below 0 are rounding and become 0."""
+        values, vectors = eigh(kernel.between(places, places), driver="evd", overwrite_a=True, check_finite=False)
+        return cls(kernel, places, np.maximum(values, 0.0), vectors)
+
+    def likelihood(self, y: Matrix) -> Matrix:
+        """Return the profiled log marginal likelihood of each noise ratio and column.
+
+        Parameters
+        ----------
+        y
+            float64 (n, g), columns of mean 0.
+
+        Returns
+        -------
+        float64 (len(NOISE), g), constants left out; 0 for columns that are 0 throughout.
+        """
+        n = len(self.places)
+        squared = (self.vectors.T @ y) ** 2  # (n, g)
+        varies = squared.sum(axis=0) > 0
+        spread = self.values[None, :] + NOISE[:, None]  # (r, n)
+        signal = np.where(varies, (1.0 / spread) @ squared / n, 1.0)  # (r, g), the best s²
+        fit = -0.5 * n * np.log(signal) - 0.5 * np.log(spread).sum(axis=1)[:, None]
+        return np.where(varies, fit, 0.0)
+
+    def predict(self, at: Places, y: Matrix, noise: Indices) -> tuple[Matrix, Matrix]:
+        """Predict columns at places, each with its own noise ratio.
+
+        Parameters
+        ----------
+        at
+            Places to predict.
+        y
+            float64 (n, g), columns of mean 0.
+        noise
+            intp (g,), index into :data:`NOISE`.
+
+        Returns
+        -------
+        float64 (m, g) the posterior mean, and float64 (m, g) the share of the prior variance of f that is
+        explained, 1 - var(f | y) / var(f).
+        """
+        basis = self.kernel.between(at, self.places) @ self.vectors  # (m, n)
+        spread = self.values[:, None] + NOISE  # (n, r)
+        mean = basis @ ((self.vectors.T @ y) / spread[:, noise])
+        explained = np.clip(basis**2 @ (1.0 / spread), 0.0, 1.0)  # (m, r)
+        return mean, explained[:, noise]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the likelihood chose for each column: its kernel and its noise ratio.
+
+    Parameters
+    ----------
+    kernels
+        The kernels there were.
+    kernel, noise
+        intp (g,), indices into ``kernels`` and :data:`NOISE`.
+    """
+
+    kernels: Sequence[Kernel]
+    kernel: Indices
+    noise: Indices
+
+    def reliability(self) -> Matrix:
+        """Return the share of each column's variance that is signal, float64 (g,): 1 / (1 + r)."""
+        return np.asarray(1.0 / (1.0 + NOISE[self.noise]), dtype=np.float64)
+
+    def groups(self) -> Iterator[tuple[Kernel, Indices]]:
+        """Yield each kernel in use with its columns, at most :data:`COLUMNS` at a time."""
+        for number in np.unique(self.kernel):
+            columns = np.flatnonzero(self.kernel == number)
+            for start in range(0, len(columns), COLUMNS):
+                yield self.kernels[number], columns[start : start + COLUMNS]
+
+
+def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix]]) -> Matrix:
+    """Return the log marginal likelihood, float64 (kernels, noise ratios, columns), added up over blocks of spots.
+
+    Over more than one block this is the composite likelihood: each block is taken for independent of the others.
+    """
+    total = np.zeros((len(kernels), len(NOISE), blocks[0][1].shape[1]))
+    for places, y in blocks:
+        for number, kernel in enumerate(kernels):
+            spectrum = Spectrum.of(kernel, places)
+            for start in range(0, y.shape[1], COLUMNS):
+                columns = slice(start, start + COLUMNS)
+                total[number, :, columns] += spectrum.likelihood(y[:, columns])
+    return total
+
+
+def choose(kernels: Sequence[Kernel], likelihood: Matrix) -> Choice:
+    """Return the kernel and noise ratio of greatest likelihood for each column."""
+    best = likelihood.max(axis=1).argmax(axis=0)  # (g,)
+    columns = np.arange(likelihood.shape[2])
+    return Choice(kernels, best, likelihood[best, :, columns].argmax(axis=1))
+
+
+def predict(choice: Choice, places: Places, y: Matrix, at: Places) -> Iterator[tuple[slice, Indices, Matrix, Matrix]]:
+    """Predict every column at places, a piece at a time.
+
+    Yields
+    ------
+    Rows (a slice of ``at``), columns, the posterior mean and the explained share of the signal's variance, both
+    float64 (rows, columns).
+    """
+    spectrum: Spectrum | None = None
+    for kernel, columns in choice.groups():
+        if spectrum is None or spectrum.kernel != kernel:
+            spectrum = Spectrum.of(kernel, places)
+        for start in range(0, len(at), ROWS):
+            rows = slice(start, min(start + ROWS, len(at)))
+            piece = at.take(np.arange(rows.start, rows.stop))
+            yield rows, columns, *spectrum.predict(piece, y[:, columns], choice.noise[columns])

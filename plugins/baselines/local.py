@@ -1,0 +1,110 @@
+"""Weighted means over near measured spots: what ``knn`` and ``smooth`` share.
+
+Time and memory grow with spots x neighbours, never with spots x spots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.spatial import cKDTree
+from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.section import Floats, Mask, Points, Section
+
+Distances = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+CHUNK = 4096
+"""Spots filled at a time."""
+HELD_OUT = 4000
+"""Measured spots (at most) on which leave-one-out figures are taken."""
+
+
+def informative(section: Section) -> Mask:
+    """Return the measured spots that say something: those with counts (all measured ones when none has any).
+
+    A measured spot without a single count has no composition; its zeros are kept in the result, but nothing is
+    learned from them.
+    """
+    measured = section.measured
+    with np.errstate(invalid="ignore"):
+        seen = measured & (section.depth > 0)
+    return seen if seen.any() else measured
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The measured spots of one section, in an order that does not depend on the order they came in.
+
+    Parameters
+    ----------
+    positions
+        float64 (n, 2), micrometres.
+    values
+        float32 (n, g), log-normalised expression.
+    """
+
+    positions: Points
+    values: Floats
+
+    @classmethod
+    def of(cls, section: Section, values: Floats) -> Surroundings:
+        """Take the informative measured spots of a section, sorted by x and y."""
+        seen = np.flatnonzero(informative(section))
+        um = section.um[seen]
+        order = np.lexsort((um[:, 1], um[:, 0]))
+        return cls(um[order], values[seen[order]])
+
+    @property
+    def tree(self) -> cKDTree:
+        """Index for nearest-neighbour queries."""
+        return cKDTree(self.positions)
+
+    def spacing(self) -> float:
+        """Return the median distance between nearest measured spots, µm (1 for a single spot)."""
+        if len(self.positions) < 2:
+            return 1.0
+        nearest = self.near(self.positions, 2)[0][:, 1]
+        distinct = nearest[nearest > 0]
+        return float(np.median(distinct)) if distinct.size else 1.0
+
+    def near(self, points: Points, count: int) -> tuple[Distances, Indices]:
+        """Return distances (m, k) and indices (m, k) of the nearest measured spots, k = min(count, n)."""
+        count = min(count, len(self.positions))
+        distance, index = self.tree.query(points, k=np.arange(1, count + 1))
+        return np.asarray(distance, dtype=np.float64), np.asarray(index, dtype=np.intp)
+
+    def held_out(self, count: int) -> tuple[Indices, Distances, Indices]:
+        """Return measured spots to leave out, with distances and indices of their neighbours, themselves excluded."""
+        n = len(self.positions)
+        left_out = np.unique(np.linspace(0, n - 1, min(n, HELD_OUT)).astype(np.intp))
+        distance, index = self.near(self.positions[left_out], count + 1)
+        self_at = (index == left_out[:, None]).argmax(axis=1)
+        self_at[~(index == left_out[:, None]).any(axis=1)] = index.shape[1] - 1  # crowded out by spots at its place
+        keep = np.ones(index.shape, dtype=bool)
+        keep[np.arange(len(index)), self_at] = False
+        shape = (len(index), index.shape[1] - 1)
+        return left_out, distance[keep].reshape(shape), index[keep].reshape(shape)
+
+    def mean(self, weights: Distances, index: Indices) -> Floats:
+        """Return the weighted mean of the neighbours' values, float32 (m, g); ``weights`` (m, k) need not add to 1."""
+        m, k = weights.shape
+        share = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+        rows = csr_array((share.ravel(), index.ravel(), np.arange(m + 1) * k), shape=(m, len(self.positions)))
+        return np.asarray(rows @ self.values, dtype=np.float32)
+
+    def trust(self, points: Points, guessed: Floats, left_out: Indices) -> Floats:
+        """Return a confidence in [0, 1], float32 (m, g).
+
+        The share of a gene's variance that the method explained when it guessed left-out measured spots (the
+        squared correlation, 0 where it is negative or undefined), times spacing / (spacing + distance) for
+        the distance to the nearest measured spot.
+        """
+        explained = np.clip(np.nan_to_num(per_gene_pcc(self.values[left_out], guessed)), 0, 1) ** 2
+        distance = self.near(points, 1)[0][:, 0]
+        spacing = self.spacing()
+        reach = spacing / (spacing + distance)
+        return np.asarray(reach[:, None] * explained, dtype=np.float32)
