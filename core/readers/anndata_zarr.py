@@ -45,7 +45,7 @@ class AnndataZarrReader(Reader):
             raise DataError("not a zarr store: no zarr.json or .zattrs", where=path, todo="copy or write it again")
         try:
             adata = anndata.read_zarr(path)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, anndata.io.AnnDataReadError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"the AnnData zarr is incomplete or damaged: {reason}", where=path, todo="copy or write it again"

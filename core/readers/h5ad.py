@@ -36,7 +36,7 @@ class H5adReader(Reader):
         file, name = _sections(path)[section]
         try:
             adata = anndata.read_h5ad(file)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, anndata.io.AnnDataReadError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"the .h5ad file is cut off, damaged or none: {reason}", where=file, todo="copy or write the file again"
