@@ -7,6 +7,8 @@ import re
 import struct
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -53,7 +55,7 @@ class TiffSource:
             struct.error,
         ) as error:
             raise DataError(f"not a readable TIFF: {error}", where=path, todo=DAMAGED) from error
-        self.shapes = [level.shape for level in self._levels]
+        self.shapes: Sequence[tuple[int, int]] = [level.shape for level in self._levels]
         if any(0 in shape for shape in self.shapes):
             raise DataError(f"the TIFF has {self.shapes[0][1]} x {self.shapes[0][0]} pixels", where=path)
         end = max(level.end for level in self._levels)
@@ -70,18 +72,15 @@ class TiffSource:
         plan = self._levels[level]
         rows, columns = plan.chunk
         out = np.zeros((bottom - top, right - left, plan.channels), dtype=plan.dtype)
-        for page in range(len(plan.pages)):
-            for i in range(top // rows, -(-bottom // rows)):
-                for j in range(left // columns, -(-right // columns)):
-                    for k in range(plan.planes):
-                        index = (k * plan.grid[0] + i) * plan.grid[1] + j
-                        tile = self._tile(level, page, index)
-                        y0, x0 = max(top, i * rows), max(left, j * columns)
-                        y1, x1 = min(bottom, (i + 1) * rows), min(right, (j + 1) * columns)
-                        part = tile[y0 - i * rows : y1 - i * rows, x0 - j * columns : x1 - j * columns]
-                        channel = page * plan.planes + k
-                        where = slice(None) if tile.shape[-1] == plan.channels else slice(channel, channel + 1)
-                        out[y0 - top : y1 - top, x0 - left : x1 - left, where] = part
+        down, across = range(top // rows, -(-bottom // rows)), range(left // columns, -(-right // columns))
+        for page, plane, i, j in product(range(len(plan.pages)), range(plan.planes), down, across):
+            tile = self._tile(level, page, (plane * plan.grid[0] + i) * plan.grid[1] + j)
+            y0, x0 = max(top, i * rows), max(left, j * columns)
+            y1, x1 = min(bottom, (i + 1) * rows), min(right, (j + 1) * columns)
+            part = tile[y0 - i * rows : y1 - i * rows, x0 - j * columns : x1 - j * columns]
+            channel = page * plan.planes + plane
+            which = slice(None) if plan.samples == plan.channels else slice(channel, channel + 1)
+            out[y0 - top : y1 - top, x0 - left : x1 - left, which] = part
         return plan.colours(out)
 
     def _tile(self, level: int, page: int, index: int) -> npt.NDArray[Any]:
@@ -109,7 +108,8 @@ class TiffSource:
             tile, _, _ = plan.decoder(self._bytes[offset : offset + count], index, jpegtables=plan.tables[page])
         except Exception as error:  # each codec has an error class of its own
             raise DataError(f"the TIFF is damaged: {error}", where=self._path, todo=DAMAGED) from error
-        return np.asarray(tile)[0]  # (depth = 1, rows, columns, samples)
+        decoded: npt.NDArray[Any] = tile[0]  # (depth = 1, rows, columns, samples)
+        return decoded
 
 
 class _Level:

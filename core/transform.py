@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.errors import DataError
+from stzoo.core.errors import DataError, UnitsError
 from stzoo.core.output import writing
 
 Array = npt.NDArray[np.float64]
 FORMAT_VERSION = 1
+TOLERANCE_UM = 1e-7
+"""How exactly an inverted displacement is solved, micrometres."""
+MAX_SLOPE = 0.9
+"""Steepest displacement (µm per µm) that is inverted; a field folds somewhere above 1."""
+_MOST_STEPS = 300  # 0.9 ** 300 = 2e-14
+_BAND_PIXELS = 1_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Displacement:
     """A smooth field of offsets on a regular grid, bilinear between its nodes and constant beyond its border.
 
@@ -27,28 +34,66 @@ class Displacement:
         Position (x, y) of node [0, 0], micrometres.
     spacing
         Distance between nodes, micrometres.
+    inverted
+        The field stands for the inverse of the map it describes: :meth:`at` solves for it, point by point, to
+        :data:`TOLERANCE_UM`. So an inverse costs no accuracy, needs no grid of its own, and can be inverted back.
     """
 
     offsets: Array
     origin: tuple[float, float]
     spacing: float
+    inverted: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a field that has no meaning."""
-        shape = np.shape(self.offsets)
-        if len(shape) != 3 or shape[2] != 2 or min(shape) < 2 or not self.spacing > 0:
+        """Refuse a field that has no meaning, or that folds when its inverse is asked for."""
+        offsets = np.array(self.offsets, dtype=np.float64)
+        shape, place = offsets.shape, (*self.origin, self.spacing)
+        if len(shape) != 3 or shape[2] != 2 or min(shape) < 2 or not (self.spacing > 0 and np.isfinite(place).all()):
             raise DataError(f"displacement of shape {shape}, spacing {self.spacing}: expected (>=2, >=2, 2) and > 0")
+        if not np.isfinite(offsets).all():
+            raise DataError("the displacement has offsets that are not finite", todo="fill or smooth the field")
+        offsets.flags.writeable = False
+        object.__setattr__(self, "offsets", offsets)
+        if self.inverted and (slope := self._slope()) >= MAX_SLOPE:
+            raise DataError(
+                f"the displacement changes by {slope:.2f} µm per µm: it folds or nearly does, so it has no inverse",
+                todo="smooth the field, or put its affine part into the matrix",
+            )
 
-    def at(self, points: Array) -> Array:
+    def at(self, points: npt.ArrayLike) -> Array:
         """Return the offset at each point, float64 (n, 2)."""
+        points = np.asarray(points, dtype=np.float64)
+        if not self.inverted:
+            return self._forward(points)
+        offset = -self._forward(points)
+        # v(y) = -u(y + v(y)) is a contraction, because the slope of u is below MAX_SLOPE everywhere
+        for _ in range(_MOST_STEPS):
+            better = -self._forward(points + offset)
+            done = np.abs(better - offset).max(initial=0.0) < TOLERANCE_UM * (1 - MAX_SLOPE)
+            offset = better
+            if done:
+                break
+        return offset
+
+    def _forward(self, points: Array) -> Array:
         from scipy.ndimage import map_coordinates
 
-        place = (np.asarray(points) - np.asarray(self.origin)) / self.spacing
+        place = (points - np.asarray(self.origin)) / self.spacing
         grid = place[:, ::-1].T  # (2, n), row then column
         return np.stack([map_coordinates(self.offsets[..., k], grid, order=1, mode="nearest") for k in (0, 1)], axis=1)
 
+    def _slope(self) -> float:
+        """Return the largest spectral norm of the field's derivative, which bilinear cells take at their corners."""
+        down, right = np.diff(self.offsets, axis=0) / self.spacing, np.diff(self.offsets, axis=1) / self.spacing
+        corners = [
+            np.stack([x, y], axis=-1)  # (rows - 1, columns - 1, 2 components, 2 directions)
+            for x in (right[:-1], right[1:])
+            for y in (down[:, :-1], down[:, 1:])
+        ]
+        return float(max(np.linalg.norm(corner, ord=2, axis=(-2, -1)).max() for corner in corners))
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Transform:
     """A map of the plane: first an affine part, then optional displacements.
 
@@ -105,7 +150,7 @@ class Transform:
         return cls(np.column_stack([turn, at - turn @ at + np.asarray(shift)]))
 
     def apply(self, points: npt.ArrayLike) -> Array:
-        """Move points, float64 (n, 2) micrometres."""
+        """Move points, (n, 2) micrometres; returns float64 (n, 2)."""
         points = np.asarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2:
             raise DataError(f"points have shape {points.shape}, expected (n, 2)")
@@ -123,24 +168,20 @@ class Transform:
         first, second = np.vstack([self.matrix, [0, 0, 1]]), np.vstack([after.matrix, [0, 0, 1]])
         return replace(after, matrix=(second @ first)[:2])
 
-    def inverse(self, *, extent: Array | None = None, spacing: float = 50.0) -> Transform:
-        """Return the inverse.
+    def inverse(self) -> Transform:
+        """Return the inverse: exact for the affine part, to :data:`TOLERANCE_UM` where there are displacements.
 
-        Parameters
-        ----------
-        extent
-            float (2, 2), corners (min, max) of the target region on which displacements are inverted;
-            by default the grid of the displacement.
-        spacing
-            Node distance of an inverted displacement, micrometres.
+        Raises
+        ------
+        DataError
+            A displacement folds the plane, so that it has no inverse.
         """
-        after = None if self.rest is None else self.rest.inverse(extent=extent, spacing=spacing)
         turn = np.linalg.inv(self.matrix[:, :2])
-        affine = Transform(np.column_stack([turn, -turn @ self.matrix[:, 2]]))
-        own = affine
+        own = Transform(np.column_stack([turn, -turn @ self.matrix[:, 2]]))
         if self.displacement is not None:
-            own = Transform(np.eye(2, 3), _inverted(self.displacement, extent, spacing)).then(affine)
-        return own if after is None else after.then(own)
+            field = replace(self.displacement, inverted=not self.displacement.inverted)
+            own = Transform(np.eye(2, 3), field).then(own)
+        return own if self.rest is None else self.rest.inverse().then(own)
 
     def apply_image(
         self, pixels: npt.NDArray[Any], *, mpp: float, shape: tuple[int, int], out_mpp: float | None = None
@@ -150,32 +191,47 @@ class Transform:
         Parameters
         ----------
         pixels
-            (h, w) or (h, w, c), at ``mpp`` micrometres a pixel; its corner is the origin.
+            (h, w) or (h, w, c); bool, uint8, uint16 or float, at ``mpp`` micrometres a pixel. The corner of the
+            image is the origin, so the centre of pixel (i, j) lies at ``((j + 0.5) * mpp, (i + 0.5) * mpp)``.
         shape, out_mpp
             Size of the result in pixels, and its µm/px (by default ``mpp``).
 
         Returns
         -------
-        Same dtype and channels; places from outside the image are 0 for masks and floats, 255 for RGB.
-        """
-        from scipy.ndimage import map_coordinates
+        Same dtype and channels, bilinear (nearest for masks; area-averaged first when ``out_mpp`` is coarser);
+        places from outside the image are 0 for masks and single planes, 255 for uint8 (h, w, c).
 
-        out_mpp = out_mpp or mpp
-        rows, columns = np.mgrid[: shape[0], : shape[1]]
-        target = np.column_stack([columns.ravel(), rows.ravel()]).astype(np.float64) + 0.5
-        corners = np.array([[0, 0], [shape[1] * out_mpp, shape[0] * out_mpp]], dtype=np.float64)
-        source = self.inverse(extent=corners).apply(target * out_mpp) / mpp - 0.5
+        Raises
+        ------
+        UnitsError
+            µm/px that are not positive numbers.
+        """
+        out_mpp = mpp if out_mpp is None else out_mpp
+        for value in (mpp, out_mpp):
+            if not (np.isfinite(value) and value > 0):
+                raise UnitsError(f"µm/px is {value!r}, expected a positive number")
+        if pixels.ndim not in (2, 3) or 0 in pixels.shape:
+            raise DataError(f"the image has shape {pixels.shape}, expected (h, w) or (h, w, c)")
         planes = pixels[..., None] if pixels.ndim == 2 else pixels
-        fill = 255 if pixels.ndim == 3 and pixels.dtype == np.uint8 else 0
-        order = 0 if pixels.dtype == bool else 1
-        moved: list[npt.NDArray[Any]] = [
-            map_coordinates(plane, source[:, ::-1].T, order=order, cval=fill, output=pixels.dtype).reshape(shape)
-            for plane in np.moveaxis(planes, -1, 0)
+        if out_mpp > mpp and pixels.dtype != bool:
+            planes, mpp = _shrunk(planes, out_mpp / mpp), out_mpp
+        back = self.inverse()
+        rows = max(1, _BAND_PIXELS // shape[1])
+        bands = [
+            _sampled(planes, back, mpp, out_mpp, range(top, min(top + rows, shape[0])), shape[1], pixels.ndim == 3)
+            for top in range(0, shape[0], rows)
         ]
-        return moved[0] if pixels.ndim == 2 else np.stack(moved, axis=-1)
+        moved = np.concatenate(bands) if len(bands) > 1 else bands[0]
+        return moved[..., 0] if pixels.ndim == 2 else moved
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the transform as a zarr v3 group."""
+        """Write the transform as a zarr v3 group (whole or not at all).
+
+        Raises
+        ------
+        OutputError
+            The path exists (and ``overwrite`` is not given), or can not be written.
+        """
         import zarr
 
         with writing(Path(path), overwrite=overwrite) as scratch:
@@ -188,12 +244,23 @@ class Transform:
                 if part.displacement is not None:
                     field = part.displacement
                     group.create_array("offsets", data=np.asarray(field.offsets, dtype=np.float64))
-                    group.attrs.update({"origin": list(field.origin), "spacing": field.spacing})
+                    place: dict[str, Any] = {
+                        "origin": list(field.origin),
+                        "spacing": field.spacing,
+                        "inverted": field.inverted,
+                    }
+                    group.attrs.update(place)
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Transform:
-        """Read a transform that :meth:`save` wrote."""
+        """Read a transform that :meth:`save` wrote, bit for bit.
+
+        Raises
+        ------
+        DataError
+            Missing, damaged, or not a transform.
+        """
         import zarr
 
         path = Path(path)
@@ -209,12 +276,16 @@ class Transform:
                 f"not a transform of format {FORMAT_VERSION}", where=path, todo="write it with Transform.save"
             )
         result: Transform | None = None
-        for i in reversed(range(int(attributes["parts"]))):  # type: ignore[arg-type]
-            group: Any = root[str(i)]
-            field = None
-            if "offsets" in group:
-                field = Displacement(group["offsets"][:], tuple(group.attrs["origin"]), group.attrs["spacing"])
-            result = cls(group["matrix"][:], field, result)
+        try:
+            for i in reversed(range(int(str(attributes["parts"])))):
+                group: Any = root[str(i)]
+                field = None
+                if "offsets" in group:
+                    at: Any = dict(group.attrs)
+                    field = Displacement(group["offsets"][:], tuple(at["origin"]), at["spacing"], at["inverted"])
+                result = cls(group["matrix"][:], field, result)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise DataError(f"the transform is damaged: {error}", where=path, todo="write it again") from error
         return result or cls.identity()
 
     def _parts(self) -> list[Transform]:
@@ -222,18 +293,35 @@ class Transform:
         return [own] if self.rest is None else [own, *self.rest._parts()]
 
 
-def _inverted(field: Displacement, extent: Array | None, spacing: float) -> Displacement:
-    """Return the offsets v with ``v(y) = -u(y + v(y))``, by fixed-point steps at the nodes of a grid."""
-    if extent is None:
-        size = np.array(field.offsets.shape[1::-1]) - 1
-        low = np.asarray(field.origin)
-        extent = np.stack([low, low + size * field.spacing])
-        spacing = min(spacing, field.spacing)
-    low, high = extent
-    nx, ny = (max(2, int(np.ceil(d / spacing)) + 1) for d in high - low)
-    x, y = np.meshgrid(low[0] + np.arange(nx) * spacing, low[1] + np.arange(ny) * spacing)
-    nodes = np.column_stack([x.ravel(), y.ravel()])
-    offset = np.zeros_like(nodes)
-    for _ in range(50):
-        offset = -field.at(nodes + offset)
-    return Displacement(offset.reshape(ny, nx, 2), (float(low[0]), float(low[1])), spacing)
+def _shrunk(planes: npt.NDArray[Any], factor: float) -> npt.NDArray[Any]:
+    """Return the image with pixels ``factor`` times as large (the last ones may reach beyond the border)."""
+    from stzoo.core.resampling import resample
+
+    shape = (math.ceil(planes.shape[0] / factor), math.ceil(planes.shape[1] / factor))
+    return resample(planes, (0.0, 0.0, shape[1] * factor, shape[0] * factor), shape)
+
+
+def _sampled(
+    planes: npt.NDArray[Any], back: Transform, mpp: float, out_mpp: float, rows: range, width: int, colour: bool
+) -> npt.NDArray[Any]:
+    """Return some rows of a moved image, (rows, width, channels)."""
+    from scipy.ndimage import map_coordinates
+
+    down, right = np.mgrid[rows.start : rows.stop, :width]
+    target = np.column_stack([right.ravel(), down.ravel()]) + 0.5
+    source = back.apply(target * out_mpp) / mpp - 0.5
+    fill = 255 if colour and planes.dtype == np.uint8 else 0
+    order = 0 if planes.dtype == bool else 1
+    out = np.empty((len(rows), width, planes.shape[2]), dtype=planes.dtype)
+    sample: Any = map_coordinates  # its stubs know no order that is an int
+    for k in range(planes.shape[2]):
+        # "grid-constant": the outer half of a border pixel is still part of the image, and fades into the fill
+        sample(
+            planes[..., k],
+            source[:, ::-1].T.reshape(2, len(rows), width),
+            output=out[..., k],
+            order=order,
+            mode="grid-constant",
+            cval=fill,
+        )
+    return out
