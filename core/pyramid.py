@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from stzoo.core.errors import DataError
 from stzoo.core.image import Slide
 from stzoo.core.image_sources import ArraySource, Pixels
 
 FOLDER = Path("slide") / "pyramid"
-_CHUNK, _SHARD, _SMALLEST = 512, 4096, 1024
+_CHUNK, _SHARD, _SMALLEST = 512, 2048, 1024
 
 
 class _Level:
@@ -34,7 +34,7 @@ class _Level:
 
 
 def write_pyramid(slide: Slide, store: Path) -> None:
-    """Write a slide, every pixel of the file it came from and halved levels, with memory for one strip.
+    """Write a slide: every pixel of its file, and halved levels. Memory is that of a few blocks of 2048 x 2048 px.
 
     Parameters
     ----------
@@ -51,11 +51,10 @@ def write_pyramid(slide: Slide, store: Path) -> None:
         shape = round(slide.height * slide.scale), round(slide.width * slide.scale)
         level = _create(group, 0, shape)
         if slide.scale == 1.0:
-            for top in range(0, shape[0], _SHARD):
-                height = min(_SHARD, shape[0] - top)
-                _put(level, top, slide.read(0, top, shape[1], height))
+            for top, left, height, width in _blocks(shape):
+                _put(level, top, left, slide.read(left, top, width, height))
         else:
-            _put(level, 0, slide.thumbnail(max(shape))[0][: shape[0], : shape[1]])
+            _put(level, 0, 0, slide.thumbnail(max(shape))[0][: shape[0], : shape[1]])
         levels = [level]
         while max(levels[-1].shape) > _SMALLEST:
             levels.append(_halved(group, len(levels), levels[-1]))
@@ -111,21 +110,26 @@ def _create(group: Any, level: int, shape: tuple[int, int]) -> Any:
     )
 
 
-def _put(level: Any, top: int, pixels: Pixels) -> None:
-    level[:, top : top + pixels.shape[0]] = np.moveaxis(pixels, -1, 0)
+def _blocks(shape: tuple[int, int]) -> Iterator[tuple[int, int, int, int]]:
+    """Yield top, left, height and width of the blocks that are stored as one file each."""
+    for top in range(0, shape[0], _SHARD):
+        for left in range(0, shape[1], _SHARD):
+            yield top, left, min(_SHARD, shape[0] - top), min(_SHARD, shape[1] - left)
+
+
+def _put(level: Any, top: int, left: int, pixels: Pixels) -> None:
+    level[:, top : top + pixels.shape[0], left : left + pixels.shape[1]] = np.moveaxis(pixels, -1, 0)
 
 
 def _halved(group: Any, number: int, finer: Any) -> Any:
-    height, width = (-(-side // 2) for side in finer.shape[1:])
-    level = _create(group, number, (height, width))
-    for top in range(0, height, _SHARD):
-        rows = min(_SHARD, height - top)
-        block: npt.NDArray[np.uint8] = finer[:, 2 * top : 2 * (top + rows)]
+    shape = -(-finer.shape[1] // 2), -(-finer.shape[2] // 2)
+    level = _create(group, number, shape)
+    for top, left, height, width in _blocks(shape):
+        block: Pixels = finer[:, 2 * top : 2 * (top + height), 2 * left : 2 * (left + width)]
         edge = [(0, 0), (0, block.shape[1] % 2), (0, block.shape[2] % 2)]
-        block = np.pad(block, edge, mode="edge") if any(pad for _, pad in edge) else block
-        wide = block.astype(np.uint16)
+        wide = np.pad(block, edge, mode="edge").astype(np.uint16)
         total = wide[:, ::2, ::2] + wide[:, 1::2, ::2] + wide[:, ::2, 1::2] + wide[:, 1::2, 1::2]
-        level[:, top : top + rows] = ((total + 2) // 4).astype(np.uint8)
+        level[:, top : top + height, left : left + width] = ((total + 2) // 4).astype(np.uint8)
     return level
 
 

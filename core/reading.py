@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +171,8 @@ def _names(reader: Reader, path: Path) -> list[str]:
 
 
 def _read_one(reader: Reader, path: Path, name: str) -> Section:
-    with disk_errors(path):
+    with disk_errors(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what anndata and zarr warn of is checked below, or is for their developers
         section = reader.read(path, name)
     return replace(section, source=f"{path}::{name}")
 

@@ -50,6 +50,7 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
         if key in adata.obsm:
             adata.obsm[key] = np.asarray(adata.obsm[key], dtype=np.float64)
     adata = raw_counts(adata, path)
+    _whole_array(adata, path)
     library = _library(adata, name)
     scale = library.get("scalefactors", {})
     stated = stated_units(adata, {**scale, **about}, path)
@@ -78,6 +79,23 @@ def is_visium(adata: Any) -> bool:
     fit = np.linalg.lstsq(np.column_stack([column, row, np.ones(len(row))]), place, rcond=None)[0]
     along, across = np.linalg.norm(fit[:2], axis=1)
     return bool(1.6 * along < across < 1.87 * along)
+
+
+def _whole_array(adata: Any, path: Path) -> None:
+    import pandas as pd
+
+    for column in ("array_row", "array_col"):
+        if column not in adata.obs:
+            continue
+        values = pd.to_numeric(adata.obs[column], errors="coerce").to_numpy(np.float64)
+        wrong = np.flatnonzero(~np.isfinite(values) | (values != np.rint(values)))
+        if len(wrong):
+            raise DataError(
+                f"obs['{column}'] holds '{adata.obs[column].iloc[wrong[0]]}', expected whole numbers",
+                where=f"{path}, spot '{adata.obs_names[wrong[0]]}'",
+                todo="correct the column, or remove it",
+            )
+        adata.obs[column] = values.astype(np.int64)
 
 
 def _library(adata: Any, name: str) -> dict[str, Any]:

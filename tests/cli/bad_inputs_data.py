@@ -453,6 +453,14 @@ def _(tmp: Path) -> list[str]:
     return edit_annotated(tmp, change)
 
 
+@case("array rows that are no numbers", "obs['array_row'] holds '0.5', expected whole numbers", "a.h5ad, spot")
+def _(tmp: Path) -> list[str]:
+    def change(adata: Any) -> None:
+        adata.obs["array_row"] = adata.obs["array_row"] + 0.5
+
+    return edit_annotated(tmp, change)
+
+
 @case("duplicate genes", "1 genes stand more than once, e.g. 'ERBB2'", "a.h5ad", "one column")
 def _(tmp: Path) -> list[str]:
     def change(adata: Any) -> None:
