@@ -30,7 +30,14 @@ class _Level:
         self.dtype = array.dtype
 
     def __getitem__(self, box: tuple[slice, slice]) -> Pixels:
-        return np.moveaxis(np.asarray(self._array[:, box[0], box[1]]), 0, -1)
+        try:
+            return np.moveaxis(np.asarray(self._array[:, box[0], box[1]]), 0, -1)
+        except (OSError, RuntimeError, ValueError) as error:  # what zarr and its codecs raise on damaged chunks
+            raise DataError(
+                f"the slide in the store is damaged: {error}",
+                where=str(self._array.store_path),
+                todo="convert the section again",
+            ) from error
 
 
 def write_pyramid(slide: Slide, store: Path) -> None:

@@ -41,7 +41,8 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
     DataError
         There are no positions or no counts, or a field has an impossible value.
     """
-    about = dict(adata.uns.pop(ABOUT, {}))
+    about = adata.uns.pop(ABOUT, {})
+    about = dict(about) if isinstance(about, Mapping) else {}
     check_version(about.get("format_version", 1), path)
     if NOTES in adata.uns:
         adata.uns[NOTES] = [str(text) for text in adata.uns[NOTES]]

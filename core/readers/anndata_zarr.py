@@ -10,7 +10,7 @@ from typing import Any
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
-from stzoo.core.readers.annotated import DAMAGED, pick_section, section_names
+from stzoo.core.readers.annotated import pick_section, reading_anndata, section_names
 from stzoo.core.section import Section
 
 _FILES = {"zarr.json": "attributes", ".zattrs": None}
@@ -33,8 +33,9 @@ class AnndataZarrReader(Reader):
 
         fallback = path.resolve().name.removesuffix(".zarr")
         try:
-            return section_names(zarr.open_group(path, mode="r"), fallback)
-        except DAMAGED:
+            with reading_anndata("the AnnData zarr", path):
+                return section_names(zarr.open_group(path, mode="r"), fallback)
+        except DataError:
             return [fallback]  # reading it says what is wrong
 
     def read(self, path: Path, section: str) -> Section:
@@ -43,13 +44,8 @@ class AnndataZarrReader(Reader):
 
         if not zarr_attributes(path):
             raise DataError("not a zarr store: no zarr.json or .zattrs", where=path, todo="copy or write it again")
-        try:
+        with reading_anndata("the AnnData zarr", path):
             adata = anndata.read_zarr(path)
-        except DAMAGED as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(
-                f"the AnnData zarr is incomplete or damaged: {reason}", where=path, todo="copy or write it again"
-            ) from error
         _require_chunks(path, adata.n_vars)
         return to_section(pick_section(adata, section), section, path)
 

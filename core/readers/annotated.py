@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,41 @@ import numpy as np
 from stzoo.core.errors import DataError
 from stzoo.core.readers.assemble import note
 
-DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+_DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 """What anndata, h5py and zarr raise on files that are cut off, damaged, or of another kind."""
 
 _UNITS = ("mpp", "microns_per_pixel", "pitch_um", "spot_diameter_um", "slide_scale")
 _FACTORS = ("tissue_hires_scalef", "tissue_lowres_scalef")
 _SECTION_COLUMNS = ("library_id", "section", "section_id", "bregma_mm", "Bregma")
 _MOST_SECTIONS = 200
+
+
+@contextmanager
+def reading_anndata(what: str, path: Path) -> Iterator[None]:
+    """Turn what anndata raises on a damaged file into one message.
+
+    Parameters
+    ----------
+    what
+        What the message calls the file.
+    path
+        The file or store.
+
+    Raises
+    ------
+    DataError
+        In place of whatever a file that is cut off, damaged or of another kind led to.
+    """
+    try:
+        yield
+    except Exception as error:
+        notes = getattr(error, "__notes__", [])  # anndata says there which key it was; its own class is not public
+        if not isinstance(error, _DAMAGED) and not any("reading key" in text for text in notes):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{what} is incomplete, damaged or none: {reason}", where=path, todo="copy or write it again"
+        ) from error
 
 
 def raw_counts(adata: Any, path: Path) -> Any:

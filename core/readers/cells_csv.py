@@ -10,7 +10,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.assemble import listed, make_adata
 from stzoo.core.readers.tables import is_file
-from stzoo.core.readers.text_counts import open_text, read_counts, read_header
+from stzoo.core.readers.text_counts import column_names, read_counts
 from stzoo.core.section import Section
 
 _UM, _UNITS = ("x_centroid", "y_centroid"), ("aligned_x", "aligned_y")
@@ -48,8 +48,7 @@ class CellsCsvReader(Reader):
     def read(self, path: Path, section: str) -> Section:
         """Read cells; every column that is not about the cell is a gene, control probes are left out."""
         file = path if path.is_file() else _files(path)[section]
-        with open_text(file) as text:
-            header = read_header(file, text.readline().rstrip(b"\r\n"), ",")
+        header = column_names(file, sep=",")
         columns = next((pair for pair in (_UM, _UNITS) if set(pair) <= set(header[1:])), None)
         if columns is None:
             raise DataError(
@@ -78,9 +77,8 @@ def _files(folder: Path) -> dict[str, Path]:
 
 def _has_places(file: Path) -> bool:
     try:
-        with open_text(file) as text:
-            header = read_header(file, text.readline(1 << 22).rstrip(b"\r\n"), ",")
-    except (DataError, OSError, EOFError, UnicodeDecodeError):
+        header = column_names(file, sep=",")
+    except DataError:
         return False
     return any(set(pair) <= set(header) for pair in (_UM, _UNITS)) and not set(header) <= {"", *_ABOUT}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
-from stzoo.core.readers.annotated import DAMAGED, pick_section, section_names
+from stzoo.core.readers.annotated import pick_section, reading_anndata, section_names
 from stzoo.core.readers.tables import is_file
 from stzoo.core.section import Section
 
@@ -34,13 +34,8 @@ class H5adReader(Reader):
         import anndata
 
         file, name = _sections(path)[section]
-        try:
+        with reading_anndata("the .h5ad file", file):
             adata = anndata.read_h5ad(file)
-        except DAMAGED as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(
-                f"the .h5ad file is cut off, damaged or none: {reason}", where=file, todo="copy or write the file again"
-            ) from error
         return to_section(pick_section(adata, name), name, file)
 
 
@@ -63,7 +58,7 @@ def _names(file: Path) -> list[str]:
     import h5py
 
     try:
-        with h5py.File(file) as group:
+        with reading_anndata("the .h5ad file", file), h5py.File(file) as group:
             return section_names(group, file.stem)
-    except DAMAGED:
+    except DataError:
         return [file.stem]  # reading it says what is wrong

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stzoo.core.errors import DataError
 
 _SEPARATORS = {"\t": "tab", ",": "comma"}
+_MOST_HEADER = 1 << 24
 _GZIP = b"\x1f\x8b"
 
 _Entries = tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]
@@ -98,6 +99,23 @@ def read_counts(path: Path, *, sep: str, is_gene: Callable[[str], bool] = lambda
                 if line:
                     table.add(line)
     return table.finish()
+
+
+def column_names(path: Path, *, sep: str) -> list[str]:
+    """Return the names of the columns of a text table; only its first line is read.
+
+    Parameters
+    ----------
+    path, sep
+        A text file, gzipped or not, and its delimiter.
+
+    Raises
+    ------
+    DataError
+        The file can not be read, or starts with no header.
+    """
+    with _reading(path), open_text(path) as file:
+        return read_header(path, file.readline(_MOST_HEADER).rstrip(b"\r\n"), sep)
 
 
 def open_text(path: Path) -> IO[bytes]:

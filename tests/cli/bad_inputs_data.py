@@ -415,7 +415,7 @@ def _(tmp: Path) -> list[str]:
 # AnnData
 
 
-@case("h5ad cut off", "a.h5ad", "cut off, damaged or none", "write the file again")
+@case("h5ad cut off", "a.h5ad", "incomplete, damaged or none", "write it again")
 def _(tmp: Path) -> list[str]:
     half(layouts.h5ad(tmp / "a.h5ad"))
     return convert(tmp, tmp / "a.h5ad")
@@ -534,6 +534,16 @@ def _(tmp: Path) -> list[str]:
     store = write(read(layouts.her2st(tmp / "set")), tmp / "a.zarr")
     next(file for file in sorted((store / "slide" / "pyramid" / "0" / "c").rglob("*")) if file.is_file()).unlink()
     return convert(tmp, store, suffix="h5ad")
+
+
+@case(
+    "a slide with a damaged chunk", "the slide in the store is damaged", "slide/pyramid/0", "convert the section again"
+)
+def _(tmp: Path) -> list[str]:
+    store = write(read(layouts.her2st(tmp / "set")), tmp / "a.zarr")
+    chunk = next(f for f in sorted((store / "slide" / "pyramid" / "0" / "c").rglob("*")) if f.is_file())
+    chunk.write_bytes(b"\0" * chunk.stat().st_size)
+    return convert(tmp, store)
 
 
 # outputs
