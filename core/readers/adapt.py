@@ -58,7 +58,7 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
         pitch, spot = PITCH_UM, SPOT_UM
     mpp = stated.get("mpp") or _fitted_mpp(adata, pitch, path)
     if pitch is None:
-        pitch = _nearest_um(adata, mpp)
+        pitch = _lattice_pitch(adata, mpp)
     slide = _slide(adata, library.get("images", {}), stated, about, mpp, name, path)
     return Section(adata, name, slide, mpp, spot, pitch)
 
@@ -101,14 +101,20 @@ def _fitted_mpp(adata: Any, pitch: float | None, path: Path) -> float | None:
     return lattice_mpp(pixels, lattice, path)
 
 
-def _nearest_um(adata: Any, mpp: float | None) -> float | None:
-    """Return the pitch of an array: the median distance to the nearest spot. None for cells, which have no pitch."""
+def _lattice_pitch(adata: Any, mpp: float | None) -> float | None:
+    """Return the pitch of an array: the distance to the nearest place of its fitted lattice.
+
+    Spots stray from their places, so the nearest spot would be too near. None for cells, which have no array.
+    """
     from scipy.spatial import cKDTree
 
-    if "array_row" not in adata.obs or adata.n_obs < 3 or ("spatial_um" not in adata.obsm and mpp is None):
+    known = "spatial_um" in adata.obsm or mpp is not None
+    if not known or not {"array_row", "array_col"} <= set(adata.obs) or adata.n_obs < 3:
         return None
-    place = adata.obsm["spatial_um"] if "spatial_um" in adata.obsm else adata.obsm["spatial"] * mpp
-    distances: Any = cKDTree(place).query(place, k=2)[0]
+    um = adata.obsm["spatial_um"] if "spatial_um" in adata.obsm else adata.obsm["spatial"] * mpp
+    lattice = np.column_stack([adata.obs["array_col"], adata.obs["array_row"], np.ones(len(um))]).astype(np.float64)
+    fitted = lattice @ np.linalg.lstsq(lattice, um, rcond=None)[0]
+    distances: Any = cKDTree(fitted).query(fitted, k=2)[0]
     pitch = float(np.median(distances[:, 1]))
     return pitch if pitch > 0 else None
 

