@@ -13,7 +13,7 @@ spatialdata = pytest.importorskip("spatialdata", reason="needs the extra 'spatia
 
 @pytest.fixture
 def store(tmp_path):
-    """Spots of Visium as circles in a frame that is half that of the image, a multi-scale image, and labels beside it."""
+    """Spots of Visium as circles in half the frame of the image, a multi-scale image, and labels beside it."""
     from spatialdata.models import Image2DModel, ShapesModel, TableModel
     from spatialdata.transformations import Identity, Scale
 
