@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from stzoo.cli.tables import echo, table
@@ -21,16 +21,18 @@ def inspect(
     format: Format = None,
 ) -> None:
     """Say what was recognised: format, and spots, genes, µm/px and image of each section."""
-    from stzoo.core.errors import DataError
     from stzoo.core.reading import inspect as look
 
     found = look(source, format=format)
-    broken = [s for s in found["sections"] if "error" in s]
-    if broken and len(found["sections"]) == 1:
-        raise DataError(broken[0]["error"])
     if as_json:
         echo(json.dumps(found, indent=1, ensure_ascii=False))
-        return
+    else:
+        _print(found)
+    if any("error" in section for section in found["sections"]):
+        raise typer.Exit(1)
+
+
+def _print(found: dict[str, Any]) -> None:
     echo(f"format: {found['format']}")
     rows = [
         [
@@ -45,9 +47,13 @@ def inspect(
         for s in found["sections"]
         if "error" not in s
     ]
-    echo(table(["section", "spots", "genes", "µm/px", "image", "counts", "missing"], rows))
-    for section in broken:
-        echo(f"\n{section['name']} can not be read: {section['error']}")
+    if rows:
+        echo(table(["section", "spots", "genes", "mpp (µm/px)", "image (px)", "counts", "missing"], rows))
+    for section in found["sections"]:
+        for text in section.get("notes", []):
+            echo(f"note: {section['name']}: {text}")
+        if "error" in section:
+            typer.echo(f"\n{section['name']} can not be read: {section['error']}", err=True)
 
 
 @app.command()

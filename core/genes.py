@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from stzoo.core.errors import GeneError, nearest
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
-_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id")
-_SYMBOL_COLUMNS = ("gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol", "feature_name")
+_OTHER_NAMES = (
+    *("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id"),
+    *("gene_symbols", "gene_symbol", "gene_name", "gene_names", "symbol", "feature_name"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,20 +29,30 @@ class GenePanel:
         Wanted genes that the data do not have.
     unseen
         Genes of the data that nobody wanted (for a model: genes it never saw in training).
+    ambiguous
+        Wanted genes that several rows of ``var`` go by; the first of them is in ``found``.
     """
 
     found: dict[str, str]
     missing: tuple[str, ...]
     unseen: tuple[str, ...]
+    ambiguous: tuple[str, ...] = ()
 
     def report(self) -> str:
         """Return one line for people."""
-        shown = ", ".join(self.missing[:5]) + (" ..." if len(self.missing) > 5 else "")
-        lost = f"; missing: {shown}" if self.missing else ""
-        return f"{len(self.found)} genes found, {len(self.missing)} missing, {len(self.unseen)} unseen{lost}"
+        parts = [f"{len(self.found)} genes found, {len(self.missing)} missing, {len(self.unseen)} unseen"]
+        for what, names in (("missing", self.missing), ("ambiguous, first taken", self.ambiguous)):
+            if names:
+                parts.append(f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
+        return "; ".join(parts)
 
     def require_all(self, where: object = None) -> GenePanel:
         """Return the panel, or refuse missing genes.
+
+        Parameters
+        ----------
+        where
+            The file or section to name.
 
         Raises
         ------
@@ -48,9 +61,11 @@ class GenePanel:
         """
         if self.missing:
             known = [*self.found.values(), *self.unseen]
-            shown = ", ".join(f"'{gene}'" for gene in self.missing[:5])
+            shown = ", ".join(f"'{gene}'" for gene in self.missing[:5]) + (" ..." if len(self.missing) > 5 else "")
             raise GeneError(
-                f"no gene {shown}{hint(self.missing[0], known)}", where=where, todo="check the names, or leave them out"
+                f"no gene {shown}{nearest(self.missing[0], known)}",
+                where=where,
+                todo="check the names (their case counts), or leave them out",
             )
         return self
 
@@ -61,39 +76,58 @@ def match_genes(wanted: Sequence[str], var: Any) -> GenePanel:
     Parameters
     ----------
     wanted
-        Symbols or Ensembl ids (a version suffix is ignored), without repeats.
+        Symbols or Ensembl ids (a version suffix such as ``.2`` is ignored), without repeats.
     var
-        The ``var`` table of an AnnData; ids and symbols are translated where it carries both.
+        The ``var`` table of an AnnData. Names are those of its index; where it carries ids and symbols, either goes.
 
     Raises
     ------
     GeneError
-        A gene is wanted twice.
+        A gene is wanted twice, under one name or under two.
     """
-    twice = sorted({gene for gene in wanted if list(wanted).count(gene) > 1}) if len(set(wanted)) < len(wanted) else []
+    twice = sorted(gene for gene, times in Counter(wanted).items() if times > 1)
     if twice:
         raise GeneError(f"genes wanted more than once: {', '.join(twice[:5])}", todo="name each gene once")
     names = [str(name) for name in var.index]
-    lookup = {name: name for name in names}
-    for column in (*_ID_COLUMNS, *_SYMBOL_COLUMNS):
-        if column in var:
-            for other, name in zip(var[column].astype(str), names, strict=True):
-                lookup.setdefault(_bare(other), name)
-    for name in names:
-        lookup.setdefault(_bare(name), name)
-    found = {gene: lookup[key] for gene in wanted if (key := gene if gene in lookup else _bare(gene)) in lookup}
+    exact = set(names)
+    others = _other_names(names, var)
+    found: dict[str, str] = {}
+    ambiguous = []
+    for gene in wanted:
+        rows = [gene] if gene in exact else others.get(_bare(gene), [])
+        if rows:
+            found[gene] = rows[0]
+        if len(rows) > 1:
+            ambiguous.append(gene)
+    _refuse_synonyms(found)
     taken = set(found.values())
     return GenePanel(
         found=found,
         missing=tuple(gene for gene in wanted if gene not in found),
         unseen=tuple(name for name in names if name not in taken),
+        ambiguous=tuple(ambiguous),
     )
 
 
-def hint(gene: str, known: Sequence[str]) -> str:
-    """Return a hint at the nearest known name; another case is the most likely slip."""
-    same = next((name for name in known if name.lower() == gene.lower()), None)
-    return f"; did you mean '{same}'?" if same else nearest(gene, known)
+def _other_names(names: list[str], var: Any) -> dict[str, list[str]]:
+    others: dict[str, list[str]] = {}
+    columns = [names, *(var[column].astype(str) for column in _OTHER_NAMES if column in var)]
+    for column in columns:
+        for other, name in zip(column, names, strict=True):
+            rows = others.setdefault(_bare(other), [])
+            if name not in rows:
+                rows.append(name)
+    return others
+
+
+def _refuse_synonyms(found: dict[str, str]) -> None:
+    first: dict[str, str] = {}
+    for gene, name in found.items():
+        if name in first:
+            raise GeneError(
+                f"'{first[name]}' and '{gene}' are one gene of the data ('{name}')", todo="name each gene once"
+            )
+        first[name] = gene
 
 
 def _bare(name: str) -> str:

@@ -37,8 +37,15 @@ class Source(Protocol):
     ``shapes`` are (height, width) of each level, the full resolution first; ``mpp`` is µm/px of level 0 or None.
     """
 
-    shapes: Sequence[tuple[int, int]]
-    mpp: float | None
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """Height and width of each level."""
+        ...
+
+    @property
+    def mpp(self) -> float | None:
+        """Micrometres per pixel of the full resolution."""
+        ...
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
         """Return uint8 (bottom - top, right - left, 3); the box lies inside the level."""

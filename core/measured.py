@@ -40,7 +40,9 @@ def measured_mask(section: Section, rule: str) -> Mask:
         raise UsageError(f"'{rule}' is not a rule for measured spots", todo=f"use {_FORMS}")
     mask = makers[kind](section, argument)
     if not mask.any():
-        raise DataError(f"the rule '{rule}' leaves no spot of '{section.name}' measured")
+        raise DataError(
+            f"the rule '{rule}' leaves no spot of '{section.name}' measured", todo=f"use another rule: {_FORMS}"
+        )
     return mask
 
 

@@ -7,17 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.checking import check_section, counts_kind
-from stzoo.core.errors import DataError, StzooError, UsageError, nearest
+from stzoo.core.checking import check_section, share_outside
+from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nearest
+from stzoo.core.finding import find_reader
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Reader
-from stzoo.core.plugins import default_host, resolve
-from stzoo.core.records import ReaderSpec
+from stzoo.core.readers.annotated import is_whole
+from stzoo.core.readers.assemble import NOTES, listed, note
 from stzoo.core.section import Section
+
+_AGREE = 0.05
 
 
 def split_source(source: str | Path) -> tuple[Path, str | None]:
-    """Split ``PATH::SECTION`` into path and section name (None where there is no ``::``)."""
+    """Split ``PATH::SECTION`` into path and section name (None where there is no ``::``).
+
+    Raises
+    ------
+    UsageError
+        One side of ``::`` is empty.
+    """
     text = str(source)
     path, mark, section = text.rpartition("::")
     if not mark:
@@ -44,7 +53,8 @@ def read(
     mpp
         Micrometres per pixel of the full-resolution slide, where the files do not say (or say it wrong).
     image
-        A slide image to use instead of the one found.
+        A slide image to use instead of the one found: the one that the pixel positions belong to. Where positions
+        are micrometres only (Xenium), its top left corner is taken to be (0, 0) µm.
     bin_um
         Sum the spots or cells into square bins of this size in micrometres.
     format
@@ -67,16 +77,12 @@ def read(
     """
     path, name = split_source(source)
     reader = find_reader(path, format)
-    name = _choose(reader.sections(path), name, path)
-    section = replace(reader.read(path, name), source=f"{path}::{name}")
-    section = check_section(section)
-    if image is not None:
-        section = replace(section, slide=Slide.open(image, mpp=mpp or section.mpp))
-        if section.mpp is None and section.slide is not None:
-            section = replace(section, mpp=section.slide.mpp)
+    section = _read_one(reader, path, _choose(reader.sections(path), name, path))
     if mpp is not None:
-        slide = None if section.slide is None else section.slide.with_mpp(mpp)
-        section = replace(section, mpp=mpp, slide=slide)
+        section = _with_mpp(section, mpp)
+    if image is not None:
+        section = _with_image(section, Path(image))
+    section = check_section(section)
     if bin_um is not None:
         from stzoo.core.binning import bin_section
 
@@ -85,90 +91,125 @@ def read(
 
 
 def sections(path: str | Path, *, format: str | None = None) -> list[str]:
-    """Return the names of the sections at a path."""
-    path = Path(path)
-    return list(find_reader(path, format).sections(path))
-
-
-def find_reader(path: Path, format: str | None = None) -> Reader:
-    """Return the one reader that recognises a path.
+    """Return the names of the sections at a path.
 
     Raises
     ------
     DataError
-        The path does not exist, or not exactly one reader recognises it.
+        The path is missing, or not exactly one reader recognises it.
     """
-    if not path.exists():
-        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"no such file or folder: {path}{nearest(path.name, siblings)}", todo="check the path")
-    host = default_host()
-    if format is not None:
-        return _reader(host.find(ReaderSpec, format)[1])
-    found = [spec for _, spec in host.of(ReaderSpec) if _reader(spec).recognises(path)]
-    if len(found) == 1:
-        return _reader(found[0])
-    if found:
-        both = " and ".join(f"'{spec.name}'" for spec in found)
-        raise DataError(f"more than one reader recognises this: {both}", where=path, todo="choose one with --format")
-    known = "; ".join(f"{spec.name} ({spec.summary})" for _, spec in host.of(ReaderSpec))
-    raise DataError("no reader recognises this", where=path, todo=f"give one of: {known}")
+    path = Path(path)
+    return list(find_reader(path, format).sections(path))
 
 
 def inspect(path: str | Path, *, format: str | None = None) -> dict[str, Any]:
     """Say what was recognised at a path.
 
+    Parameters
+    ----------
+    path
+        ``PATH`` or ``PATH::SECTION``.
+    format
+        Name of the reader, where more than one recognises the path.
+
     Returns
     -------
-    ``{"path", "format", "sections": [{"name", "spots", "genes", "mpp", "image", "counts", "missing"}]}``; a section
-    that can not be read has ``error`` instead. ``image`` is ``[width, height]`` in pixels or None.
+    ``{"path", "format", "sections": [{"name", "spots", "genes", "mpp", "image", "counts", "missing", "notes"}]}``.
+    ``mpp`` is µm/px or None, ``image`` ``[width, height]`` in pixels or None, ``counts`` ``"raw"`` or
+    ``"not integers"``, ``notes`` what the reader left out or doubted. Of several sections, one that can not be read
+    has ``error`` instead.
+
+    Raises
+    ------
+    DataError
+        The path, or its only section, can not be read.
     """
     root, only = split_source(path)
     reader = find_reader(root, format)
     names = list(reader.sections(root))
-    if only is not None:
+    if only is not None or len(names) < 2:
         names = [_choose(names, only, root)]
-    return {"path": str(root), "format": reader.format, "sections": [_describe(reader, root, n) for n in names]}
+        return {"path": str(root), "format": reader.format, "sections": [_describe(reader, root, names[0])]}
+    found: list[dict[str, Any]] = []
+    for name in names:
+        try:
+            found.append(_describe(reader, root, name))
+        except StzooError as error:
+            found.append({"name": name, "error": str(error)})
+    return {"path": str(root), "format": reader.format, "sections": found}
 
 
 def _describe(reader: Reader, path: Path, name: str) -> dict[str, Any]:
-    try:
-        section = check_section(replace(reader.read(path, name), source=f"{path}::{name}"))
-    except StzooError as error:
-        return {"name": name, "error": str(error)}
-    slide = section.slide
-    missing = [
-        what
-        for what, absent in (
-            ("slide image", slide is None),
-            ("µm/px", section.mpp is None and "spatial_um" not in section.adata.obsm),
-            ("array_row/array_col", "array_row" not in section.adata.obs),
-        )
-        if absent
-    ]
+    section = check_section(_read_one(reader, path, name))
+    adata, slide = section.adata, section.slide
+    absent = {
+        "slide image": slide is None,
+        "µm/px": section.mpp is None and "spatial_um" not in adata.obsm,
+        "array_row/array_col": "array_row" not in adata.obs,
+    }
+    notes = list(adata.uns.get(NOTES, []))
+    if outside := share_outside(section):
+        notes.append(f"{outside:.1%} of the spots lie outside the slide")
+    if "in_tissue" in adata.obs and not (inside := adata.obs["in_tissue"].astype(bool)).all():
+        notes.append(f"{int(inside.sum())} of {section.n_spots} spots are in tissue (obs['in_tissue'])")
     return {
         "name": name,
         "spots": section.n_spots,
         "genes": section.n_genes,
         "mpp": None if section.mpp is None else round(section.mpp, 4),
         "image": None if slide is None else [slide.width, slide.height],
-        "counts": counts_kind(section),
-        "missing": missing,
+        "counts": "raw" if is_whole(adata.X) else "not integers",
+        "missing": [what for what, is_absent in absent.items() if is_absent],
+        "notes": notes,
     }
+
+
+def _read_one(reader: Reader, path: Path, name: str) -> Section:
+    try:
+        section = reader.read(path, name)
+    except OSError as error:
+        raise DataError(
+            f"can not read '{name}': {error.strerror or error}",
+            where=error.filename or path,
+            todo="check the permissions and that the folder is complete",
+        ) from error
+    return replace(section, source=f"{path}::{name}")
+
+
+def _with_mpp(section: Section, mpp: float) -> Section:
+    # Pixels are what was measured: micrometres that came with them are made anew from the given scale.
+    if "spatial" in section.adata.obsm and "spatial_um" in section.adata.obsm:
+        del section.adata.obsm["spatial_um"]
+    section = replace(section, mpp=mpp)
+    return section if section.slide is None else replace(section, slide=section.slide.with_mpp(mpp))
+
+
+def _with_image(section: Section, image: Path) -> Section:
+    slide = Slide.open(image)
+    mpp = section.mpp or slide.mpp
+    if "spatial" not in section.adata.obsm:
+        if mpp is None:
+            raise UnitsError(
+                f"section '{section.name}' has positions in µm, and the image does not say its µm/px",
+                where=image,
+                todo="give it: --mpp VALUE, or stzoo.read(..., mpp=VALUE)",
+            )
+        section.adata.obsm["spatial"] = section.um / mpp
+        note(section.adata, f"pixel positions are µm / {mpp:.4g}: the image's corner is taken to be (0, 0) µm")
+    elif slide.mpp is not None and mpp is not None and abs(slide.mpp / mpp - 1) > _AGREE:
+        note(section.adata, f"the image says {slide.mpp:.4g} µm/px, the positions say {mpp:.4g}, which is used")
+    return replace(section, mpp=mpp, slide=slide if mpp is None else slide.with_mpp(mpp))
 
 
 def _choose(names: Sequence[str], wanted: str | None, path: Path) -> str:
     if not names:
-        raise DataError("there is no section here", where=path)
-    listed = ", ".join(names[:12]) + (" ..." if len(names) > 12 else "")
+        raise DataError("there is no section here", where=path, todo="check that the folder is complete")
+    shown = listed(names, 12)
     if wanted is None:
         if len(names) > 1:
-            raise UsageError(f"{path} holds {len(names)} sections: {listed}", todo=f"name one, e.g. {path}::{names[0]}")
+            raise UsageError(f"{path} holds {len(names)} sections: {shown}", todo=f"name one, e.g. {path}::{names[0]}")
         return names[0]
     if wanted not in names:
-        raise DataError(f"no section '{wanted}'{nearest(wanted, names)}", where=f"{path}: {listed}")
+        hint = nearest(wanted, names)
+        raise DataError(f"no section '{wanted}'{hint}", where=f"{path} holds {shown}", todo=f"e.g. {path}::{names[0]}")
     return wanted
-
-
-def _reader(spec: ReaderSpec) -> Reader:
-    reader: Reader = resolve(spec.target)()
-    return reader

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.errors import DataError, GeneError, UnitsError, nearest
+from stzoo.core.errors import DataError, UnitsError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -132,14 +132,12 @@ class Section:
             A gene is not in the section (the nearest name is given).
         """
         columns = self.adata.var_names.get_indexer(list(genes))
-        missing = [gene for gene, column in zip(genes, columns, strict=True) if column < 0]
-        if missing:
-            shown = ", ".join(f"'{gene}'" for gene in missing[:5]) + (" ..." if len(missing) > 5 else "")
-            raise GeneError(
-                f"section '{self.name}' has no gene {shown}{nearest(missing[0], self.genes)}",
-                where=self.source or None,
-                todo="gene names are case-sensitive symbols (or Ensembl ids where the data carry them)",
-            )
+        if (columns < 0).any():  # some are named otherwise (an Ensembl id), or missing
+            from stzoo.core.genes import match_genes
+
+            where = self.source or f"section '{self.name}'"
+            found = match_genes(list(dict.fromkeys(genes)), self.adata.var).require_all(where).found
+            columns = self.adata.var_names.get_indexer([found[gene] for gene in genes])
         return np.asarray(columns, dtype=np.intp)
 
     def counts(self, genes: Sequence[str] | None = None) -> Floats:

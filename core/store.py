@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.errors import UsageError
+from stzoo.core.errors import DataError, OutputError, UsageError
 from stzoo.core.output import writing
+from stzoo.core.pyramid import write_pyramid
 from stzoo.core.section import Section
 
-FORMAT_VERSION = 1
-"""Version of what stzoo adds to an AnnData store (``uns["stzoo_section"]`` and the group's attributes)."""
+FORMAT_VERSION = 2
+"""Version of what stzoo adds to an AnnData (``uns["stzoo_section"]``, and ``slide/`` in a zarr store).
+
+1: the slide by its path and as a reduced image. 2: a zarr store holds the slide whole.
+"""
+
+ABOUT = "stzoo_section"
+"""Key of ``uns`` under which a written section keeps its name, units and version."""
 
 _HIRES_PX = 2000
 
 
 def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a section.
+    """Write a section; :func:`stzoo.core.reading.read` gives it back.
 
     Parameters
     ----------
@@ -29,58 +36,93 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
     overwrite
         Replace what is there.
 
+    Returns
+    -------
+    The path. It is whole or absent, whatever happens on the way.
+
+    Raises
+    ------
+    UsageError
+        The name has another suffix.
+    OutputError
+        The output exists or can not be written, or the AnnData holds something that no file can.
+
     Notes
     -----
-    The slide is kept in the squidpy convention (``uns["spatial"][name]["images"]["hires"]``, at most 2000 px), and
-    by the path of the original file, which is used again wherever it is still found.
+    Both keep a reduced image (at most 2000 px) in the squidpy convention, ``uns["spatial"][name]``. A zarr store
+    holds the slide whole, as a chunked pyramid; a .h5ad file names the original file, which is used again where it
+    is still found with the same size.
     """
     path = Path(path)
     if path.suffix not in (".h5ad", ".zarr"):
         raise UsageError(f"'{path.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
-    with writing(path, overwrite=overwrite) as scratch:
+    with writing(path, overwrite=overwrite) as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         adata = _annotated(section)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        try:
             if path.suffix == ".h5ad":
                 adata.write_h5ad(scratch, compression="gzip")
             else:
-                _write_zarr(adata, scratch)
+                _write_zarr(adata, section, scratch)
+        except (TypeError, ValueError, NotImplementedError, LookupError) as error:
+            where = next(iter(getattr(error, "__notes__", [])), None)  # anndata says there which key it was
+            raise OutputError(f"the section can not be written: {error}", where=where, todo="remove the key") from error
     return path
 
 
-def _write_zarr(adata: Any, path: Path) -> None:
+def check_version(version: Any, where: Path) -> None:
+    """Refuse a format version that this stzoo does not know.
+
+    Raises
+    ------
+    DataError
+        The version is newer than :data:`FORMAT_VERSION`, or is no version at all.
+    """
+    try:
+        number = int(version)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"format version {version!r} is not a number", where=where, todo="write it again") from error
+    if number < 1:
+        raise DataError(f"format version {number} never existed", where=where, todo="write it again")
+    if number > FORMAT_VERSION:
+        raise DataError(
+            f"the store has format version {number}, this stzoo reads up to {FORMAT_VERSION}",
+            where=where,
+            todo="pip install --upgrade stzoo",
+        )
+
+
+def _write_zarr(adata: Any, section: Section, path: Path) -> None:
     import anndata
-    import zarr
 
     with anndata.settings.override(zarr_write_format=3):
         adata.write_zarr(path)
-    zarr.open_group(path, mode="r+").attrs["stzoo_format_version"] = FORMAT_VERSION
+    if section.slide is not None:
+        write_pyramid(section.slide, path)
 
 
 def _annotated(section: Section) -> Any:
     adata = section.adata.copy()
     slide = section.slide
-    about: dict[str, Any] = {
-        "format_version": FORMAT_VERSION,
-        "name": section.name,
-        "mpp": _value(section.mpp),
-        "spot_diameter_um": _value(section.spot_diameter_um),
-        "pitch_um": _value(section.pitch_um),
-        "slide": "" if slide is None or slide.path is None else str(slide.path.resolve()),
-        "slide_scale": 1.0 if slide is None else slide.scale,
-    }
-    adata.uns["stzoo_section"] = about
+    about: dict[str, Any] = {"format_version": FORMAT_VERSION, "name": section.name}
+    for unit in ("mpp", "spot_diameter_um", "pitch_um"):
+        if getattr(section, unit) is not None:
+            about[unit] = float(getattr(section, unit))
     if slide is not None:
-        image, scale = slide.thumbnail(_HIRES_PX)
-        factors = {"tissue_hires_scalef": scale}
-        if section.mpp is not None:
-            factors["microns_per_pixel"] = section.mpp
-            factors["spot_diameter_fullres"] = (section.spot_diameter_um or 1.0) / section.mpp
-        adata.uns["spatial"] = {
-            section.name: {"images": {"hires": np.ascontiguousarray(image)}, "scalefactors": factors}
-        }
+        about |= {"slide_scale": slide.scale, "slide_size": np.array([slide.width, slide.height])}
+        if slide.path is not None:
+            about["slide"] = str(slide.path.resolve())
+        adata.uns["spatial"] = {section.name: _squidpy(section)}
+    adata.uns[ABOUT] = about
     return adata
 
 
-def _value(number: float | None) -> float | str:
-    return "" if number is None else float(number)
+def _squidpy(section: Section) -> dict[str, Any]:
+    image, scale = section.require_slide().thumbnail(_HIRES_PX)
+    factors = {"tissue_hires_scalef": scale}
+    if section.mpp is not None:
+        factors["microns_per_pixel"] = section.mpp
+        diameter = section.spot_diameter_um or section.pitch_um
+        if diameter is not None:
+            factors["spot_diameter_fullres"] = diameter / section.mpp
+    return {"images": {"hires": np.ascontiguousarray(image)}, "scalefactors": factors}

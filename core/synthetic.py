@@ -23,10 +23,10 @@ PROGRAMMES = {
 
 _HOUSEKEEPING = ("ACTB", "GAPDH", "TMSB10", "RPLP0", "RPS18", "EEF1A1", "TPT1", "FTL", "UBA52", "MYL6")
 _HAEMATOXYLIN, _EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
-_NUCLEI = {STROMA: (0.0006, 2.2), TUMOUR: (0.0042, 4.2), IMMUNE: (0.0085, 2.4)}
+_NUCLEI = {STROMA: (0.0006, 2.2), TUMOUR: (0.0042, 4.2), IMMUNE: (0.016, 3.0)}
 """Nuclei per square micrometre, and their radius in micrometres."""
 
-_EOSIN_DENSITY = {STROMA: 0.42, TUMOUR: 0.24, IMMUNE: 0.14}
+_EOSIN_DENSITY = {STROMA: 0.42, TUMOUR: 0.24, IMMUNE: 0.22}
 
 
 def synthetic_section(
@@ -109,7 +109,7 @@ def _measure(rng: np.random.Generator, region: npt.NDArray[np.int8], slide: Slid
         rate[kind, columns] = 1.5 * level[columns]
     rate[:, -len(_HOUSEKEEPING) :] = level[-len(_HOUSEKEEPING) :]
     mean = (shares @ rate) * rng.gamma(8.0, 1 / 8.0, (len(x), 1)) * 30
-    counts = rng.poisson(mean * rng.gamma(4.0, 1 / 4.0, mean.shape)).astype(np.float32)
+    counts = rng.poisson(mean * rng.gamma(10.0, 1 / 10.0, mean.shape)).astype(np.float32)
     adata = AnnData(csr_matrix(counts))
     adata.var_names = genes
     adata.obs_names = [f"{round(a / pitch)}x{round(b / pitch)}" for a, b in zip(x, y, strict=True)]

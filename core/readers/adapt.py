@@ -2,91 +2,178 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.errors import DataError
+from stzoo.core.errors import DataError, StzooError
 from stzoo.core.image import Slide
 from stzoo.core.image_sources import to_rgb
+from stzoo.core.pyramid import open_pyramid
+from stzoo.core.readers.annotated import raw_counts, stated_units
+from stzoo.core.readers.assemble import NOTES, note
 from stzoo.core.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
-from stzoo.core.readers.tables import lattice_mpp
+from stzoo.core.readers.tables import image_beside, lattice_mpp
 from stzoo.core.section import Section
-
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+from stzoo.core.store import ABOUT, check_version
 
 
 def to_section(adata: Any, name: str, path: Path) -> Section:
     """Make a Section of an AnnData in the squidpy convention.
 
-    µm/px comes from what stzoo wrote, from ``scalefactors["microns_per_pixel"]``, from both kinds of positions,
-    or from Visium's hexagonal lattice; the slide from stzoo's reference to the original file, from
-    ``uns["spatial"][library]["images"]``, or from a file ``images/NAME.*`` beside the data.
+    µm/px comes from what stzoo wrote, from ``scalefactors["microns_per_pixel"]``, from both kinds of positions, or
+    from the lattice of ``array_row`` and ``array_col``; the slide from the zarr store, from the original file that
+    stzoo noted, from ``uns["spatial"][library]["images"]``, or from a file ``images/NAME.*`` beside the data.
+
+    Parameters
+    ----------
+    adata
+        What was read; it becomes the section's own.
+    name
+        Name of the section.
+    path
+        The file or store.
+
+    Raises
+    ------
+    DataError
+        There are no positions or no counts, or a field has an impossible value.
     """
-    library = _library(adata)
-    scale = dict(library.get("scalefactors", {})) if library else {}
-    kept = {key: value for key, value in dict(adata.uns.get("stzoo_section", {})).items() if value != ""}
-    mpp = kept.get("mpp", scale.get("microns_per_pixel")) or _fitted_mpp(adata, path)
-    pitch, spot = kept.get("pitch_um"), kept.get("spot_diameter_um")
-    if pitch is None and _is_visium(adata):
+    about = dict(adata.uns.pop(ABOUT, {}))
+    check_version(about.get("format_version", 1), path)
+    if NOTES in adata.uns:
+        adata.uns[NOTES] = [str(text) for text in adata.uns[NOTES]]
+    _check_places(adata, path)
+    adata = raw_counts(adata, path)
+    library = _library(adata, name)
+    scale = library.get("scalefactors", {})
+    stated = stated_units(adata, {**scale, **about}, path)
+    pitch, spot = stated.get("pitch_um"), stated.get("spot_diameter_um")
+    if pitch is None and is_visium(adata):
         pitch, spot = PITCH_UM, SPOT_UM
-    mpp = None if mpp is None else float(mpp)
-    slide = _slide(library, scale, kept, mpp, name, path)
-    return Section(adata, name, slide, mpp, _number(spot), _number(pitch))
+    mpp = stated.get("mpp") or _fitted_mpp(adata, pitch, path)
+    if pitch is None:
+        pitch = _nearest_um(adata, mpp)
+    slide = _slide(adata, library.get("images", {}), stated, about, mpp, name, path)
+    return Section(adata, name, slide, mpp, spot, pitch)
 
 
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+def is_visium(adata: Any) -> bool:
+    """Say whether ``array_row`` and ``array_col`` are those of Visium's hexagonal lattice.
 
-
-def _library(adata: Any) -> dict[str, Any] | None:
-    spatial = adata.uns.get("spatial")
-    if not isinstance(spatial, dict) or not spatial:
-        return None
-    first = next(iter(spatial.values()))
-    return dict(first) if isinstance(first, dict) else None
-
-
-def _is_visium(adata: Any) -> bool:
+    Row and column are both even or both odd, and a step of one row is √3 times as far as a step of one column
+    (other arrays with the same parity, such as the ST 2k array, are square).
+    """
     if not {"array_row", "array_col"} <= set(adata.obs) or adata.n_obs < 3:
         return False
-    row, column = (np.asarray(adata.obs[c], dtype=float) for c in ("array_row", "array_col"))
-    return bool(((row + column) % 2 == 0).all() and (row % 2).any())
+    row, column = (np.asarray(adata.obs[c], dtype=np.float64) for c in ("array_row", "array_col"))
+    if not ((row + column) % 2 == 0).all() or not (row % 2).any():
+        return False
+    place = adata.obsm["spatial" if "spatial" in adata.obsm else "spatial_um"]
+    fit = np.linalg.lstsq(np.column_stack([column, row, np.ones(len(row))]), place, rcond=None)[0]
+    along, across = np.linalg.norm(fit[:2], axis=1)
+    return bool(1.6 * along < across < 1.87 * along)
 
 
-def _fitted_mpp(adata: Any, path: Path) -> float | None:
+def _check_places(adata: Any, path: Path) -> None:
+    if "spatial" not in adata.obsm and "spatial_um" not in adata.obsm:
+        found = ", ".join(adata.obsm) or "nothing"
+        raise DataError(
+            "there are no positions: neither obsm['spatial'] (pixels) nor obsm['spatial_um'] (µm)",
+            where=f"{path}, obsm has {found}",
+            todo="put x and y of each spot into obsm['spatial']",
+        )
+    for key in ("spatial", "spatial_um"):
+        if key in adata.obsm:
+            place = np.asarray(adata.obsm[key])
+            if place.ndim != 2 or place.shape[1] != 2 or place.dtype.kind not in "fiu" or not np.isfinite(place).all():
+                raise DataError(
+                    f"obsm['{key}'] has shape {place.shape} and type {place.dtype}, or is not finite",
+                    where=path,
+                    todo="give finite x and y, float (n, 2); remove spots without place",
+                )
+            adata.obsm[key] = place.astype(np.float64)
+
+
+def _library(adata: Any, name: str) -> dict[str, Any]:
+    spatial = adata.uns.get("spatial")
+    if not isinstance(spatial, Mapping) or not spatial:
+        return {}
+    found = spatial.get(name, next(iter(spatial.values())))
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def _fitted_mpp(adata: Any, pitch: float | None, path: Path) -> float | None:
     if "spatial" not in adata.obsm:
         return None
-    pixels = np.asarray(adata.obsm["spatial"], dtype=np.float64)
-    if not np.isfinite(pixels).all():
-        raise DataError("obsm['spatial'] is not finite", where=path, todo="remove spots without place")
+    pixels = adata.obsm["spatial"]
     if "spatial_um" in adata.obsm:
-        return lattice_mpp(pixels, np.asarray(adata.obsm["spatial_um"], dtype=np.float64), path)
-    if _is_visium(adata):
-        return lattice_mpp(pixels, visium_lattice(adata.obs["array_row"], adata.obs["array_col"]), path)
-    return None
+        return lattice_mpp(pixels, adata.obsm["spatial_um"], path)
+    if pitch is None or not {"array_row", "array_col"} <= set(adata.obs):
+        return None
+    row, column = adata.obs["array_row"], adata.obs["array_col"]
+    lattice = visium_lattice(row, column) if is_visium(adata) else np.column_stack([column, row]) * pitch
+    return lattice_mpp(pixels, lattice, path)
+
+
+def _nearest_um(adata: Any, mpp: float | None) -> float | None:
+    """Return the pitch of an array: the median distance to the nearest spot. None for cells, which have no pitch."""
+    from scipy.spatial import cKDTree
+
+    if "array_row" not in adata.obs or adata.n_obs < 3 or ("spatial_um" not in adata.obsm and mpp is None):
+        return None
+    place = adata.obsm["spatial_um"] if "spatial_um" in adata.obsm else adata.obsm["spatial"] * mpp
+    distances: Any = cKDTree(place).query(place, k=2)[0]
+    pitch = float(np.median(distances[:, 1]))
+    return pitch if pitch > 0 else None
 
 
 def _slide(
-    library: dict[str, Any] | None,
-    scale: dict[str, Any],
-    kept: dict[str, Any],
+    adata: Any,
+    images: Mapping[str, Any],
+    stated: Mapping[str, float],
+    about: Mapping[str, Any],
     mpp: float | None,
     name: str,
     path: Path,
 ) -> Slide | None:
-    original = kept.get("slide")
-    if original and Path(original).is_file():
-        return Slide.open(original, mpp=mpp, scale=float(kept.get("slide_scale", 1.0)))
-    for folder in (path.parent / "images", path.parent.parent / "images"):
-        file = next((f for s in _SUFFIXES if (f := folder / f"{name}{s}").is_file()), None)
-        if file is not None and not (library and library.get("images")):
-            return Slide.open(file, mpp=mpp)
-    images = dict(library.get("images", {})) if library else {}
+    scale = stated.get("slide_scale", 1.0)
+    kept = open_pyramid(path, mpp=mpp, scale=scale) or _original(adata, about, mpp, scale)
+    if kept is not None:
+        return kept
     for key in ("hires", "lowres"):
         if key in images:
-            pixels = np.asarray(images[key])
-            if pixels.dtype.kind == "f":
-                pixels = np.clip(pixels * 255, 0, 255).astype(np.uint8)
-            return Slide.from_array(to_rgb(pixels), mpp=mpp, scale=float(scale.get(f"tissue_{key}_scalef", 1.0)))
-    return None
+            factor = stated.get(f"tissue_{key}_scalef")
+            if factor is None:
+                raise DataError(f"uns['spatial'] has an image '{key}' but no tissue_{key}_scalef", where=path)
+            return Slide.from_array(_pixels(images[key], key, path), mpp=mpp, scale=factor)
+    folders = (path.parent / "images", path.parent.parent / "images")
+    names = dict.fromkeys((name, path.stem))
+    file = next((f for folder in folders for n in names if (f := image_beside(folder, n)) is not None), None)
+    return None if file is None else Slide.open(file, mpp=mpp)
+
+
+def _original(adata: Any, about: Mapping[str, Any], mpp: float | None, scale: float) -> Slide | None:
+    file = Path(str(about.get("slide") or ""))
+    if not file.is_file():
+        return None
+    try:
+        slide = Slide.open(file, mpp=mpp, scale=scale)
+    except StzooError as error:
+        note(adata, f"the original slide {file} can not be read any more ({error.what}): the reduced image is used")
+        return None
+    if "slide_size" in about and [slide.width, slide.height] != [int(side) for side in about["slide_size"]]:
+        note(adata, f"{file} is not the slide that it was (its size differs): the reduced image is used")
+        return None
+    return slide
+
+
+def _pixels(image: Any, key: str, path: Path) -> Any:
+    pixels = np.asarray(image)
+    if pixels.dtype.kind == "f":  # squidpy keeps images as 0..1 too
+        pixels = np.clip(np.nan_to_num(pixels) * 255, 0, 255).astype(np.uint8)
+    try:
+        return to_rgb(pixels)
+    except DataError as error:
+        raise DataError(error.what, where=f"{path}, image '{key}' of uns['spatial']") from error

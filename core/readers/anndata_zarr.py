@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
+from stzoo.core.readers.annotated import pick_section, section_names
 from stzoo.core.section import Section
-from stzoo.core.store import FORMAT_VERSION
+
+_FILES = {"zarr.json": "attributes", ".zattrs": None}
 
 
 class AnndataZarrReader(Reader):
@@ -19,43 +22,47 @@ class AnndataZarrReader(Reader):
     format = "anndata-zarr"
 
     def recognises(self, path: Path) -> bool:
-        """Look for a zarr group whose attributes say that it is an AnnData."""
-        return zarr_attributes(path).get("encoding-type") == "anndata"
+        """Look for a folder NAME.zarr, or a zarr group whose attributes say that it is an AnnData."""
+        about = zarr_attributes(path)
+        is_store = path.is_dir() and path.suffix == ".zarr"
+        return about.get("encoding-type") == "anndata" or (is_store and "spatialdata_attrs" not in about)
 
     def sections(self, path: Path) -> Sequence[str]:
-        """Return the name of the store."""
-        return [path.resolve().name.removesuffix(".zarr")]
+        """Return the name of the section, or the names of several."""
+        import zarr
+
+        fallback = path.resolve().name.removesuffix(".zarr")
+        try:
+            return section_names(zarr.open_group(path, mode="r"), fallback)
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+            return [fallback]  # reading it says what is wrong
 
     def read(self, path: Path, section: str) -> Section:
-        """Read the store; a newer format version than ours is refused."""
+        """Read one section; a newer format version than ours is refused."""
         import anndata
 
-        version = zarr_attributes(path).get("stzoo_format_version", FORMAT_VERSION)
-        if version > FORMAT_VERSION:
-            raise DataError(
-                f"the store has format version {version}, this stzoo reads up to {FORMAT_VERSION}",
-                where=path,
-                todo="pip install --upgrade stzoo",
-            )
+        if not zarr_attributes(path):
+            raise DataError("not a zarr store: no zarr.json or .zattrs", where=path, todo="copy or write it again")
         try:
             adata = anndata.read_zarr(path)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, anndata.io.AnnDataReadError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise DataError(f"not a readable AnnData zarr: {reason}", where=path, todo="write it again") from error
-        return to_section(adata, section, path)
+            raise DataError(
+                f"the AnnData zarr is incomplete or damaged: {reason}", where=path, todo="copy or write it again"
+            ) from error
+        return to_section(pick_section(adata, section), section, path)
 
 
 def zarr_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a zarr group (v2 or v3), empty where the path is none."""
-    import json
-
-    for name, key in (("zarr.json", "attributes"), (".zattrs", None)):
+    for name, key in _FILES.items():
         file = path / name
-        if path.is_dir() and file.is_file():
-            try:
-                content = json.loads(file.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                return {}
-            found = content.get(key, {}) if key else content
-            return found if isinstance(found, dict) else {}
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        found = content if key is None or not isinstance(content, dict) else content.get(key, {})
+        return found if isinstance(found, dict) else {}
     return {}

@@ -8,12 +8,28 @@ from pathlib import Path
 import numpy as np
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
-from stzoo.core.readers.tables import counts_matrix, is_file, read_table
+from stzoo.core.readers.assemble import listed, make_adata
+from stzoo.core.readers.tables import is_file
+from stzoo.core.readers.text_counts import open_text, read_counts, read_header
 from stzoo.core.section import Section
 
 _UM, _UNITS = ("x_centroid", "y_centroid"), ("aligned_x", "aligned_y")
-_ABOUT_CELLS = {"cell_id", "barcode", "area", "cell_area", "nucleus_area", "n_counts", "total_counts", *_UM, *_UNITS}
-_CONTROLS = ("NegControl", "antisense_", "BLANK_", "UnassignedCodeword", "DeprecatedCodeword")
+_NAMES = ("barcode", "cell_id")
+_SIZES = ("area", "cell_area", "nucleus_area", "n_counts", "total_counts", "transcript_counts")
+_QUALITY = (
+    "control_probe_counts",
+    "control_codeword_counts",
+    "genomic_control_counts",
+    "unassigned_codeword_counts",
+    "deprecated_codeword_counts",
+    "nucleus_count",
+    "segmentation_method",
+)
+_ABOUT = {*_NAMES, *_SIZES, *_QUALITY, *_UM, *_UNITS}
+_SUFFIXES = (".csv", ".csv.gz")
+
+CONTROLS = ("NegControl", "antisense_", "BLANK_", "UnassignedCodeword", "DeprecatedCodeword", "Intergenic_Region")
+"""How the names of Xenium's control features begin (10x Genomics documentation, "Xenium output files")."""
 
 
 class CellsCsvReader(Reader):
@@ -22,38 +38,51 @@ class CellsCsvReader(Reader):
     format = "cells-csv"
 
     def recognises(self, path: Path) -> bool:
-        """Look for a CSV file, or a folder that holds some beside no file of coordinates."""
-        if path.is_dir():
-            return bool(self.sections(path)) and not any(path.glob("*_coor.csv"))
-        return is_file(path, ".csv", ".csv.gz")
+        """Look for a CSV file, or a folder that holds some with columns of positions."""
+        return is_file(path, *_SUFFIXES) or (path.is_dir() and bool(_files(path)))
 
     def sections(self, path: Path) -> Sequence[str]:
         """Return the names of the files."""
-        files = [path] if path.is_file() else [p for p in path.iterdir() if is_file(p, ".csv", ".csv.gz")]
-        return sorted(_stem(p) for p in files if p.name not in ("cells.csv", "cells.csv.gz") or path.is_file())
+        return [_stem(path)] if path.is_file() else sorted(_files(path))
 
     def read(self, path: Path, section: str) -> Section:
-        """Read cells; every numeric column that is not about the cell is a gene, control probes are left out."""
-        from anndata import AnnData
-
-        file = path
-        if path.is_dir():
-            file = next(p for p in sorted(path.iterdir()) if is_file(p, ".csv", ".csv.gz") and _stem(p) == section)
-        table = read_table(file, sep=",", index_col=0)
-        columns = next((pair for pair in (_UM, _UNITS) if set(pair) <= set(table.columns)), None)
+        """Read cells; every column that is not about the cell is a gene, control probes are left out."""
+        file = path if path.is_file() else _files(path)[section]
+        with open_text(file) as text:
+            header = read_header(file, text.readline().rstrip(b"\r\n"), ",")
+        columns = next((pair for pair in (_UM, _UNITS) if set(pair) <= set(header[1:])), None)
         if columns is None:
-            found = ", ".join(str(c) for c in list(table.columns)[:8])
             raise DataError(
-                f"no columns {_UM[0]} and {_UM[1]}", where=file, todo=f"positions are needed; found {found}"
+                f"no columns {_UM[0]} and {_UM[1]} (µm) after a first column that names the cells",
+                where=f"{file}, row 1",
+                todo=f"give every cell a name and its position; found {listed(header, 8)}",
             )
-        place = counts_matrix(table[list(columns)], file).toarray().astype(np.float64)
-        name = next((c for c in ("barcode", "cell_id") if c in table.columns), None)
-        genes = [c for c in table.columns if c not in _ABOUT_CELLS and not str(c).startswith(_CONTROLS)]
-        adata = AnnData(counts_matrix(table[genes], file))
-        adata.obs_names = [str(v) for v in (table.index if name is None else table[name])]
-        adata.var_names = [str(gene) for gene in genes]
+        controls = [name for name in header if name.startswith(CONTROLS)]
+        table = read_counts(file, sep=",", is_gene=lambda name: name not in _ABOUT and not name.startswith(CONTROLS))
+        if not table.genes:
+            raise DataError("no column holds counts of a gene", where=file, todo="give the table of cells x genes")
+        name = next((column for column in _NAMES if column in table.about), None)
+        notes = [f"{len(controls)} control features left out ({listed(controls)})"] if controls else []
+        adata = make_adata(table.x, table.names if name is None else table.about[name], table.genes, notes)
+        place = np.column_stack([table.numbers(column, file) for column in columns])
         adata.obsm["spatial_um" if columns == _UM else "spatial"] = place
+        for column in _SIZES:
+            if column in table.about:
+                adata.obs[column] = table.numbers(column, file)
         return Section(adata, section)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {_stem(file): file for file in sorted(folder.iterdir()) if is_file(file, *_SUFFIXES) and _has_places(file)}
+
+
+def _has_places(file: Path) -> bool:
+    try:
+        with open_text(file) as text:
+            header = read_header(file, text.readline(1 << 22).rstrip(b"\r\n"), ",")
+    except (DataError, OSError, EOFError, UnicodeDecodeError):
+        return False
+    return any(set(pair) <= set(header) for pair in (_UM, _UNITS)) and not set(header) <= {"", *_ABOUT}
 
 
 def _stem(path: Path) -> str:

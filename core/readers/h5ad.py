@@ -8,12 +8,16 @@ from pathlib import Path
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
+from stzoo.core.readers.annotated import pick_section, section_names
 from stzoo.core.readers.tables import is_file
 from stzoo.core.section import Section
 
 
 class H5adReader(Reader):
-    """Reads .h5ad in the squidpy convention; a folder may hold them itself or in ``h5ad/``."""
+    """Reads .h5ad in the squidpy convention; a folder may hold them itself or in ``h5ad/``.
+
+    A file whose ``obs`` names several sections (``library_id``, ``section``, ...) is read one section at a time.
+    """
 
     format = "h5ad"
 
@@ -22,24 +26,44 @@ class H5adReader(Reader):
         return is_file(path, ".h5ad") or (path.is_dir() and bool(_files(path)))
 
     def sections(self, path: Path) -> Sequence[str]:
-        """Return the names of the files."""
-        return [path.stem] if path.is_file() else sorted(_files(path))
+        """Return the section of each file, or its sections; in a folder ``FILE`` or ``FILE/SECTION``."""
+        return list(_sections(path))
 
     def read(self, path: Path, section: str) -> Section:
-        """Read one file."""
+        """Read one section."""
         import anndata
 
-        file = path if path.is_file() else _files(path)[section]
+        file, name = _sections(path)[section]
         try:
             adata = anndata.read_h5ad(file)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, anndata.io.AnnDataReadError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"not a readable .h5ad file: {reason}", where=file, todo="copy or write the file again"
+                f"the .h5ad file is cut off, damaged or none: {reason}", where=file, todo="copy or write the file again"
             ) from error
-        return to_section(adata, section, file)
+        return to_section(pick_section(adata, name), name, file)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    found = sorted(folder.glob("*.h5ad")) or sorted((folder / "h5ad").glob("*.h5ad"))
-    return {file.stem: file for file in found}
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.h5ad")) or sorted((folder / "h5ad").glob("*.h5ad"))
+
+
+def _sections(path: Path) -> dict[str, tuple[Path, str]]:
+    """Return, by the name used after ``::``, file and name of each section."""
+    if path.is_file():
+        return {name: (path, name) for name in _names(path)}
+    found: dict[str, tuple[Path, str]] = {}
+    for file in _files(path):
+        names = _names(file)
+        found |= {file.stem: (file, names[0])} if len(names) == 1 else {f"{file.stem}/{n}": (file, n) for n in names}
+    return found
+
+
+def _names(file: Path) -> list[str]:
+    import h5py
+
+    try:
+        with h5py.File(file) as group:
+            return section_names(group, file.stem)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+        return [file.stem]  # reading it says what is wrong

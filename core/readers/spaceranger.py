@@ -10,16 +10,30 @@ import numpy as np
 from stzoo.core.errors import DataError
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Reader
-from stzoo.core.readers.tables import lattice_mpp, need_columns, read_json, read_parquet, read_table
-from stzoo.core.readers.tenx import read_matrix
+from stzoo.core.readers.assemble import note, with_places
+from stzoo.core.readers.tables import (
+    image_beside,
+    json_number,
+    lattice_mpp,
+    need_columns,
+    numbers,
+    read_json,
+    read_parquet,
+    read_table,
+    require_unique,
+)
+from stzoo.core.readers.tenx import find_matrix, read_matrix
 from stzoo.core.section import Section
 
 PITCH_UM, SPOT_UM = 100.0, 55.0
 """Centre-to-centre distance and diameter of Visium spots (10x Genomics documentation)."""
 
+_STATED_SPOT_UM = (55.0, 65.0)
+_AGREE = 0.05
 _MATRIX = "filtered_feature_bc_matrix"
 _COLUMNS = ("barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
 _POSITIONS = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positions_list.csv")
+_SCALE = "scalefactors_json.json"
 
 
 class SpaceRangerReader(Reader):
@@ -28,7 +42,7 @@ class SpaceRangerReader(Reader):
     format = "spaceranger"
 
     def recognises(self, path: Path) -> bool:
-        """Look for a folder (or its ``outs/``) with spatial/ and a matrix, or with binned_outputs/."""
+        """Look for a folder (or its ``outs/``) with spatial/ that holds positions, or with binned_outputs/."""
         root = _outs(path)
         return (root / "binned_outputs").is_dir() or _is_sample(root)
 
@@ -37,34 +51,29 @@ class SpaceRangerReader(Reader):
         root = _outs(path)
         if (root / "binned_outputs").is_dir():
             return sorted(p.name for p in (root / "binned_outputs").iterdir() if _is_sample(p))
-        return [path.resolve().name if root == path and path.name != "outs" else path.resolve().parent.name]
+        named = path.resolve()
+        return [named.parent.name if named.name == "outs" else named.name]
 
     def read(self, path: Path, section: str) -> Section:
         """Read spots under tissue; the slide is the reduced image (give the full one with ``image=``)."""
         root = _outs(path)
         root = root / "binned_outputs" / section if (root / "binned_outputs").is_dir() else root
-        adata = read_matrix(root, _MATRIX)
+        matrix = find_matrix(root, _MATRIX)
+        if matrix is None:
+            raise DataError(f"neither {_MATRIX}.h5 nor {_MATRIX}/", where=root, todo="give the whole outs/ folder")
         places, file = _positions(root / "spatial")
-        places = places[places["in_tissue"].astype(int) == 1]
-        both = adata.obs_names[adata.obs_names.isin(places.index)]
-        if len(both) == 0:
-            raise DataError(
-                f"none of the {adata.n_obs} barcodes with counts is among the {len(places)} spots under tissue",
-                where=f"{root / _MATRIX} and {file}",
-                todo="check that both files belong to one sample",
-            )
-        adata, places = adata[both].copy(), places.loc[both]
-        for column in ("in_tissue", "array_row", "array_col"):
-            adata.obs[column] = places[column].to_numpy().astype(int)
-        pixels = places[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy(dtype=np.float64)
-        adata.obsm["spatial"] = pixels
-        scale = read_json(root / "spatial" / "scalefactors_json.json")
-        if "bin_size_um" in scale:
-            size = float(scale["bin_size_um"])
-            pitch, spot = size, size
-            mpp: float | None = float(scale["microns_per_pixel"])
+        adata, places = with_places(read_matrix(matrix), places, matrix, file)
+        cells = ("in_tissue", "array_row", "array_col")
+        adata.obs[list(cells)] = np.rint(numbers(places, cells, file)).astype(int)
+        adata.obsm["spatial"] = numbers(places, ("pxl_col_in_fullres", "pxl_row_in_fullres"), file)
+        scale_file = root / "spatial" / _SCALE
+        scale = read_json(scale_file)
+        if "bin_size_um" in scale:  # Visium HD
+            pitch = spot = json_number(scale, "bin_size_um", scale_file)
+            mpp = json_number(scale, "microns_per_pixel", scale_file)
         else:
-            mpp, pitch, spot = _visium_mpp(adata.obs, pixels, file), PITCH_UM, SPOT_UM
+            pitch, spot = PITCH_UM, SPOT_UM
+            mpp = _visium_mpp(adata, scale, file, scale_file)
         return Section(adata, section, _slide(root / "spatial", scale, mpp), mpp, spot, pitch)
 
 
@@ -76,9 +85,19 @@ def visium_lattice(row: Any, column: Any) -> Any:
     return np.column_stack([np.asarray(column) * PITCH_UM / 2, np.asarray(row) * PITCH_UM * np.sqrt(3) / 2])
 
 
-def _visium_mpp(obs: Any, pixels: Any, file: Path) -> float | None:
-    # The pitch is used, not spot_diameter_fullres: that one is 55 or 65 µm depending on the version.
-    return lattice_mpp(pixels, visium_lattice(obs["array_row"], obs["array_col"]), file)
+def _visium_mpp(adata: Any, scale: dict[str, Any], file: Path, scale_file: Path) -> float:
+    # The lattice decides. spot_diameter_fullres spans 55 µm in some versions and 65 µm in others (10x's documents
+    # say either), which alone would be an error of 18 %; the pitch is etched into the glass.
+    diameter = json_number(scale, "spot_diameter_fullres", scale_file)
+    lattice = visium_lattice(adata.obs["array_row"], adata.obs["array_col"])
+    fitted = lattice_mpp(adata.obsm["spatial"], lattice, file)
+    stated = [um / diameter for um in _STATED_SPOT_UM]
+    if fitted is None:
+        note(adata, f"too few spots to fit the pitch: µm/px {stated[0]:.4g} is 55 µm / spot_diameter_fullres")
+        return stated[0]
+    if all(abs(value / fitted - 1) > _AGREE for value in stated):
+        note(adata, f"µm/px is {fitted:.4g} by the 100 µm pitch but {stated[0]:.4g} by spot_diameter_fullres (55 µm)")
+    return fitted
 
 
 def _positions(folder: Path) -> tuple[Any, Path]:
@@ -86,34 +105,37 @@ def _positions(folder: Path) -> tuple[Any, Path]:
     if file.suffix == ".parquet":
         table = read_parquet(file)
     elif file.name == "tissue_positions_list.csv":
-        table = read_table(file, sep=",", header=None)
+        table = read_table(file, sep=",", header=False)
         if table.shape[1] != len(_COLUMNS):
-            raise DataError(f"{table.shape[1]} columns, expected {len(_COLUMNS)}: {', '.join(_COLUMNS)}", where=file)
+            raise DataError(
+                f"{table.shape[1]} columns, expected {len(_COLUMNS)}",
+                where=file,
+                todo=f"expected, without a header: {', '.join(_COLUMNS)}",
+            )
         table.columns = list(_COLUMNS)
     else:
         table = read_table(file, sep=",")
     need_columns(table, _COLUMNS, file)
     table = table.set_index("barcode")
-    if table.index.has_duplicates:
-        raise DataError(f"barcode '{table.index[table.index.duplicated()][0]}' stands more than once", where=file)
-    return table, file
+    require_unique(table.index, "barcode", file)
+    return table[numbers(table, ("in_tissue",), file)[:, 0] == 1], file
 
 
-def _slide(folder: Path, scale: dict[str, Any], mpp: float | None) -> Slide | None:
+def _slide(folder: Path, scale: dict[str, Any], mpp: float) -> Slide | None:
     for name in ("hires", "lowres"):
-        file = next((f for s in (".png", ".jpg", ".tiff") if (f := folder / f"tissue_{name}_image{s}").exists()), None)
+        file = image_beside(folder, f"tissue_{name}_image")
         if file is not None:
-            key = f"tissue_{name}_scalef"
-            if not isinstance(scale.get(key), int | float):
-                raise DataError(f"no number '{key}'", where=folder / "scalefactors_json.json")
-            return Slide.open(file, mpp=mpp, scale=float(scale[key]))
+            return Slide.open(file, mpp=mpp, scale=json_number(scale, f"tissue_{name}_scalef", folder / _SCALE))
     return None
 
 
 def _outs(path: Path) -> Path:
-    return path / "outs" if (path / "outs").is_dir() else path
+    return (
+        path / "outs" if (path / "outs" / "spatial").is_dir() or (path / "outs" / "binned_outputs").is_dir() else path
+    )
 
 
 def _is_sample(root: Path) -> bool:
-    has_matrix = (root / f"{_MATRIX}.h5").exists() or (root / _MATRIX).is_dir()
-    return has_matrix and (root / "spatial").is_dir()
+    spatial = root / "spatial"
+    has_places = any((spatial / name).exists() for name in (*_POSITIONS, _SCALE))
+    return has_places or (spatial.is_dir() and find_matrix(root, _MATRIX) is not None)

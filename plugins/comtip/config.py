@@ -29,8 +29,6 @@ class VisionConfig:
         How a patch becomes a token.
     skip
         Ours: add a linear map of the mean and spread of the patch statistics to z_img.
-    dropout
-        Share of attention weights dropped in training.
     """
 
     tile_px: int = 224
@@ -41,7 +39,6 @@ class VisionConfig:
     heads: int = 3
     stem: Stem = Stem.texture
     skip: bool = True
-    dropout: float = 0.1
 
 
 @dataclass

@@ -28,9 +28,7 @@ class ImageTower(nn.Module):
     def __init__(self, config: VisionConfig, out: int) -> None:
         super().__init__()
         self.config = config
-        shape = ViTConfig(
-            config.tile_px, config.patch_px, config.width, config.depth, config.heads, dropout=config.dropout
-        )
+        shape = ViTConfig(config.tile_px, config.patch_px, config.width, config.depth, config.heads)
         self.vit = ViT(shape)
         if config.stem is Stem.texture:
             self.vit.patch_embedding = nn.Identity()  # type: ignore[assignment]  # the statistics take its place
@@ -136,8 +134,10 @@ class TextTower(nn.Module):
         h = self.pieces(pieces) + self.places[: pieces.shape[1]]
         for block in self.blocks:
             h = block(h, mask=real[:, None, None, :])
-        symbol = (h * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
-        return symbol if index is None else symbol + self.residual(index)
+        symbol: Tensor = (h * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
+        if index is not None:
+            symbol = symbol + self.residual(index)
+        return symbol
 
     def value_vectors(self, values: Tensor) -> Tensor:
         """Return (..., width) of log-normalised values: piecewise linear between the knots."""

@@ -1,0 +1,20 @@
+"""Figures of the packaged weights on real tissue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stzoo.core.evaluate import evaluate
+from stzoo.core.protocol import load_protocol
+
+import stzoo
+
+
+def test_comtip_tiny_beats_the_gene_mean_on_an_unseen_section(shared_data: Path) -> None:
+    protocol = load_protocol("her2st-c5-quick")
+    protocol.rows = [row for row in protocol.rows if row.head in ("", "ridge") and row.model == ""]
+    scores = {(s.row, s.genes): s for s in evaluate(protocol, shared_data, load=stzoo.load)}
+    assert scores["gene mean", "top-250-mean"].pcc_mean == 0
+    assert scores["comtip-tiny, ridge", "top-250-mean"].pcc_mean > 0.22
+    assert scores["comtip-tiny, ridge", "top-50-variance"].pcc_mean > 0.33
+    assert scores["comtip-tiny, ridge", "top-250-mean"].mse < scores["gene mean", "top-250-mean"].mse
