@@ -34,7 +34,8 @@ def check_section(section: Section) -> Section:
                 todo=f"give every {what} one {'row' if what == 'barcode' else 'column'}",
             )
     _check_counts(section)
-    _check_places(section)
+    check_places(adata.obsm, where)
+    _check_slide(section)
     return section
 
 
@@ -47,21 +48,47 @@ def share_outside(section: Section) -> float:
     return float(1 - inside.mean())
 
 
-def _check_places(section: Section) -> None:
-    obsm, where = section.adata.obsm, section.source
+def check_places(obsm: Any, where: object) -> None:
+    """Refuse positions that are missing, not finite, of another shape, or all the same.
+
+    Parameters
+    ----------
+    obsm
+        The ``obsm`` of an AnnData; ``spatial`` (pixels) and ``spatial_um`` (µm) are looked at.
+    where
+        The file or section to name.
+
+    Raises
+    ------
+    DataError
+        With the field that is wrong.
+    """
     if "spatial" not in obsm and "spatial_um" not in obsm:
         raise DataError(
             "there are no positions: neither obsm['spatial'] (pixels) nor obsm['spatial_um'] (µm)",
-            where=where,
+            where=f"{where}, obsm has {', '.join(obsm) or 'nothing'}",
             todo="put x and y of each spot into obsm['spatial']",
         )
     for key in ("spatial", "spatial_um"):
-        if key in obsm:
-            place = np.asarray(obsm[key])
-            if place.ndim != 2 or place.shape[1] != 2 or not np.isfinite(place.astype(float)).all():
-                raise DataError(
-                    f"obsm['{key}'] is not finite (n, 2)", where=where, todo="remove the spots without a place"
-                )
+        if key not in obsm:
+            continue
+        place = np.asarray(obsm[key])
+        if place.ndim != 2 or place.shape[1] != 2 or place.dtype.kind not in "fiu" or not np.isfinite(place).all():
+            raise DataError(
+                f"obsm['{key}'] has shape {place.shape} and type {place.dtype}, or is not finite",
+                where=where,
+                todo="give finite x and y, float (n, 2); remove spots without place",
+            )
+        if len(place) > 1 and (place == place[0]).all():
+            raise DataError(
+                f"all {len(place)} spots stand at one place, ({place[0, 0]:g}, {place[0, 1]:g})",
+                where=f"{where}, obsm['{key}']",
+                todo="give every spot its own position",
+            )
+
+
+def _check_slide(section: Section) -> None:
+    where = section.source
     outside = share_outside(section)
     if outside > 0.5 and section.slide is not None:
         low, high = section.pixels.min(axis=0), section.pixels.max(axis=0)

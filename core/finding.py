@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from stzoo.core.errors import DataError, PluginError, nearest
@@ -54,6 +55,25 @@ def find_reader(path: Path, format: str | None = None, *, host: PluginHost | Non
     )
 
 
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn what the file system refuses (permissions, a disk that fails) into a message that names the file.
+
+    Raises
+    ------
+    DataError
+        In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"can not read this: {error.strerror or error}",
+            where=error.filename or path,
+            todo="check the permissions, and that the folder is complete",
+        ) from error
+
+
 def _require_readable(path: Path) -> None:
     try:
         path.stat()
@@ -70,16 +90,11 @@ def _recognising(path: Path, specs: Iterable[ReaderSpec]) -> tuple[list[ReaderSp
     found, ailing = [], []
     for spec in specs:
         try:
-            if _reader(spec).recognises(path):
-                found.append(spec)
+            with disk_errors(path):
+                if _reader(spec).recognises(path):
+                    found.append(spec)
         except PluginError as error:  # a reader that can not be imported costs only itself
             ailing.append(f"{spec.name}: {error.what}")
-        except OSError as error:
-            raise DataError(
-                f"can not look into this: {error.strerror or error}",
-                where=error.filename or path,
-                todo="check the permissions",
-            ) from error
     return found, ailing
 
 

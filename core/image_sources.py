@@ -39,13 +39,11 @@ class Source(Protocol):
 
     @property
     def shapes(self) -> Sequence[tuple[int, int]]:
-        """Height and width of each level."""
-        ...
+        """(height, width) of each level."""
 
     @property
     def mpp(self) -> float | None:
-        """Micrometres per pixel of the full resolution."""
-        ...
+        """µm/px of level 0, or None."""
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
         """Return uint8 (bottom - top, right - left, 3); the box lies inside the level."""
@@ -95,7 +93,7 @@ class ArraySource:
             if len(level.shape) != 3 or level.shape[2] != 3 or level.dtype != np.uint8 or 0 in level.shape:
                 raise DataError(f"expected pixels uint8 (h, w, 3), got {level.dtype} {tuple(level.shape)}")
         self._levels = levels
-        self.shapes: Sequence[tuple[int, int]] = [(int(level.shape[0]), int(level.shape[1])) for level in levels]
+        self.shapes = [(int(level.shape[0]), int(level.shape[1])) for level in levels]
         self.mpp = mpp
 
     def region(self, level: int, top: int, left: int, bottom: int, right: int) -> Pixels:
@@ -117,7 +115,7 @@ class RasterSource:
         self._coarse: tuple[int, Pixels] | None = None
         with self._path.open("rb") as file:
             image = self._header(file)
-            self.shapes: Sequence[tuple[int, int]] = [(int(image.height), int(image.width))]
+            self.shapes = [(int(image.height), int(image.width))]
         if 0 in self.shapes[0]:
             raise DataError(f"the image has {image.width} x {image.height} pixels", where=path)
         if kind == "JPEG":
@@ -200,7 +198,7 @@ class WholeSlideSource:
             self._slide: Any = opener(str(path))
         except self._errors as error:
             raise DataError(f"{self._library} can not read the slide: {error}", where=path, todo=DAMAGED) from error
-        self.shapes: Sequence[tuple[int, int]] = [(int(h), int(w)) for w, h in self._slide.level_dimensions]
+        self.shapes = [(int(h), int(w)) for w, h in self._slide.level_dimensions]
         properties = self._slide.properties
         x, y = (_number(properties.get(f"{self._library}.mpp-{axis}")) for axis in "xy")
         self.mpp = square(x, y, path)

@@ -6,6 +6,7 @@ stumble over it (anndata refuses unknown groups).
 
 from __future__ import annotations
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -77,12 +78,24 @@ def open_pyramid(store: Path, *, mpp: float | None, scale: float) -> Slide | Non
     try:
         group = zarr.open_group(folder, mode="r")
         ome: Any = group.attrs["ome"]
-        levels = [_Level(group[entry["path"]]) for entry in ome["multiscales"][0]["datasets"]]
+        arrays = [group[entry["path"]] for entry in ome["multiscales"][0]["datasets"]]
+        for array in arrays:
+            _require_chunks(folder / array.basename, array)
+        levels = [_Level(array) for array in arrays]
         return Slide(ArraySource(*levels), mpp=mpp, scale=scale)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(
             f"the slide in the store is damaged: {error}", where=folder, todo="convert the section again"
         ) from error
+
+
+def _require_chunks(folder: Path, array: Any) -> None:
+    # zarr reads a chunk that is not there as black; all are written, so one that is missing was lost.
+    sides = array.shards or array.chunks
+    wanted = math.prod(-(-length // side) for length, side in zip(array.shape, sides, strict=True))
+    found = sum(1 for file in (folder / "c").rglob("*") if file.is_file())
+    if found < wanted:
+        raise ValueError(f"{wanted - found} of {wanted} chunks of level {array.basename} are missing")
 
 
 def _create(group: Any, level: int, shape: tuple[int, int]) -> Any:
@@ -93,6 +106,7 @@ def _create(group: Any, level: int, shape: tuple[int, int]) -> Any:
         dtype="uint8",
         chunks=(3, _CHUNK, _CHUNK),
         shards=shards,
+        config={"write_empty_chunks": True},
         dimension_names=("c", "y", "x"),
     )
 

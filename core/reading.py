@@ -9,7 +9,7 @@ from typing import Any
 
 from stzoo.core.checking import check_section, share_outside
 from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nearest
-from stzoo.core.finding import find_reader
+from stzoo.core.finding import disk_errors, find_reader
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.annotated import is_whole
@@ -77,7 +77,7 @@ def read(
     """
     path, name = split_source(source)
     reader = find_reader(path, format)
-    section = _read_one(reader, path, _choose(reader.sections(path), name, path))
+    section = _read_one(reader, path, _choose(_names(reader, path), name, path))
     if mpp is not None:
         section = _with_mpp(section, mpp)
     if image is not None:
@@ -99,7 +99,7 @@ def sections(path: str | Path, *, format: str | None = None) -> list[str]:
         The path is missing, or not exactly one reader recognises it.
     """
     path = Path(path)
-    return list(find_reader(path, format).sections(path))
+    return _names(find_reader(path, format), path)
 
 
 def inspect(path: str | Path, *, format: str | None = None) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def inspect(path: str | Path, *, format: str | None = None) -> dict[str, Any]:
     """
     root, only = split_source(path)
     reader = find_reader(root, format)
-    names = list(reader.sections(root))
+    names = _names(reader, root)
     if only is not None or len(names) < 2:
         names = [_choose(names, only, root)]
         return {"path": str(root), "format": reader.format, "sections": [_describe(reader, root, names[0])]}
@@ -164,15 +164,14 @@ def _describe(reader: Reader, path: Path, name: str) -> dict[str, Any]:
     }
 
 
+def _names(reader: Reader, path: Path) -> list[str]:
+    with disk_errors(path):
+        return list(reader.sections(path))
+
+
 def _read_one(reader: Reader, path: Path, name: str) -> Section:
-    try:
+    with disk_errors(path):
         section = reader.read(path, name)
-    except OSError as error:
-        raise DataError(
-            f"can not read '{name}': {error.strerror or error}",
-            where=error.filename or path,
-            todo="check the permissions and that the folder is complete",
-        ) from error
     return replace(section, source=f"{path}::{name}")
 
 

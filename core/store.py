@@ -64,9 +64,11 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
                 adata.write_h5ad(scratch, compression="gzip")
             else:
                 _write_zarr(adata, section, scratch)
-        except (TypeError, ValueError, NotImplementedError, LookupError) as error:
-            where = next(iter(getattr(error, "__notes__", [])), None)  # anndata says there which key it was
-            raise OutputError(f"the section can not be written: {error}", where=where, todo="remove the key") from error
+        except Exception as error:
+            notes = [text for text in getattr(error, "__notes__", []) if "writing key" in text]
+            if not notes:  # anndata's own class for this is not public, its note on the key is
+                raise
+            raise OutputError(f"the section can not be written: {error}", where=notes[0], todo="remove it") from error
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core.checking import check_places
 from stzoo.core.errors import DataError, StzooError
 from stzoo.core.image import Slide
 from stzoo.core.image_sources import to_rgb
@@ -44,7 +45,10 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
     check_version(about.get("format_version", 1), path)
     if NOTES in adata.uns:
         adata.uns[NOTES] = [str(text) for text in adata.uns[NOTES]]
-    _check_places(adata, path)
+    check_places(adata.obsm, path)
+    for key in ("spatial", "spatial_um"):
+        if key in adata.obsm:
+            adata.obsm[key] = np.asarray(adata.obsm[key], dtype=np.float64)
     adata = raw_counts(adata, path)
     library = _library(adata, name)
     scale = library.get("scalefactors", {})
@@ -54,7 +58,7 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
         pitch, spot = PITCH_UM, SPOT_UM
     mpp = stated.get("mpp") or _fitted_mpp(adata, pitch, path)
     if pitch is None:
-        pitch = _nearest_um(adata, mpp)
+        pitch = _lattice_pitch(adata, mpp)
     slide = _slide(adata, library.get("images", {}), stated, about, mpp, name, path)
     return Section(adata, name, slide, mpp, spot, pitch)
 
@@ -74,26 +78,6 @@ def is_visium(adata: Any) -> bool:
     fit = np.linalg.lstsq(np.column_stack([column, row, np.ones(len(row))]), place, rcond=None)[0]
     along, across = np.linalg.norm(fit[:2], axis=1)
     return bool(1.6 * along < across < 1.87 * along)
-
-
-def _check_places(adata: Any, path: Path) -> None:
-    if "spatial" not in adata.obsm and "spatial_um" not in adata.obsm:
-        found = ", ".join(adata.obsm) or "nothing"
-        raise DataError(
-            "there are no positions: neither obsm['spatial'] (pixels) nor obsm['spatial_um'] (µm)",
-            where=f"{path}, obsm has {found}",
-            todo="put x and y of each spot into obsm['spatial']",
-        )
-    for key in ("spatial", "spatial_um"):
-        if key in adata.obsm:
-            place = np.asarray(adata.obsm[key])
-            if place.ndim != 2 or place.shape[1] != 2 or place.dtype.kind not in "fiu" or not np.isfinite(place).all():
-                raise DataError(
-                    f"obsm['{key}'] has shape {place.shape} and type {place.dtype}, or is not finite",
-                    where=path,
-                    todo="give finite x and y, float (n, 2); remove spots without place",
-                )
-            adata.obsm[key] = place.astype(np.float64)
 
 
 def _library(adata: Any, name: str) -> dict[str, Any]:
@@ -117,14 +101,20 @@ def _fitted_mpp(adata: Any, pitch: float | None, path: Path) -> float | None:
     return lattice_mpp(pixels, lattice, path)
 
 
-def _nearest_um(adata: Any, mpp: float | None) -> float | None:
-    """Return the pitch of an array: the median distance to the nearest spot. None for cells, which have no pitch."""
+def _lattice_pitch(adata: Any, mpp: float | None) -> float | None:
+    """Return the pitch of an array: the distance to the nearest place of its fitted lattice.
+
+    Spots stray from their places, so the nearest spot would be too near. None for cells, which have no array.
+    """
     from scipy.spatial import cKDTree
 
-    if "array_row" not in adata.obs or adata.n_obs < 3 or ("spatial_um" not in adata.obsm and mpp is None):
+    known = "spatial_um" in adata.obsm or mpp is not None
+    if not known or not {"array_row", "array_col"} <= set(adata.obs) or adata.n_obs < 3:
         return None
-    place = adata.obsm["spatial_um"] if "spatial_um" in adata.obsm else adata.obsm["spatial"] * mpp
-    distances: Any = cKDTree(place).query(place, k=2)[0]
+    um = adata.obsm["spatial_um"] if "spatial_um" in adata.obsm else adata.obsm["spatial"] * mpp
+    lattice = np.column_stack([adata.obs["array_col"], adata.obs["array_row"], np.ones(len(um))]).astype(np.float64)
+    fitted = lattice @ np.linalg.lstsq(lattice, um, rcond=None)[0]
+    distances: Any = cKDTree(fitted).query(fitted, k=2)[0]
     pitch = float(np.median(distances[:, 1]))
     return pitch if pitch > 0 else None
 

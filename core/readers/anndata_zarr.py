@@ -10,7 +10,7 @@ from typing import Any
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
-from stzoo.core.readers.annotated import pick_section, section_names
+from stzoo.core.readers.annotated import DAMAGED, pick_section, section_names
 from stzoo.core.section import Section
 
 _FILES = {"zarr.json": "attributes", ".zattrs": None}
@@ -34,7 +34,7 @@ class AnndataZarrReader(Reader):
         fallback = path.resolve().name.removesuffix(".zarr")
         try:
             return section_names(zarr.open_group(path, mode="r"), fallback)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+        except DAMAGED:
             return [fallback]  # reading it says what is wrong
 
     def read(self, path: Path, section: str) -> Section:
@@ -45,12 +45,30 @@ class AnndataZarrReader(Reader):
             raise DataError("not a zarr store: no zarr.json or .zattrs", where=path, todo="copy or write it again")
         try:
             adata = anndata.read_zarr(path)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except DAMAGED as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"the AnnData zarr is incomplete or damaged: {reason}", where=path, todo="copy or write it again"
             ) from error
+        _require_chunks(path, adata.n_vars)
         return to_section(pick_section(adata, section), section, path)
+
+
+def _require_chunks(path: Path, n_genes: int) -> None:
+    # zarr reads a chunk that is not there as zeros, so a store copied in part would lose counts without a word.
+    # Chunks of a sparse matrix are never all zero (but its columns, where there is one gene), so each has to be there.
+    import zarr
+
+    x = zarr.open_group(path, mode="r").get("X")
+    for name in ("data", "indptr", *(["indices"] if n_genes > 1 else [])):
+        part = x.get(name) if isinstance(x, zarr.Group) else None
+        if isinstance(part, zarr.Array) and part.shards is None and part.nchunks_initialized < part.nchunks:
+            raise DataError(
+                f"the AnnData zarr is incomplete: {part.nchunks - part.nchunks_initialized} of {part.nchunks} chunks"
+                f" of X/{name} are missing",
+                where=path / "X" / name,
+                todo="copy or write it again",
+            )
 
 
 def zarr_attributes(path: Path) -> dict[str, Any]:

@@ -11,6 +11,9 @@ import numpy as np
 from stzoo.core.errors import DataError
 from stzoo.core.readers.assemble import note
 
+DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
+"""What anndata, h5py and zarr raise on files that are cut off, damaged, or of another kind."""
+
 _UNITS = ("mpp", "microns_per_pixel", "pitch_um", "spot_diameter_um", "slide_scale")
 _FACTORS = ("tissue_hires_scalef", "tissue_lowres_scalef")
 _SECTION_COLUMNS = ("library_id", "section", "section_id", "bregma_mm", "Bregma")
@@ -38,8 +41,21 @@ def raw_counts(adata: Any, path: Path) -> Any:
     if kind not in "fiub":
         raise DataError(f"X holds {adata.X.dtype}, expected numbers", where=path, todo="put raw counts into X")
     if "measured" not in adata.obs or bool(np.asarray(adata.obs["measured"], dtype=bool).all()):
-        adata.X = csr_matrix(adata.X, dtype=np.float32)
+        adata.X = _checked(csr_matrix(adata.X, dtype=np.float32), path)
     return adata
+
+
+def _checked(x: Any, path: Path) -> Any:
+    try:
+        x.check_format(full_check=True)
+        x.sort_indices()
+    except ValueError as error:
+        raise DataError(f"X is damaged: {error}", where=path, todo="copy or write it again") from error
+    if not x.has_canonical_format:
+        raise DataError(
+            "X names a gene twice in one row", where=path, todo="call X.sum_duplicates() and write it again"
+        )
+    return x
 
 
 def is_whole(x: Any) -> bool:

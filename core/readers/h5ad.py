@@ -8,7 +8,7 @@ from pathlib import Path
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
-from stzoo.core.readers.annotated import pick_section, section_names
+from stzoo.core.readers.annotated import DAMAGED, pick_section, section_names
 from stzoo.core.readers.tables import is_file
 from stzoo.core.section import Section
 
@@ -36,7 +36,7 @@ class H5adReader(Reader):
         file, name = _sections(path)[section]
         try:
             adata = anndata.read_h5ad(file)
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        except DAMAGED as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"the .h5ad file is cut off, damaged or none: {reason}", where=file, todo="copy or write the file again"
@@ -65,5 +65,5 @@ def _names(file: Path) -> list[str]:
     try:
         with h5py.File(file) as group:
             return section_names(group, file.stem)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+    except DAMAGED:
         return [file.stem]  # reading it says what is wrong

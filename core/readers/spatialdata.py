@@ -38,6 +38,12 @@ class SpatialDataReader(Reader):
     def read(self, path: Path, section: str) -> Section:
         """Read one table."""
         data = _open(path)
+        if section not in data.tables:
+            raise DataError(
+                f"the SpatialData store is incomplete or damaged: table '{section}' can not be read",
+                where=path / "tables" / section,
+                todo="copy or write it again",
+            )
         adata = data.tables[section].copy()
         shapes = _shapes(data, adata, path)
         image = next((image for image in map(_full, data.images.values()) if image.sizes.get("c") == 3), None)

@@ -38,7 +38,7 @@ def read_table(path: Path, *, sep: str, header: bool = True, text: bool = False)
     options: dict[str, Any] = {"dtype": str, "keep_default_na": False} if text else {"low_memory": False}
     try:
         with open_text(path) as file:
-            read_header(path, file.readline().rstrip(b"\r\n"), sep, unique=header)
+            read_header(path, file.readline().rstrip(b"\r\n"), sep, unique=False)
             file.seek(0)
             return pd.read_csv(file, sep=sep, header=0 if header else None, **options)
     except (EOFError, zlib.error) as error:

@@ -140,7 +140,10 @@ def read_header(path: Path, line: bytes, sep: str, *, unique: bool = True) -> li
     """
     if b"\0" in line:
         raise DataError("not a text file: it holds zero bytes", where=path, todo="save the table as UTF-8 text")
-    text = line.decode("utf-8-sig")
+    try:
+        text = line.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError("not a text file: it is not UTF-8", where=path, todo="save the table as UTF-8 text") from error
     names = next(csv.reader([text], delimiter=sep), [])
     if len(names) < 2:
         start = text[:40] + ("..." if len(text) > 40 else "")
@@ -176,7 +179,7 @@ class _reading:  # noqa: N801 - a context manager, used like a function
             ) from error
         if isinstance(error, UnicodeDecodeError):
             raise DataError(
-                "not a text file (its first bytes are not UTF-8)", where=self.path, todo="save the table as UTF-8 text"
+                "not a text file: it is not UTF-8", where=self.path, todo="save the table as UTF-8 text"
             ) from error
         if isinstance(error, OSError | csv.Error):
             raise DataError(f"can not read the file: {error}", where=self.path, todo="copy it again") from error

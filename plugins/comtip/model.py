@@ -15,7 +15,7 @@ from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.repository import restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
-from stzoo.plugins.comtip.inputs import batches, with_context
+from stzoo.plugins.comtip.inputs import batches, turned, with_context
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
 from stzoo.plugins.comtip.texture import N_STATISTICS
@@ -101,9 +101,14 @@ class CoMTIP(Encoder):
         vectors, pooled = [], []
         with torch.inference_mode():
             for inputs in batches(section, self.config.vision, batch_size, progress):
-                vectors.append(network.image(inputs.to(self.device))[0].cpu())
+                vectors.append(self._posed(network, inputs.to(self.device)).cpu())
                 pooled.append(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1) if inputs.ndim == 3 else inputs[:, :0])
         return torch.cat(vectors).numpy(), torch.cat(pooled).flatten(1).numpy()
+
+    def _posed(self, network: Network, inputs: Tensor) -> Tensor:
+        """Return z_img averaged over the eight poses of a tile: tissue has no up (ours)."""
+        poses = [network.image(turned(inputs, turns, flip))[0] for turns in range(4) for flip in (False, True)]
+        return torch.stack(poses).mean(0)
 
     def predict(
         self,
