@@ -53,6 +53,7 @@ class TiffSource:
             TypeError,
             ParseError,
             struct.error,
+            ArithmeticError,
         ) as error:
             raise DataError(f"not a readable TIFF: {error}", where=path, todo=DAMAGED) from error
         self.shapes: Sequence[tuple[int, int]] = [level.shape for level in self._levels]
@@ -143,6 +144,9 @@ class _Level:
         self.grid = (-(-self.shape[0] // self.chunk[0]), -(-self.shape[1] // self.chunk[1]))
         self.offsets = [page.dataoffsets for page in self.pages]
         self.counts = [page.databytecounts for page in self.pages]
+        tiles = self.grid[0] * self.grid[1] * self.planes
+        if any(len(listed) != tiles for listed in (*self.offsets, *self.counts)):
+            raise DataError(f"the TIFF lists {len(self.offsets[0])} tiles, not {tiles}", where=path, todo=DAMAGED)
         self.tables = [page.jpegtables for page in self.pages]
         self.decoder = key.decode
         self.white = 0 if kind == "MINISWHITE" else 1 if self.dtype == np.bool_ else np.iinfo(self.dtype).max

@@ -68,6 +68,9 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
     --------
     >>> model = stzoo.load("comtip-tiny")  # doctest: +SKIP
     """
+    from stzoo.core.devices import check_device
+
+    check_device(device)
     from stzoo.core.registry import model_class
     from stzoo.core.repository import open_repository
 

@@ -38,7 +38,7 @@ def stzoo_weights() -> Iterable[WeightsSpec]:
             summary="three sections of one HER2+ breast tumour; for demos, tests and fine-tuning, not for findings",
             license="Apache-2.0",
             tissue="breast",
-            embedding_dim=256,
+            embedding_dim=684,
             mpp=1.0,
             size_bytes=0,
         )

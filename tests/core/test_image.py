@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import pickle
 import warnings
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from stzoo.core.errors import DataError, UnitsError
@@ -133,6 +134,7 @@ def test_jpeg_thumbnail_is_drafted_and_does_not_depend_on_history(tmp_path: Path
 
 TIFF = {
     "one-strip": {},
+    "plain-strips": {"rowsperstrip": 7},
     "strips": {"rowsperstrip": 7, "compression": "deflate"},
     "lzw-predictor": {"rowsperstrip": 16, "compression": "lzw", "predictor": True},
     "tiles": {"tile": (64, 48)},
@@ -171,6 +173,16 @@ def test_colour_models_of_tiff(tmp_path: Path) -> None:
     assert np.array_equal(whole(Slide.open(tmp_path / "bits.tif"))[..., 0] == 255, gray > 128)
     Image.fromarray(RGB).save(tmp_path / "pillow.tif", compression="tiff_lzw")
     assert np.array_equal(whole(Slide.open(tmp_path / "pillow.tif")), RGB)
+
+
+def test_tiles_that_were_never_scanned_are_white(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", tissue(128, 128), photometric="rgb", tile=(64, 64), compression="deflate")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as file:
+        counts = file.pages[0].tags["TileByteCounts"]
+        counts.overwrite((*counts.value[:3], 0))
+    slide = Slide.open(tmp_path / "a.tif")
+    assert (slide.read(64, 64, 64, 64) == 255).all()
+    assert np.array_equal(slide.read(0, 0, 128, 64), tissue(128, 128)[:64])
 
 
 def test_planes_stored_apart(tmp_path: Path) -> None:
@@ -528,6 +540,27 @@ def test_damaged_tiles_are_an_error_where_they_are_read(tmp_path: Path) -> None:
     assert slide.read(0, 0, 64, 64).shape == (64, 64, 3)
     with pytest.raises(DataError, match="the TIFF is damaged"):
         slide.read(200, 200, 10, 10)
+
+
+@given(st.sampled_from(["a.png", "a.jpg", "a.tif"]), st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_flipped_bytes_give_pixels_or_an_error_of_ours(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    path = tmp_path / name
+    if not path.exists():
+        image = tissue(40, 50)
+        if name == "a.tif":
+            tifffile.imwrite(path, image, photometric="rgb", tile=(16, 16), compression="deflate")
+        else:
+            Image.fromarray(image).save(path)
+    content = bytearray(path.read_bytes())
+    places = st.one_of(st.integers(0, 400), st.integers(0, len(content) - 1))
+    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), min_size=1, max_size=6)):
+        content[min(place, len(content) - 1)] = value
+    (tmp_path / f"broken-{name}").write_bytes(content)
+    with contextlib.suppress(DataError):
+        slide = Slide.open(tmp_path / f"broken-{name}")
+        if slide.width * slide.height < 1e6:
+            assert whole(slide).shape == (slide.height, slide.width, 3)
 
 
 def test_tiff_that_is_not_one_image(tmp_path: Path) -> None:
