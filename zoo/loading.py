@@ -69,11 +69,10 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
     >>> model = stzoo.load("comtip-tiny")  # doctest: +SKIP
     """
     from stzoo.core.devices import check_device
-
-    check_device(device)
     from stzoo.core.registry import model_class
     from stzoo.core.repository import open_repository
 
+    check_device(device)
     host = host or default_host()
     resolved = resolve(name, host=host)
     with forgetting_damage(resolved), open_repository(resolved.folder) as repository:
