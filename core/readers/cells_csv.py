@@ -61,7 +61,7 @@ class CellsCsvReader(Reader):
         if not table.genes:
             raise DataError("no column holds counts of a gene", where=file, todo="give the table of cells x genes")
         name = next((column for column in _NAMES if column in table.about), None)
-        notes = [f"{len(controls)} control features left out ({listed(controls)})"] if controls else []
+        notes = [f"control features left out: {len(controls)} ({listed(controls)})"] if controls else []
         adata = make_adata(table.x, table.names if name is None else table.about[name], table.genes, notes)
         place = np.column_stack([table.numbers(column, file) for column in columns])
         adata.obsm["spatial_um" if columns == _UM else "spatial"] = place

@@ -124,9 +124,9 @@ def _notes(kinds: list[str], names: list[str]) -> list[str]:
     notes = []
     if other:
         kinds_text = ", ".join(f"{n} {kind}" for kind, n in other.most_common())
-        notes.append(f"{other.total()} features that are not genes left out ({kinds_text})")
+        notes.append(f"features that are not genes left out: {kinds_text}")
     if twice:
-        notes.append(f"{len(twice)} symbols stand more than once and got suffixes ({listed(twice)})")
+        notes.append(f"symbols that stand more than once got suffixes: {listed(twice)}")
     return notes
 
 

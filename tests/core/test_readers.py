@@ -147,7 +147,7 @@ def test_xenium_cells(tmp_path, cells, matrix):
     assert section.um.max() < 400
     described = only(folder)
     assert described["format"] == "xenium"
-    assert "3 features that are not genes left out" in described["notes"][0]
+    assert "features that are not genes left out: 1 Negative Control Probe, 1" in described["notes"][0]
     assert described["missing"] == ["slide image", "array_row/array_col"]
 
 
@@ -185,7 +185,7 @@ def test_cells_csv(tmp_path, name):
     assert section.adata.obs_names[0] == "44000"
     assert section.adata.obs["area"].between(20, 90).all()
     np.testing.assert_array_equal(section.counts(), layouts.counts(30, 4)[:, [0, 1, 3]])
-    assert "1 control features left out" in only(tmp_path / "set" / name)["notes"][0]
+    assert "control features left out: 1 (NegControlProbe_00042)" in only(tmp_path / "set" / name)["notes"][0]
 
 
 def test_a_folder_of_tables_leaves_other_csv_files_alone(tmp_path):
