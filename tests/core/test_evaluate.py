@@ -18,7 +18,7 @@ def _protocol(**changes: object) -> Protocol:
         "name": "p",
         "train": ["a.zarr"],
         "test": ["b.zarr"],
-        "gene_sets": [GeneSet("mean", Rank.mean, 6), GeneSet("variance", Rank.variance, 4)],
+        "gene_sets": [GeneSet("mean", Rank.mean, 6), GeneSet("all", Rank.variance, 40)],
         "rows": [Row("mean"), Row("colour, ridge", model="colour-texture", head="ridge")],
     }
     return Protocol(**{**values, **changes})  # type: ignore[arg-type]
@@ -33,17 +33,17 @@ def test_genes_are_chosen_without_the_test_section() -> None:
     chosen = gene_sets([train], [test], _protocol())
     test.adata.X = test.adata.X * 5
     assert gene_sets([train], [test], _protocol()) == chosen
-    assert [len(genes) for genes in chosen.values()] == [6, 4]
+    assert [len(genes) for genes in chosen.values()] == [6, 40]
 
 
 def test_rows_stand_beside_the_gene_mean(tmp_path: Path) -> None:
     for seed, name in enumerate("ab"):
-        write(synthetic_section(side_um=1400, seed=seed, name=name), tmp_path / f"{name}.zarr")
+        write(synthetic_section(side_um=2000, seed=seed, name=name), tmp_path / f"{name}.zarr")
     scores = evaluate(_protocol(), tmp_path, load=_refuse)
     by = {(s.row, s.genes): s for s in scores}
     assert by["mean", "mean"].pcc_mean == 0
     assert by["mean", "mean"].constant == 6
-    assert by["colour, ridge", "mean"].pcc_mean > 0.2
+    assert by["colour, ridge", "all"].pcc_mean > 0.1
     assert all(np.isfinite([s.mse, s.pcc_median]).all() for s in scores)
 
 
