@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,3 +129,9 @@ def toy(site: Site) -> Path:
 
     model("toy", {"width": 3}).save(site.folder / "toy_plugin" / "weights" / "toy-tiny", card="# Toy\n")
     return site.folder
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take Ctrl-C as a terminal would: a runner in the background hands it down ignored, to children as well."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
