@@ -1,45 +1,65 @@
-"""Write the figures of an evaluation into README.md: ``python benchmarks/readme_figures.py``.
+"""Write the figures of evaluations into Markdown pages: ``python benchmarks/readme_figures.py``.
 
-Reads benchmarks/results/her2st-c5.json, which ``stzoo evaluate her2st-c5 --json`` wrote.
+Reads every benchmarks/results/NAME.json that ``stzoo evaluate NAME --json`` wrote, and puts its table between the marks
+``<!-- figures:NAME -->`` of README.md and of the pages in docs/.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from stzoo.core.evaluate import cell
 
 ROOT = Path(__file__).resolve().parents[1]
-MARK = "<!-- figures:her2st-c5 -->"
 
 
-def table(path: Path) -> str:
-    """Return the figures as a Markdown table, one row a model."""
-    scores = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    sets = list(dict.fromkeys(score["genes"] for score in scores))
-    lines = [
-        "| | " + " | ".join(f"{name}: PCC mean (median)" for name in sets) + " | seeds |",
-        "|---|" + "---|" * (len(sets) + 1),
-    ]
-    for row in dict.fromkeys(score["row"] for score in scores):
-        own = {score["genes"]: score for score in scores if score["row"] == row}
-        cells = [
-            f"{own[name]['pcc_mean']:.3f}"
-            + (f" ± {own[name]['pcc_sd']:.3f}" if own[name]["seeds"] > 1 else "")
-            + f" ({own[name]['pcc_median']:.3f})"
-            for name in sets
-        ]
-        lines.append(f"| {row} | " + " | ".join(cells) + f" | {own[sets[0]]['seeds']} |")
+def table(found: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
+    """Return a report as a Markdown table, one line a row.
+
+    Parameters
+    ----------
+    found
+        Report of ``stzoo evaluate --json``.
+    figures
+        Names of the figures that are shown; by default the first two of the protocol's that are no count. A report
+        with more than two parts shows the first one alone: all genes, all sections.
+    """
+    parts = list(dict.fromkeys(score["part"] for score in found["scores"]))
+    parts = parts if len(parts) <= 2 else parts[:1]
+    shown = [c for c in found["columns"] if c[0] in figures] or [c for c in found["columns"] if c[2]][:2]
+    heads = [f"{part}: {head}" for part in parts for _, head, _ in shown]
+    lines = ["| | " + " | ".join(heads) + " | seeds |", "|---|" + "---|" * (len(heads) + 1)]
+    for row in dict.fromkeys(score["row"] for score in found["scores"]):
+        own = {score["part"]: score for score in found["scores"] if score["row"] == row}
+        cells = [cell(own[part], name, digits) for part in parts for name, _, digits in shown]
+        lines.append(f"| {row} | " + " | ".join(cells) + f" | {own[parts[0]]['seeds']} |")
+    lines += [f"| {row} | not run: {reason} |" for row, reason in found["not_run"].items()]
     return "\n".join(lines)
 
 
-def filled(readme: str, figures: str) -> str:
-    """Return the README with the table between its two marks."""
-    return re.sub(f"{MARK}(.*{MARK})?", lambda _: f"{MARK}\n{figures}\n{MARK}", readme, count=1, flags=re.S)
+SHOWN = {
+    "her2st-zeroshot-genes": ("pcc_mean", "share", "p_spots", "p_genes"),
+    "her2st-retrieval": ("recall_1", "recall_10", "recall_50", "median_rank"),
+    "dlpfc-eight-genes": ("mae", "pcc", "pcc_concatenated"),
+}
+"""Figures of protocols for which the first two are not the ones to show."""
+
+
+def filled(page: str, name: str, figures: str) -> str:
+    """Return a page with a table between its two marks; a page without marks stays as it is."""
+    mark = f"<!-- figures:{name} -->"
+    return re.sub(f"{mark}(.*{mark})?", lambda _: f"{mark}\n{figures}\n{mark}", page, count=1, flags=re.S)
 
 
 if __name__ == "__main__":
-    page = ROOT / "README.md"
-    figures = table(ROOT / "benchmarks" / "results" / "her2st-c5.json")
-    page.write_text(filled(page.read_text(encoding="utf-8"), figures), encoding="utf-8")
-    print(figures)
+    for result in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        found = json.loads(result.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and {"scores", "columns"} <= set(found):
+            figures = table(found, SHOWN.get(result.stem, ()))
+            for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+                page.write_text(filled(page.read_text(encoding="utf-8"), result.stem, figures), encoding="utf-8")
+            print(f"{result.stem}\n{figures}\n")

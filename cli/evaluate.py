@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from stzoo.cli.tables import echo, table
+from stzoo.core.errors import UsageError
 
 
 def command(
@@ -15,34 +16,37 @@ def command(
     data: Annotated[Path, typer.Option(help="Folder that holds the sections.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     work: Annotated[Path | None, typer.Option(help="Keep trained models here, so that a stopped run goes on.")] = None,
+    seeds: Annotated[str, typer.Option(help="Other seeds than the protocol's: 0,1")] = "",
     overwrite: Annotated[bool, typer.Option(help="Replace the JSON file.")] = False,
 ) -> None:
     """Run an evaluation protocol and print its table, baselines included."""
-    from stzoo.core.evaluate import evaluate, report
+    from stzoo.core.evaluate import evaluate, lines, report
     from stzoo.core.output import check_output, writing
     from stzoo.core.protocol import load_protocol
     from stzoo.zoo.loading import load
 
     rules = load_protocol(protocol)
+    rules.seeds = _numbers(seeds) or rules.seeds
     if json_file is not None:
         check_output(json_file, overwrite=overwrite)
-    scores = evaluate(rules, data, load=load, work=work, tell=lambda line: typer.echo(f"... {line}", err=True))
-    echo(f"{rules.name}: {rules.question}")
-    echo(f"train {', '.join(rules.train)}; test {', '.join(rules.test)}; log1p of counts per {rules.target:g}")
-    rows = [
-        [
-            s.row,
-            s.genes,
-            s.n_genes,
-            f"{s.pcc_mean:.3f}" + (f" ± {s.pcc_sd:.3f}" if s.seeds > 1 else ""),
-            f"{s.pcc_median:.3f}",
-            f"{s.mse:.3f}",
-            s.constant or "",
-            s.seeds,
-        ]
-        for s in sorted(scores, key=lambda s: s.genes != rules.gene_sets[0].name)
-    ]
-    echo(table(["", "genes", "n", "PCC mean", "PCC median", "MSE", "constant", "seeds"], rows))
+    result = evaluate(rules, data, load=load, work=work, tell=lambda line: typer.echo(f"... {line}", err=True))
+    found = report(rules, result)
     if json_file is not None:
         with writing(json_file, overwrite=overwrite) as scratch:
-            scratch.write_text(json.dumps(report(rules, scores), indent=1) + "\n", encoding="utf-8")
+            scratch.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    echo(f"{rules.name}: {rules.question}")
+    echo(result.conditions)
+    for note in result.notes:
+        echo(f"note: {note}")
+    echo(table(*lines(found)))
+    for row, reason in result.not_run.items():
+        echo(f"not run: {row}: {reason}")
+    if rules.warning:
+        echo(f"\nWarning. {rules.warning.strip()}")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        raise UsageError(f"--seeds is '{text}', expected whole numbers", todo="write --seeds 0,1,2") from error

@@ -10,6 +10,7 @@ from stzoo.core.errors import StzooError
 COMMANDS = {
     "demo": "Run the main job on a synthetic tissue (or, with --data, on real ones).",
     "predict": "Predict gene expression of a section from its H&E image.",
+    "query": "Score sets of genes at every spot from the H&E image.",
     "impute": "Fill the spots of a section that were not measured.",
     "evaluate": "Run an evaluation protocol and print its table, baselines included.",
     "train": "Train a model from a recipe; can be stopped and resumed.",

@@ -15,7 +15,7 @@ def command(
     model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
     genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all that the head knows.")] = None,
     head: Annotated[
-        str | None, typer.Option(help="ridge, retrieval or zero-shot; by default the model's first.")
+        str | None, typer.Option(help="ridge, mlp, retrieval or zero-shot; by default the model's first.")
     ] = None,
     reference: Annotated[
         list[str] | None, typer.Option(help="Measured section to fit the head on (can be repeated).")
@@ -25,6 +25,9 @@ def command(
     image: Annotated[Path | None, typer.Option(help="Slide image to use.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Spots at a time; bounds memory.")] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    int8: Annotated[
+        bool, typer.Option(help="Compute in 8-bit integers on the CPU: faster, not quite the same.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Predict gene expression of a section from its H&E image; counts, where there are, are only compared."""
@@ -38,6 +41,8 @@ def command(
     check_suffix(out)
     check_outputs(overwrite, out, plot)
     encoder = load(model, device=device)
+    if int8:
+        encoder.quantised()
     section = read(source, mpp=mpp, image=image)
     with progress_bar("predict") as progress:
         done = predict_section(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from stzoo.cli.tables import echo
@@ -16,6 +16,12 @@ def command(
     out: Annotated[Path, typer.Option(help="Folder of the run; the weights are in OUT/weights.")],
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override an option: train.steps=50.")] = None,
+    start: Annotated[
+        str, typer.Option(help="Start from a CLIP, PLIP, DINO or ViT checkpoint: a folder, or hf://owner/repo@COMMIT.")
+    ] = "",
+    figures: Annotated[
+        list[Path] | None, typer.Option(help="Results of 'evaluate --json' for the model card; may be repeated.")
+    ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
     """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on."""
@@ -24,7 +30,7 @@ def command(
     from stzoo.core.reading import read
     from stzoo.core.recipes import load_recipe, trained
     from stzoo.core.resources import data_source
-    from stzoo.zoo.cards import Card
+    from stzoo.zoo.cards import Card, figures_from
 
     recipe = load_recipe(model, config, set_)
     check_output(out, overwrite=True)
@@ -41,8 +47,54 @@ def command(
         summary=about.pop("summary", f"Weights of {model}, trained by the recipe {config}."),
         license=about.pop("license", "other"),
         tags=[model, "histology"],
+        base_model=start.removeprefix("hf://").partition("@")[0] if start.startswith("hf://") else "",
+        figures=[figure for path in figures or [] for figure in figures_from(_report(path), recipe=Path(config).stem)],
         sections=about,
     ).render()
-    seed = recipe.seed if seed is None else seed
-    trained(model, config, sections, seed=seed, folder=out, overrides=set_, card=card)
+    trained(
+        model,
+        config,
+        sections,
+        seed=recipe.seed if seed is None else seed,
+        folder=out,
+        overrides=set_,
+        card=card,
+        start=_checkpoint(start),
+        start_name=start,
+    )
     echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
+
+
+def _report(path: Path) -> dict[str, Any]:
+    """Return what 'stzoo evaluate --json' wrote."""
+    import json
+
+    from stzoo.core.errors import DataError
+
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"can not be read as JSON: {error}", where=path) from error
+    if not isinstance(found, dict) or not {"protocol", "scores", "columns", "conditions"} <= set(found):
+        raise DataError(
+            "is no result of an evaluation", where=path, todo="make it: stzoo evaluate PROTOCOL --json FILE"
+        )
+    return found
+
+
+def _checkpoint(start: str) -> Path | None:
+    """Return the local folder or file of a checkpoint, downloaded if it is a Hub address."""
+    from stzoo.core.errors import UsageError
+
+    if not start:
+        return None
+    if start.startswith("hf://"):
+        from stzoo.zoo.hub import fetch_checkpoint
+
+        return fetch_checkpoint(start)
+    path = Path(start)
+    if not path.exists():
+        raise UsageError(
+            f"no checkpoint at {path}", todo="give a folder, a safetensors file, or hf://owner/repo@COMMIT"
+        )
+    return path

@@ -1,52 +1,60 @@
-"""Run a protocol: the same sections, genes and figures for every model and baseline."""
+"""Run a protocol: the same data and figures for every model and baseline."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Encoder
-from stzoo.core.metrics import summarise
-from stzoo.core.protocol import GeneSet, Protocol, Rank, Row
-from stzoo.core.reading import read
-from stzoo.core.recipes import trained
-from stzoo.core.registry import model
-from stzoo.core.resources import data_source
-from stzoo.core.section import Floats, Section
+from stzoo.core.errors import StzooError
+from stzoo.core.evaluate_models import Loader, Models
+from stzoo.core.evaluate_task import Figures, Task
+from stzoo.core.protocol import Protocol, task_class
 
-Loader = Callable[[str], Any]
-"""Gives a model for the name of its weights (:func:`stzoo.load`)."""
+__all__ = ["Loader", "Result", "Score", "evaluate", "lines", "report"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one row on one gene set, over seeds.
+    """Figures of one row on one part, over seeds.
 
     Parameters
     ----------
-    row, genes, n_genes, seeds
-        What was scored, how often.
-    pcc_mean, pcc_sd, pcc_median
-        Mean over genes of the Pearson correlation over test spots (a constant prediction counts 0), its standard
-        deviation over seeds, and the median over genes.
-    constant, mse
-        Genes for which the prediction is constant; mean squared error of log-normalised expression.
+    row, part, seeds
+        What was scored, on which genes or section, how often.
+    figures, sd
+        Mean and standard deviation over seeds of each figure. Of a p-value (``p_...``) the mean says nothing: there it
+        is the largest.
     """
 
     row: str
-    genes: str
-    n_genes: int
+    part: str
     seeds: int
-    pcc_mean: float
-    pcc_sd: float
-    pcc_median: float
-    constant: int
-    mse: float
+    figures: Figures
+    sd: Figures
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a protocol found.
+
+    Parameters
+    ----------
+    scores
+        In the order of the rows.
+    not_run
+        Rows that need a package that is not installed: row -> why.
+    notes, conditions
+        What the data lacked, and on which data and split it ran.
+    """
+
+    scores: list[Score]
+    not_run: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    conditions: str = ""
 
 
 def evaluate(
@@ -56,7 +64,7 @@ def evaluate(
     load: Loader,
     work: Path | None = None,
     tell: Callable[[str], None] = lambda line: None,
-) -> list[Score]:
+) -> Result:
     """Run a protocol.
 
     Parameters
@@ -74,103 +82,78 @@ def evaluate(
 
     Returns
     -------
-    A :class:`Score` for each row and gene set. Test counts are read for scoring only.
+    A :class:`Score` for each row and part. A row whose optional package is not installed is not run, and says so.
     """
-    train = [read(data_source(source, data)) for source in protocol.train]
-    test = [read(data_source(source, data)) for source in protocol.test]
-    sets = gene_sets(train, test, protocol)
-    wanted = list(dict.fromkeys(gene for genes in sets.values() for gene in genes))
-    truth = np.concatenate([section.expression(wanted, target=protocol.target) for section in test])
-    blind = [section.hide(np.zeros(section.n_spots, dtype=bool)) for section in test]
-    scores = []
     with tempfile.TemporaryDirectory() as scratch:
-        runner = _Runner(train, blind, wanted, protocol, load, work or Path(scratch))
+        models = Models(load, work or Path(scratch))
+        models.check(protocol.rows)
+        task = task_class(protocol.kind)(protocol, data, models)
+        scores: list[Score] = []
+        not_run: dict[str, str] = {}
         for row in protocol.rows:
-            seeds = protocol.seeds if row.recipe else protocol.seeds[:1]
+            seeds = protocol.seeds if task.is_random(row) else protocol.seeds[:1]
             tell(f"{row.name} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})")
-            predicted = [runner.predict(row, seed) for seed in seeds]
-            scores += [_score(row.name, name, genes, wanted, truth, predicted) for name, genes in sets.items()]
+            try:
+                scores += _averaged(row.name, [task.score(row, seed) for seed in seeds])
+            except StzooError as error:
+                if not isinstance(error.__cause__, ImportError):
+                    raise
+                not_run[row.name] = f"{error.what} ({error.todo})"
+                tell(f"not run: {not_run[row.name]}")
+        return Result(scores, not_run, list(task.notes), task.conditions())
+
+
+def _averaged(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
+    scores = []
+    for part in found[0]:
+        table = {name: np.array([one[part][name] for one in found]) for name in found[0][part]}
+        scores.append(
+            Score(
+                row=row,
+                part=part,
+                seeds=len(found),
+                figures={name: float(v.max() if name.startswith("p_") else v.mean()) for name, v in table.items()},
+                sd={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in table.items()},
+            )
+        )
     return scores
 
 
-def gene_sets(train: Sequence[Section], test: Sequence[Section], protocol: Protocol) -> dict[str, list[str]]:
-    """Choose the genes of each set on the measured spots of the training sections only.
-
-    Genes that a test section does not have are left out afterwards.
-    """
-    shared = set.intersection(*(set(section.genes) for section in train))
-    genes = [gene for gene in train[0].genes if gene in shared]
-    values = np.concatenate([s.expression(genes, target=protocol.target)[s.measured] for s in train])
-    detected = np.flatnonzero((values > 0).mean(axis=0) >= protocol.min_detected)
-    available = set.intersection(*(set(section.genes) for section in test))
-    chosen = {}
-    for rule in protocol.gene_sets:
-        chosen[rule.name] = [genes[i] for i in _ranked(values, detected, rule) if genes[i] in available]
-        if not chosen[rule.name]:
-            raise DataError(f"no gene is left in the set '{rule.name}'", todo="lower min_detected")
-    return chosen
-
-
-def _ranked(values: Floats, detected: Any, rule: GeneSet) -> Any:
-    by = values.mean(axis=0) if rule.rank is Rank.mean else values.var(axis=0)
-    return detected[np.argsort(-by[detected], kind="stable")][: rule.count]
-
-
-class _Runner:
-    """Fits each row on the training sections and predicts the test sections, whose counts are hidden."""
-
-    def __init__(
-        self, train: list[Section], test: list[Section], genes: list[str], protocol: Protocol, load: Loader, work: Path
-    ) -> None:
-        self.train, self.test, self.genes, self.protocol = train, test, genes, protocol
-        self.load, self.work = load, work
-        self._encoders: dict[tuple[str, ...], Encoder] = {}
-
-    def predict(self, row: Row, seed: int) -> Floats:
-        if not row.model and not row.weights:
-            values = [s.expression(self.genes, target=self.protocol.target)[s.measured] for s in self.train]
-            mean = np.concatenate(values).mean(axis=0)
-            return np.tile(mean, (sum(section.n_spots for section in self.test), 1)).astype(np.float32)
-        encoder = self._encoder(row, seed)
-        head = encoder.check_head(row.head or None)
-        if head in ("ridge", "retrieval") and not set(self.genes) <= set(encoder.genes(head)):
-            encoder.fit(self.train, self.genes, head=head)
-        return np.concatenate([encoder.predict(section, self.genes, head=head).values for section in self.test])
-
-    def _encoder(self, row: Row, seed: int) -> Encoder:
-        key = (row.model, row.recipe, row.weights, str(seed))
-        if key not in self._encoders:
-            if row.weights:
-                self._encoders[key] = self.load(row.weights)
-            elif row.recipe:
-                folder = self.work / f"{row.model}-{row.recipe}-seed{seed}"
-                self._encoders[key] = trained(row.model, row.recipe, self.train, seed=seed, folder=folder)
-            else:
-                self._encoders[key] = model(row.model, role="encoder", seed=seed)
-        return self._encoders[key]
-
-
-def _score(row: str, name: str, genes: list[str], wanted: list[str], truth: Floats, predicted: list[Floats]) -> Score:
-    columns = [wanted.index(gene) for gene in genes]
-    figures = [summarise(truth[:, columns], values[:, columns]) for values in predicted]
-    means = [np.nan_to_num(f["pcc_mean"]) for f in figures]
-    return Score(
-        row=row,
-        genes=name,
-        n_genes=len(genes),
-        seeds=len(predicted),
-        pcc_mean=float(np.mean(means)),
-        pcc_sd=float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
-        pcc_median=float(np.mean([np.nan_to_num(f["pcc_median"]) for f in figures])),
-        constant=int(max(f["constant_predictions"] for f in figures)),
-        mse=float(np.mean([f["mse"] for f in figures])),
-    )
-
-
-def report(protocol: Protocol, scores: Sequence[Score]) -> dict[str, Any]:
+def report(protocol: Protocol, result: Result) -> dict[str, Any]:
     """Return the result as JSON values, protocol included, so that figures carry their conditions."""
     from importlib.metadata import version
 
     from stzoo.core.config import dump
 
-    return {"stzoo": version("stzoo"), "protocol": dump(protocol), "scores": [asdict(score) for score in scores]}
+    task: type[Task] = task_class(protocol.kind)
+    return {
+        "stzoo": version("stzoo"),
+        "protocol": dump(protocol),
+        "part": task.part,
+        "columns": [list(column) for column in task.columns],
+        **asdict(result),
+        "warning": protocol.warning,
+    }
+
+
+def lines(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the lines of a report's table, part by part, rows that were not run at the end."""
+    columns = found["columns"]
+    several = any(score["seeds"] > 1 for score in found["scores"])
+    head = ["", found["part"], *(title for _, title, _ in columns), *(["seeds"] if several else [])]
+    body = [
+        [score["row"], part, *(cell(score, name, digits) for name, _, digits in columns)]
+        + ([str(score["seeds"])] if several else [])
+        for part in dict.fromkeys(score["part"] for score in found["scores"])
+        for score in found["scores"]
+        if score["part"] == part
+    ]
+    return head, body
+
+
+def cell(score: Mapping[str, Any], name: str, digits: int) -> str:
+    """Return a figure of a report as text, with its spread over seeds where that is not 0."""
+    if name not in score["figures"]:
+        return ""
+    text, spread = f"{score['figures'][name]:.{digits}f}", score["sd"][name]
+    return f"{text} ± {spread:.{digits}f}" if spread > 0 and digits and not name.startswith("p_") else text

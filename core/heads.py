@@ -10,6 +10,7 @@ A model with heads needs one line in each of its hooks::
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
@@ -69,10 +70,11 @@ class Head(Protocol):
 
 def head_classes() -> dict[str, type[Head]]:
     """Return the heads there are, by name."""
+    from stzoo.core.head_mlp import MLPHead
     from stzoo.core.head_retrieval import RetrievalHead
     from stzoo.core.head_ridge import RidgeHead
 
-    return {"ridge": RidgeHead, "retrieval": RetrievalHead}
+    return {"ridge": RidgeHead, "mlp": MLPHead, "retrieval": RetrievalHead}
 
 
 def fit_head(encoder: Encoder, sections: Sequence[Section], genes: Sequence[str] | None, head: str) -> Head:
@@ -81,13 +83,13 @@ def fit_head(encoder: Encoder, sections: Sequence[Section], genes: Sequence[str]
     Parameters
     ----------
     encoder
-        Embeds the sections; it stays as it is.
+        Embeds the sections; it stays as it is. Its seed is that of a head with something random in it.
     sections
         Sections with slides and counts; spots without counts are left out.
     genes
         Genes to predict; by default all that every section has.
     head
-        ``ridge`` or ``retrieval``.
+        ``ridge``, ``mlp`` or ``retrieval``.
 
     Raises
     ------
@@ -96,10 +98,12 @@ def fit_head(encoder: Encoder, sections: Sequence[Section], genes: Sequence[str]
     DataError
         No section has a measured spot with counts.
     """
+    from stzoo.core.head_mlp import fit_mlp
     from stzoo.core.head_retrieval import fit_retrieval
     from stzoo.core.head_ridge import fit_ridge
 
-    fitters: dict[str, Callable[..., Head]] = {"ridge": fit_ridge, "retrieval": fit_retrieval}
+    seeded = partial(fit_mlp, seed=encoder.seed)
+    fitters: dict[str, Callable[..., Head]] = {"ridge": fit_ridge, "mlp": seeded, "retrieval": fit_retrieval}
     if head not in fitters:
         raise UsageError(f"there is no head '{head}' to fit{nearest(head, fitters)}", where=f"heads: {list(fitters)}")
     embedding, expression, group, names = training_data(encoder, sections, genes)

@@ -129,6 +129,23 @@ class Model(ABC):
         model.restore(repository.tensors(), repository.description, repository.assets())
         return model.to(device)
 
+    def start_from(self, folder: str | Path, *, source: str = "") -> Self:
+        """Let training start from a foreign checkpoint instead of random weights.
+
+        Parameters
+        ----------
+        folder
+            A safetensors file or a folder with one.
+        source
+            What to call it in the weights' description; by default the folder's name.
+
+        Raises
+        ------
+        UsageError
+            The model starts from no foreign checkpoint.
+        """
+        raise UsageError(f"'{self.name}' takes no starting weights", todo="train it without --start")
+
     def train(
         self,
         sections: Sequence[Section],
@@ -169,7 +186,7 @@ class Prediction:
 class Encoder(Model):
     """Embeds the spots of a section from its image, and predicts expression through a head."""
 
-    heads: ClassVar[tuple[str, ...]] = ("ridge", "retrieval")
+    heads: ClassVar[tuple[str, ...]] = ("ridge", "mlp", "retrieval")
     """Heads that :meth:`predict` accepts; the first is the default."""
 
     @property
@@ -192,6 +209,16 @@ class Encoder(Model):
         -------
         float32 (n_spots, embedding_dim).
         """
+
+    def quantised(self) -> Self:
+        """Compute in 8-bit integers on the CPU from now on: faster, not quite the same, and not to be saved.
+
+        Raises
+        ------
+        UsageError
+            The encoder has no such form.
+        """
+        raise UsageError(f"'{self.name}' has no int8 form", todo="use it as it is, without --int8")
 
     def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str = "ridge") -> Self:
         """Fit a head on the measured spots of some sections (the encoder itself stays as it is).

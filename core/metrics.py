@@ -1,4 +1,4 @@
-"""Figures of merit: per-gene correlation with constant genes reported, errors, masked SSIM on grids, top-k overlap."""
+"""Figures of merit: correlation of each gene, errors, ranks of retrieval, masked SSIM on grids, top-k overlap."""
 
 from __future__ import annotations
 
@@ -74,6 +74,36 @@ def summarise(truth: Array, predicted: Array) -> dict[str, float]:
         "genes": truth.shape[1],
         "spots": truth.shape[0],
     }
+
+
+def concatenated_pcc(truth: Array, predicted: Array) -> float:
+    """Return one Pearson correlation over all spots and genes together; NaN where either is constant.
+
+    It measures above all how far the means of genes lie apart: predicting each gene's mean scores high. Use
+    :func:`per_gene_pcc`; this one is here because the CoMTIP paper reports it (specification, section 3.4).
+    """
+    truth, predicted = _checked(truth, predicted)
+    return float(per_gene_pcc(truth.reshape(-1, 1), predicted.reshape(-1, 1))[0])
+
+
+def partner_ranks(similarity: Array) -> Doubles:
+    """Return the rank of the right answer of each query, 1 for the best; ties share their mean rank.
+
+    Parameters
+    ----------
+    similarity
+        (n, n), finite, of query i (row) and answer j (column); answer i is the right one.
+
+    Returns
+    -------
+    float64 (n,) in [1, n].
+    """
+    similarity = np.asarray(similarity, dtype=np.float64)
+    if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1] or not np.isfinite(similarity).all():
+        raise UsageError(f"a similarity of shape {similarity.shape}, expected (n, n) without gaps")
+    right = np.diag(similarity)[:, None]
+    above, ties = (similarity > right).sum(axis=1), (similarity == right).sum(axis=1)
+    return np.asarray(1 + above + (ties - 1) / 2, dtype=np.float64)
 
 
 def to_grid(values: Array, row: Array, col: Array) -> tuple[Doubles, npt.NDArray[np.bool_]]:

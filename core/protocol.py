@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from stzoo.core import config as configs
-from stzoo.core.errors import ConfigError
-from stzoo.core.plugins import default_host
+from stzoo.core.errors import ConfigError, nearest
+from stzoo.core.plugins import default_host, resolve
 from stzoo.core.records import ProtocolSpec
 from stzoo.core.resources import resource
+
+if TYPE_CHECKING:
+    from stzoo.core.evaluate_task import Task
+
+KINDS = {
+    "expression": "stzoo.core.evaluate_expression:Expression",
+    "unseen-genes": "stzoo.core.evaluate_unseen:UnseenGenes",
+    "retrieval": "stzoo.core.evaluate_retrieval:Retrieval",
+    "clustering": "stzoo.core.evaluate_clustering:Clustering",
+    "same-slide": "stzoo.core.evaluate_slide:SameSlide",
+}
+"""What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
 
 
 class Rank(Enum):
@@ -36,13 +50,19 @@ class Row:
     Parameters
     ----------
     name
-        What the table prints. A row without model and weights is the gene mean.
+        What the table prints. A row without model, weights and control is the gene mean.
     model, recipe
         A model, trained by a recipe for every seed (with ``recipe``), or used as it is (without).
     weights
         Pretrained weights instead.
     head
-        Head of the encoder.
+        Head of the encoder; ``ridge+retrieval`` is the mean of what both predict. Some kinds read it otherwise.
+    overrides
+        ``key.sub=value``, applied to the config of the recipe, or to the options of a model without one.
+    untrained
+        The model of the recipe with its random initial weights.
+    control
+        A control of the protocol's kind, by name.
     """
 
     name: str = ""
@@ -50,39 +70,70 @@ class Row:
     recipe: str = ""
     weights: str = ""
     head: str = ""
+    overrides: list[str] = field(default_factory=list)
+    untrained: bool = False
+    control: str = ""
+
+    @property
+    def heads(self) -> list[str]:
+        """Heads whose predictions are averaged; one empty name for the default head."""
+        return self.head.split("+")
 
 
 @dataclass
 class Protocol:
-    """Train on some sections, predict others from their images.
+    """What every kind of protocol has.
 
     Parameters
     ----------
     name, question
         What it is called and what it asks.
-    train, test
-        Sections, ``FOLDER::NAME`` below the data folder.
-    min_detected
-        Genes are detected in at least this share of the training spots.
-    gene_sets
-        Genes that are scored.
+    kind
+        One of :data:`KINDS`.
+    warning
+        What must be read beside the result: printed after the table and kept in the JSON.
     target
         Expression is log1p of counts per this many.
     seeds
-        Seeds of the rows that are trained.
+        Seeds of the rows that are random (trained, for most kinds).
     rows
         Models and baselines.
     """
 
     name: str = ""
     question: str = ""
-    train: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
-    min_detected: float = 0.1
-    gene_sets: list[GeneSet] = field(default_factory=list)
+    kind: str = "expression"
+    warning: str = ""
     target: float = 10000.0
     seeds: list[int] = field(default_factory=lambda: [0])
     rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class SplitProtocol(Protocol):
+    """Train on some sections, test on others.
+
+    Parameters
+    ----------
+    train, test
+        Sections, ``FOLDER::NAME`` below the data folder.
+    min_detected
+        Genes are detected in at least this share of the training spots.
+    """
+
+    train: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    min_detected: float = 0.1
+
+
+def task_class(kind: str, where: object = None) -> type[Task]:
+    """Return the class that runs a kind of protocol, or say which kinds there are."""
+    if kind not in KINDS:
+        raise ConfigError(
+            f"'{kind}' is not a kind of protocol{nearest(kind, KINDS)}", where=where, todo=f"kinds: {', '.join(KINDS)}"
+        )
+    found: type[Task] = resolve(KINDS[kind])
+    return found
 
 
 def load_protocol(name: str) -> Protocol:
@@ -91,18 +142,36 @@ def load_protocol(name: str) -> Protocol:
     Raises
     ------
     ConfigError
-        An unknown key, a value of the wrong type, or a section on both sides.
+        An unknown key, a value of the wrong type, a list that is missing, or a section on both sides.
     PluginError
         No protocol of that name.
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = resource(default_host().find(ProtocolSpec, name)[1].resource)
-    protocol = configs.build(Protocol, configs.read_yaml(path), where=path)
-    for key in ("train", "test", "gene_sets", "rows", "seeds"):
-        if not getattr(protocol, key):
+    values: Mapping[str, Any] = configs.read_yaml(path)
+    schema = task_class(str(values.get("kind", "expression")), where=path).schema
+    protocol = configs.build(schema, values, where=path)
+    for key in [f.name for f in fields(protocol)]:
+        if getattr(protocol, key) == []:
             raise ConfigError(f"'{key}' is missing or empty", where=path)
-    both = sorted(set(protocol.train) & set(protocol.test))
+    _check_rows(protocol, path)
+    both = sorted(set(getattr(protocol, "train", [])) & set(getattr(protocol, "test", [])))
     if both:
         raise ConfigError(f"section '{both[0]}' is in train and in test", where=path, todo="test on unseen sections")
     return protocol
+
+
+def _check_rows(protocol: Protocol, path: Path) -> None:
+    names = [row.name for row in protocol.rows]
+    for row in protocol.rows:
+        if names.count(row.name) > 1:
+            raise ConfigError(f"two rows are called '{row.name}'", where=path, todo="give each row a name of its own")
+        if row.weights and (row.model or row.recipe or row.overrides or row.untrained):
+            raise ConfigError(
+                f"row '{row.name}' has weights, and a model, recipe or overrides as well",
+                where=path,
+                todo="weights are used as they are: leave the others out",
+            )
+        if (row.untrained and not row.recipe) or ((row.recipe or row.overrides) and not row.model):
+            raise ConfigError(f"row '{row.name}' needs a model and a recipe", where=path, todo="name both")

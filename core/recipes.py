@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +61,14 @@ def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Re
     return found
 
 
+def fingerprint(model: str, name: str, sections: Sequence[Section], overrides: list[str] | None = None) -> str:
+    """Return ten digits that change with the options and the sections (name, spots, genes) a model is trained by."""
+    cls = model_class(model)
+    options = configs.dump(configs.build(cls.config_class, load_recipe(model, name, overrides).config))
+    data = [(section.name, section.n_spots, section.genes) for section in sections]
+    return hashlib.sha256(json.dumps([options, data], sort_keys=True).encode()).hexdigest()[:10]
+
+
 def trained(
     model: str,
     name: str,
@@ -68,6 +78,8 @@ def trained(
     folder: Path,
     overrides: list[str] | None = None,
     card: str = "",
+    start: Path | None = None,
+    start_name: str = "",
 ) -> Any:
     """Return a model trained by a recipe; one that stands in ``folder`` already is loaded, a stopped run goes on.
 
@@ -77,12 +89,16 @@ def trained(
         ``folder/run`` holds checkpoints and the log, ``folder/weights`` the repository.
     card
         Text of the model card.
+    start, start_name
+        A foreign checkpoint to start from (:meth:`Model.start_from`), and what to call it.
     """
     cls = model_class(model)
     weights = folder / "weights"
     if (weights / MANIFEST).is_file():
         return cls.load(weights)
     made = cls(load_recipe(model, name, overrides).config, seed=seed)
+    if start is not None:
+        made.start_from(start, source=start_name)
     made.train(sections, out=folder / "run", resume=True)
     made.save(weights, card=card)
     return made

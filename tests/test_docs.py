@@ -16,7 +16,11 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_blocks_run(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if page.name == "tutorial.md":  # it reads real tissue, by the address a user would type in the data folder
+        (tmp_path / "her2st").symlink_to(request.getfixturevalue("shared_data") / "her2st")
     monkeypatch.chdir(tmp_path)
     module = types.ModuleType("docs_page")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look up their annotations

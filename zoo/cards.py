@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stzoo.core.errors import UsageError
+
+FEW_PARTS = 2
+"""Reports with more parts (gene sets, families, sections) show only the first in a card: the one over all."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of an evaluation, for the card's ``model-index``.
+    """One figure of an evaluation.
 
     Parameters
     ----------
@@ -18,6 +25,14 @@ class Figure:
         Name of the metric (``pcc_mean``) and its value.
     protocol
         Name of the protocol that ``stzoo evaluate`` runs to get it.
+    row, part
+        Row and part (gene set, family, section) of the protocol's table.
+    shown
+        How the table prints it, with its spread over seeds; by default four digits.
+    own
+        It was measured on this model, and belongs to the card's ``model-index``; baselines stand in the table only.
+    about
+        What was asked, on which data, and how to read it: printed once above the table.
     """
 
     dataset: str
@@ -25,6 +40,11 @@ class Figure:
     metric: str
     value: float
     protocol: str
+    row: str = ""
+    part: str = ""
+    shown: str = ""
+    own: bool = True
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,8 @@ class Card:
     tags, datasets
         For the Hub's search.
     figures
-        What an evaluation measured; shown in a table and listed in ``model-index``.
+        What evaluations measured (:func:`figures_from`): a table for each protocol, the model's own ones bold and
+        listed in ``model-index``.
     sections
         Heading -> Markdown text, in order: data and its terms, protocol, limits, intended use.
     """
@@ -61,7 +82,9 @@ class Card:
         parts = [f"# {self.name}", self.summary.strip()]
         parts += [f"## {heading}\n\n{text.strip()}" for heading, text in self.sections.items()]
         if self.figures:
-            parts.append(f"## Figures\n\n{self._table()}")
+            parts.append("## Figures")
+        for protocol in dict.fromkeys(figure.protocol for figure in self.figures):
+            parts += _evaluation([figure for figure in self.figures if figure.protocol == protocol])
         return f"---\n{self._metadata()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
     def _metadata(self) -> str:
@@ -76,9 +99,10 @@ class Card:
                 dataset_split=figure.split,
                 metric_type=figure.metric,
                 metric_value=figure.value,
-                metric_name=f"{figure.metric} ({figure.protocol})",
+                metric_name=", ".join(t for t in (figure.metric, figure.part, figure.row, figure.protocol) if t),
             )
             for figure in self.figures
+            if figure.own
         ]
         data = ModelCardData(
             model_name=self.name,
@@ -91,7 +115,88 @@ class Card:
         )
         return str(data.to_yaml())
 
-    def _table(self) -> str:
-        head = "| data | split | protocol | metric | value |\n|---|---|---|---|---|"
-        rows = [f"| {f.dataset} | {f.split} | `{f.protocol}` | {f.metric} | {f.value:.4g} |" for f in self.figures]
-        return "\n".join([head, *rows])
+
+def figures_from(
+    report: Mapping[str, Any], *rows: str, recipe: str = "", parts: Sequence[str] | None = None
+) -> list[Figure]:
+    """Return the figures of an evaluation for the card of a model, baselines beside them.
+
+    Parameters
+    ----------
+    report
+        What ``stzoo evaluate --json`` wrote.
+    rows
+        Names of the rows that measured this model; the others are shown as what they are: baselines.
+    recipe
+        Instead of names: the recipe (or packaged weights) of this model. Its rows are those without overrides.
+    parts
+        Parts that are shown; by default all of at most two, or else the first, which is over all.
+
+    Raises
+    ------
+    UsageError
+        No row of the report measured this model.
+    """
+    from stzoo.core.evaluate import cell
+
+    protocol, scores = report["protocol"], report["scores"]
+    own = set(rows) | {row["name"] for row in protocol["rows"] if recipe and _is_of(row, recipe)}
+    known = list(dict.fromkeys(score["part"] for score in scores))
+    wanted = parts if parts is not None else known if len(known) <= FEW_PARTS else known[:1]
+    if not own & {score["row"] for score in scores}:
+        raise UsageError(
+            f"no row of '{protocol['name']}' measured {', '.join(rows) or repr(recipe)}",
+            where=f"rows: {', '.join(dict.fromkeys(score['row'] for score in scores))}",
+            todo="name its rows, or evaluate a protocol that has some",
+        )
+    dataset, split = _data(protocol.get("test") or protocol.get("sections") or [])
+    about = [f"{protocol['question']} {report['conditions'].strip()}.", protocol.get("warning", "").strip()]
+    return [
+        Figure(
+            dataset=dataset,
+            split=split,
+            metric=name,
+            value=score["figures"][name],
+            protocol=protocol["name"],
+            row=score["row"],
+            part=part,
+            shown=cell(score, name, digits),
+            own=score["row"] in own,
+            about="\n\n".join(text for text in about if text),
+        )
+        for part in wanted
+        for score in scores
+        if score["part"] == part
+        for name, _, digits in report["columns"]
+        if name in score["figures"]
+    ]
+
+
+def _is_of(row: Mapping[str, Any], recipe: str) -> bool:
+    changed = row.get("overrides") or row.get("untrained") or row.get("control")
+    return not changed and recipe in (Path(row["recipe"]).stem, row["weights"])
+
+
+def _data(sources: Sequence[str]) -> tuple[str, str]:
+    """Return the first folder and the names of the sections: ``her2st``, ``C5``."""
+    from stzoo.core.reading import split_source
+
+    pairs = [split_source(source) for source in sources]
+    folders = [path.parts[0] for path, _ in pairs]
+    return (folders[0] if folders else ""), ", ".join(section or path.stem for path, section in pairs)
+
+
+def _evaluation(figures: Sequence[Figure]) -> Iterable[str]:
+    """Yield heading, conditions and table of one protocol's figures."""
+    first = figures[0]
+    yield f"### {first.dataset} {first.split}: `stzoo evaluate {first.protocol}`"
+    if first.about:
+        yield first.about
+    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    lines = ["| | | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
+    for part, row in dict.fromkeys((figure.part, figure.row) for figure in figures):
+        cells = {f.metric: f for f in figures if (f.part, f.row) == (part, row)}
+        bold = "**" if row and next(iter(cells.values())).own else ""
+        texts = [(cells[m].shown or f"{cells[m].value:.4g}") if m in cells else "" for m in metrics]
+        lines.append(f"| {bold}{row}{bold} | {part} | " + " | ".join(texts) + " |")
+    yield "\n".join(lines)

@@ -2,13 +2,16 @@
 
 The official client downloads, resumes, and finds tokens, mirrors (``HF_ENDPOINT``) and the cache (``HF_HOME``). It does
 not check the content of what it downloads: :func:`stzoo.core.manifest.verify` does, on the snapshot in its cache.
+Checkpoints of others have no manifest; their files are checked against the digests by which the Hub names them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from stzoo.core.errors import WeightsError
@@ -16,6 +19,7 @@ from stzoo.core.manifest import DamagedError, check_layout
 
 _ADDRESS = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_CHECKPOINT = ("*.safetensors", "*.json", "merges.txt")
 
 
 def parse(address: str) -> tuple[str, str]:
@@ -73,12 +77,61 @@ def fetch(address: str) -> Path:
     return snapshot
 
 
-def _download(repo: str, commit: str, address: str) -> Path:
+def fetch_checkpoint(address: str) -> Path:
+    """Return the local folder of a checkpoint that others published (CLIP, PLIP, DINO): tensors, configs, tokenizer.
+
+    Downloads safetensors, JSON files and ``merges.txt`` at the top of the repository, nothing else: no pickle, no code.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`fetch`; or the repository has no safetensors, or a file is not the one that was published.
+    """
+    snapshot = _download(*parse(address), address, only=_CHECKPOINT)
+    if not any(snapshot.glob("*.safetensors")):
+        raise WeightsError(
+            "the repository has no safetensors file; pickled weights are never opened",
+            where=address,
+            todo="look for a commit that adds one among its pull requests, or convert it where you trust it",
+        )
+    for path in sorted(snapshot.iterdir()):
+        if not _is_published(path):
+            forget(snapshot)
+            raise DamagedError(
+                f"{path.name} is not the file that was published (its digest differs)",
+                where=address,
+                todo="the download is removed: run again",
+            )
+    return snapshot
+
+
+def _is_published(path: Path) -> bool:
+    """Say whether a file of a snapshot has the digest by which the Hub names it: sha256, or git's for small files.
+
+    The client's cache keeps it under that name; where it holds copies instead of links, there is nothing to compare.
+    """
+    name = path.resolve().name
+    if not path.is_symlink() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
+        return True
+    with path.open("rb") as file:
+        if len(name) == 64:
+            return hashlib.file_digest(file, "sha256").hexdigest() == name
+        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
+        return hashlib.file_digest(file, lambda: digest).hexdigest() == name
+
+
+def _download(repo: str, commit: str, address: str, *, only: Sequence[str] | None = None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
-        return Path(snapshot_download(repo, revision=commit, library_name="stzoo"))
+        folders = None if only is None else "*/*"
+        patterns = None if only is None else list(only)
+        return Path(
+            snapshot_download(
+                repo, revision=commit, library_name="stzoo", allow_patterns=patterns, ignore_patterns=folders
+            )
+        )
     except HFValidationError as error:
         raise WeightsError(f"'{repo}' can not be the name of a repository", where=address, todo=str(error)) from error
     except (HTTPError, OSError) as error:

@@ -7,6 +7,9 @@ from stzoo.core.attention import attention
 from stzoo.core.errors import ConfigError
 from torch import Tensor, nn
 
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of tokens that were read before, each (b, heads, n, width / heads)."""
+
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one projection for queries, keys and values (timm's layout).
@@ -29,14 +32,41 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Let tokens (b, n, width) look at each other; ``mask`` as in :func:`stzoo.core.attention.attention`."""
+    def forward(
+        self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False, past: KeysValues | None = None
+    ) -> Tensor:
+        """Let tokens (b, n, width) look at each other.
+
+        Parameters
+        ----------
+        tokens
+            (b, n, width).
+        mask, causal
+            As in :func:`stzoo.core.attention.attention`.
+        past
+            Keys and values of m earlier tokens, which are looked at too and stand first: the mask is over m + n.
+
+        Returns
+        -------
+        (b, n, width).
+        """
+        q, k, v = self.project(tokens)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        return self.attend(q, k, v, mask=mask, causal=causal)
+
+    def project(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values of tokens (b, n, width), each (b, heads, n, width / heads)."""
         b, n, width = tokens.shape
         qkv = self.qkv(tokens).view(b, n, 3, self.heads, width // self.heads)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (b, heads, n, width / heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        return q, k, v
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Return what queries (b, heads, n, d) read from keys and values (b, heads, m, d), as (b, n, width)."""
         dropout = self.dropout if self.training else 0.0
         out = attention(q, k, v, mask=mask, causal=causal, dropout=dropout)
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(b, n, width))
+        projected: Tensor = self.proj(out.transpose(1, 2).flatten(2))
         return projected
 
 
@@ -91,9 +121,19 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=eps)
         self.mlp = MLP(width, round(width * mlp_ratio), quick_gelu=quick_gelu)
 
-    def forward(self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Take tokens (b, n, width) one layer further."""
-        tokens = tokens + self.attention(self.norm1(tokens), mask=mask, causal=causal)
+    def forward(
+        self, tokens: Tensor, *, mask: Tensor | None = None, causal: bool = False, past: KeysValues | None = None
+    ) -> Tensor:
+        """Take tokens (b, n, width) one layer further; options as of :class:`SelfAttention`."""
+        return self._add(tokens, self.attention(self.norm1(tokens), mask=mask, causal=causal, past=past))
+
+    def keep(self, tokens: Tensor) -> tuple[Tensor, KeysValues]:
+        """Take tokens (b, n, width) one layer further, causally; return their keys and values too."""
+        q, k, v = self.attention.project(self.norm1(tokens))
+        return self._add(tokens, self.attention.attend(q, k, v, causal=True)), (k, v)
+
+    def _add(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        tokens = tokens + attended
         further: Tensor = tokens + self.mlp(self.norm2(tokens))
         return further
 

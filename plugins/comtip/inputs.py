@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from stzoo.core.image import Slide
 from stzoo.core.interfaces import Progress
-from stzoo.core.section import Floats, Points, Section
+from stzoo.core.section import Points, Section
 from stzoo.plugins.comtip.config import Stem, VisionConfig
 from stzoo.plugins.comtip.texture import statistics
 from torch import Tensor
 
 _SAMPLE = 512
 """Spots whose statistics are looked at to standardise a section: enough, and bounded."""
+
+_KEPT: WeakKeyDictionary[Slide, dict[bytes, Tensor]] = WeakKeyDictionary()
+_KEPT_BYTES = 64 << 20
+"""Patch statistics of a slide that are kept while it lives, and how many bytes of them at most."""
 
 _MEAN, _SPREAD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 """CLIP's normalisation of RGB, for a linear stem."""
@@ -28,11 +33,24 @@ def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tenso
     centres
         float (n, 2), pixels of the full resolution.
     """
-    tiles = torch.from_numpy(section.require_slide().tiles(centres, size_px=config.tile_px, mpp=config.mpp))
     if config.stem is Stem.texture:
-        return statistics(tiles, config.patch_px)
+        return _kept_statistics(section.require_slide(), centres, config)
+    tiles = torch.from_numpy(section.require_slide().tiles(centres, size_px=config.tile_px, mpp=config.mpp))
     spread = torch.tensor(_SPREAD)
     return ((tiles.float() / 255 - torch.tensor(_MEAN)) / spread).permute(0, 3, 1, 2).contiguous()
+
+
+def _kept_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
+    """Return patch statistics, from memory where they were computed before: training and heads read them many times."""
+    kept = _KEPT.setdefault(slide, {})
+    key = centres.tobytes() + repr((config.tile_px, config.mpp, config.patch_px)).encode()
+    if key not in kept:
+        tiles = torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp))
+        found = statistics(tiles, config.patch_px)
+        if sum(t.nbytes for t in kept.values()) + found.nbytes > _KEPT_BYTES:
+            return found
+        kept[key] = found
+    return kept[key]
 
 
 def section_moments(section: Section, config: VisionConfig, batch_size: int) -> tuple[Tensor, Tensor] | None:
@@ -78,17 +96,3 @@ def turned(inputs: Tensor, turns: int, flip: bool) -> Tensor:
     side = round(n**0.5)
     grid = torch.rot90(inputs.view(b, side, side, f), turns, (1, 2))
     return (grid.flip(2) if flip else grid).reshape(b, n, f)
-
-
-def with_context(section: Section, z: Floats, widths: list[float]) -> Floats:
-    """Return own vectors beside Gaussian means over neighbouring spots (ours), float32 (n, d * (1 + widths))."""
-    if not widths:
-        return z
-    tree = cKDTree(section.um)
-    parts = [z]
-    for width in widths:
-        near = tree.sparse_distance_matrix(tree, 3 * width, output_type="coo_matrix").tocsr()
-        near.data = np.exp(-0.5 * (near.data / width) ** 2)
-        near.setdiag(1.0)
-        parts.append(np.asarray((near @ z) / np.asarray(near.sum(1)).reshape(-1, 1), dtype=np.float32))
-    return np.concatenate(parts, axis=1)

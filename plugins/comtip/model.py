@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
 from stzoo.core import config as configs
-from stzoo.core.errors import GeneError, WeightsError, nearest
+from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.repository import restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
-from stzoo.plugins.comtip.inputs import batches, turned, with_context
+from stzoo.plugins.comtip.descriptions import packaged
+from stzoo.plugins.comtip.inputs import batches, turned
+from stzoo.plugins.comtip.neighbours import neighbour_weights, with_means
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
 from stzoo.plugins.comtip.texture import N_STATISTICS
+from stzoo.plugins.comtip.vocabulary import Vocabulary
+from stzoo.plugins.comtip.zero_shot import Calibration, calibration, set_levels, soft_values, value_grid
 
 if TYPE_CHECKING:
+    from stzoo.plugins.comtip.starting import Start
     from torch import Tensor
 
 _TOKENIZER = "tokenizer.json"
 _CALIBRATION = "zero_shot.calibration"
+
+TARGET = 1e4
+"""Expression is log1p of counts per 10,000."""
+GENES = 256
+"""Genes of zero-shot prediction at a time."""
 
 
 class CoMTIP(Encoder):
@@ -38,14 +47,16 @@ class CoMTIP(Encoder):
     name = "comtip"
     config_class = CoMTIPConfig
     config: CoMTIPConfig
-    heads = ("ridge", "retrieval", "zero-shot")
+    heads = ("ridge", "mlp", "retrieval", "zero-shot")
 
     def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
         super().__init__(config, device=device, seed=seed)
         self._network: Network | None = None
-        self._tokenizer: Any = None
-        self._genes: list[str] = []
-        self._calibration = torch.zeros(0, 2)
+        self._vocabulary: Vocabulary | None = None
+        self._calibration = Calibration(torch.zeros(0, 4))
+        self._is_quantised = False
+        self._start: Start | None = None
+        self._started_from: dict[str, str] = {}
 
     @property
     def embedding_dim(self) -> int:
@@ -67,11 +78,14 @@ class CoMTIP(Encoder):
             The model was neither trained nor loaded: nothing is ever predicted from random weights.
         """
         if self._network is None:
-            raise WeightsError(
-                "this 'comtip' has no weights",
-                todo="load some: stzoo.load('comtip-tiny'), or train it: stzoo train comtip",
-            )
+            raise self._weightless()
         return self._network
+
+    def _weightless(self) -> WeightsError:
+        return WeightsError(
+            "this 'comtip' has no weights",
+            todo="load some: stzoo.load('comtip-tiny'), or train it: stzoo train comtip",
+        )
 
     def to(self, device: str) -> Self:
         """Move the networks to a device."""
@@ -79,9 +93,20 @@ class CoMTIP(Encoder):
             self._network.to(device)
         return super().to(device)
 
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The genes of the training; see :attr:`network` for when there are none."""
+        if self._vocabulary is None:
+            raise self._weightless()
+        return self._vocabulary
+
     def genes(self, head: str | None = None) -> list[str]:
-        """Return the genes that a head can predict; zero-shot takes others too, by the pieces of their symbols."""
-        return list(self._genes) if head == "zero-shot" else super().genes(head)
+        """Return the genes that a head can predict; zero-shot takes others too, by what is known of their symbols."""
+        return list(self.vocabulary.genes) if head == "zero-shot" else super().genes(head)
+
+    def unseen(self, genes: Sequence[str]) -> list[str]:
+        """Return the genes that training never saw: what is said of them rests on the spelling of their symbols."""
+        return [gene for gene in genes if self.vocabulary.place(gene) < 0]
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Embed every spot from the image: z_img, the patch statistics, and their means over neighbours.
@@ -90,7 +115,7 @@ class CoMTIP(Encoder):
         """
         z, pooled = self._image(section, batch_size, progress)
         own = np.concatenate([z, pooled], axis=1) if self._with_statistics else z
-        return with_context(section, own, self.config.context_um)
+        return with_means(section.um, own, self.config.context_um)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
@@ -103,12 +128,48 @@ class CoMTIP(Encoder):
             for inputs in batches(section, self.config.vision, batch_size, progress):
                 vectors.append(self._posed(network, inputs.to(self.device)).cpu())
                 pooled.append(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1) if inputs.ndim == 3 else inputs[:, :0])
-        return torch.cat(vectors).numpy(), torch.cat(pooled).flatten(1).numpy()
+            alone = torch.cat(vectors)
+            means = [
+                torch.from_numpy(np.asarray(neighbour_weights(section.um, width) @ alone.numpy(), dtype=np.float32))
+                for width in self.config.vision.context_um
+            ]
+            z = network.image.placed(alone.to(self.device), [mean.to(self.device) for mean in means]).cpu()
+        return z.numpy(), torch.cat(pooled).flatten(1).numpy()
 
     def _posed(self, network: Network, inputs: Tensor) -> Tensor:
         """Return z_img averaged over the eight poses of a tile: tissue has no up (ours)."""
+        if not self.config.vision.poses:
+            return cast("Tensor", network.image(inputs)[0])
         poses = [network.image(turned(inputs, turns, flip))[0] for turns in range(4) for flip in (False, True)]
         return torch.stack(poses).mean(0)
+
+    def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
+        """Return z_txt of every spot's profile, float32 (n, embedding_dim of the config), not normalised.
+
+        Genes of the vocabulary that the section lacks are left out; a spot without counts gets NaN.
+
+        Raises
+        ------
+        GeneError
+            The section has no gene of the vocabulary.
+        """
+        has = set(section.genes)
+        genes = [gene for gene in self.vocabulary.genes if gene in has]
+        if not genes:
+            raise GeneError(
+                f"'{section.name}' has none of the {len(self.vocabulary.genes)} genes of these weights",
+                todo="check that genes are named by symbols of the same species",
+            )
+        usable = section.measured & (np.nan_to_num(section.depth) > 0)
+        values = torch.from_numpy(section.expression(genes, target=TARGET)[usable])
+        out = np.full((section.n_spots, self.config.embedding_dim), np.nan, dtype=np.float32)
+        text = self.network.eval().text
+        with torch.inference_mode():
+            code = text.encode_genes(self.vocabulary.inputs(genes).to(self.device))
+            parts = [text.profiles(code, some.to(self.device)).cpu() for some in torch.split(values, batch_size)]
+        if parts:
+            out[usable] = torch.cat(parts).numpy()
+        return out
 
     def predict(
         self,
@@ -122,96 +183,140 @@ class CoMTIP(Encoder):
         """Predict expression of every spot from the image (see :class:`Encoder`); counts are never read."""
         if self.check_head(head) != "zero-shot":
             return super().predict(section, genes, head=head, batch_size=batch_size, progress=progress)
-        wanted = list(genes) if genes is not None else self._genes
+        wanted = list(genes) if genes is not None else list(self.vocabulary.genes)
         return self._zero_shot(self.image_vectors(section, batch_size, progress), wanted)
 
-    def _zero_shot(self, z: Floats, genes: Sequence[str]) -> Prediction:
-        """Return soft template matching over the grid of values (specification, section 4: our reading)."""
-        odd = [gene for gene in genes if not gene.strip()]
-        if odd or not genes:
-            raise GeneError("no gene to predict", todo="name at least one gene symbol")
-        images = torch.from_numpy(z).to(self.device)
-        grid = torch.linspace(0, self.config.text.value_max, self.config.objective.grid, device=self.device)
-        values = np.empty((len(z), len(genes)), dtype=np.float32)
-        spread = np.empty_like(values)
+    def query(
+        self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Floats:
+        """Return how high a set of genes is at each spot, from the image alone, float32 (n,) in standard deviations.
+
+        The symbols are free: of one that training never saw (:meth:`unseen`) only the spelling is known.
+        """
+        places = [self.vocabulary.place(gene) for gene in genes]
         with torch.inference_mode():
-            for start in range(0, len(genes), 256):
-                some = genes[start : start + 256]
-                vectors = self.gene_vectors(some)
-                for first in range(0, len(z), 256):
-                    scores = self.network.value_scores(images[first : first + 256], vectors, grid)
-                    share = scores.softmax(-1)
-                    mean = share @ grid
-                    sd = (share @ grid**2 - mean**2).clamp_min(0).sqrt()
-                    box = np.s_[first : first + 256, start : start + len(some)]
-                    values[box], spread[box] = mean.cpu().numpy(), sd.cpu().numpy()
-        scale, offset = self._calibrated(genes)
+            code = self._code(genes)
+            z = torch.from_numpy(self.image_vectors(section, batch_size, progress)).to(self.device)
+            return set_levels(self.network, z, code, *self._calibration.levels(places))
+
+    def _zero_shot(self, z: Floats, genes: Sequence[str]) -> Prediction:
+        """Return soft template matching over the grid of values, calibrated for genes that were seen."""
+        images = torch.from_numpy(z).to(self.device)
+        grid = value_grid(self.config.text.value_max, self.config.objective.grid, self.device)
+        values, spread = np.empty((2, len(z), len(genes)), dtype=np.float32)
+        self._check(genes)
+        with torch.inference_mode():
+            for start in range(0, len(genes), GENES):
+                some = slice(start, min(start + GENES, len(genes)))
+                values[:, some], spread[:, some] = soft_values(self.network, images, self._code(genes[some]), grid)
+        scale, offset = self._calibration.of([self.vocabulary.place(gene) for gene in genes])
         return Prediction(values * scale + offset, tuple(genes), "zero-shot", spread * scale)
 
-    def gene_vectors(self, genes: Sequence[str]) -> Tensor:
-        """Return vectors (g, width) of gene symbols; symbols never seen in training lack the learned residual."""
-        known = {gene: i for i, gene in enumerate(self._genes)}
-        pieces = encode(self._tokenizer, genes).to(self.device)
-        text = self.network.text
-        vectors = text.gene_vectors(pieces, None)
-        seen = [i for i, gene in enumerate(genes) if gene in known]
-        if seen:
-            index = torch.tensor([known[genes[i]] for i in seen], device=self.device)
-            vectors = vectors.index_add(0, torch.tensor(seen, device=self.device), text.residual(index))
-        return vectors
+    def _code(self, genes: Sequence[str]) -> Any:
+        self._check(genes)
+        return self.network.text.encode_genes(self.vocabulary.inputs(genes).to(self.device))
 
-    def _calibrated(self, genes: Sequence[str]) -> tuple[Floats, Floats]:
-        known = {gene: i for i, gene in enumerate(self._genes)}
-        table = self._calibration.float().numpy()
-        rows = np.array([table[known[g]] if g in known else (1.0, 0.0) for g in genes], dtype=np.float32)
-        return rows[:, 0], rows[:, 1]
+    def _check(self, genes: Sequence[str]) -> None:
+        if not genes or not all(gene.strip() for gene in genes):
+            raise GeneError("no gene to predict", todo="name at least one gene symbol")
 
     def train(
         self, sections: Sequence[Section], *, out: Path, resume: bool = False, progress: bool = True
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
         from stzoo.core.train import fit
-        from stzoo.plugins.comtip.training import TARGET, TrainingTask, gather, training_genes
+        from stzoo.plugins.comtip.training import TrainingTask, gather
 
-        self._genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
-        self._tokenizer = train_tokenizer(self._genes, self.config.text.pieces)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            network = Network(self.config, len(self._genes), self._tokenizer.get_vocab_size())
-        data = gather(sections, self._genes, self.config, self.seed)
-        task = TrainingTask(network, data, encode(self._tokenizer, self._genes), self.config)
+        network = self._new(sections)
+        genes = list(self.vocabulary.genes)
+        data = gather(sections, genes, self.config, self.seed)
+        started = frozenset(self._start.state) if self._start else frozenset[str]()
+        task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started)
         train = self.config.train
-        run = {"config": configs.dump(self.config), "sections": [s.name for s in sections]}
+        run = {
+            "config": configs.dump(self.config),
+            "sections": [s.name for s in sections],
+            "started_from": self._started_from,
+        }
         losses = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
         self._network = task.average.requires_grad_(False).eval()
-        _halve(self._network)
-        self._calibration = torch.tensor([[1.0, 0.0]]).repeat(len(self._genes), 1)
+        self._finish(sections)
+        return losses
+
+    def start_from(self, folder: str | Path, *, source: str = "") -> Self:
+        """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
+        from stzoo.plugins.comtip.starting import read_start
+
+        self._start = read_start(Path(folder), self.config, source or Path(folder).name)
+        self._started_from = {"source": self._start.source, "sha256": self._start.sha256}
+        return self
+
+    def quantised(self) -> Self:
+        """Compute the image tower in int8 on the CPU (see :meth:`Encoder.quantised`)."""
+        from stzoo.core.nn.int8 import quantised
+
+        self.to("cpu")
+        self.network.image.vit = quantised(self.network.image.vit)
+        self._is_quantised = True
+        return self
+
+    def untrained(self, sections: Sequence[Section]) -> Self:
+        """Return this model with random weights, its ridge head fitted on ``sections``: a control, never a default."""
+        self._network = self._new(sections).requires_grad_(False).eval()
+        self._finish(sections)
+        return self
+
+    def _new(self, sections: Sequence[Section]) -> Network:
+        """Return a network for the genes of some sections, with the weights that training starts from."""
+        from stzoo.plugins.comtip.training import training_genes
+
+        genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
+        self._vocabulary = Vocabulary(genes, self.config.text, self._start.tokenizer if self._start else None)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self._network_of(self._vocabulary)
+        if self._start is not None:
+            self._start.fill(network)
+        return network
+
+    def _network_of(self, vocabulary: Vocabulary) -> Network:
+        v = vocabulary
+        return Network(self.config, len(v.genes), v.n_tokens, v.n_described, v.suffix)
+
+    def _finish(self, sections: Sequence[Section]) -> None:
+        """Calibrate zero-shot prediction, and fit the ridge head."""
+        _halve(self.network)
+        genes = list(self.vocabulary.genes)
+        self._calibration = Calibration(torch.tensor([[1.0, 0.0, 0.0, 1.0]]).repeat(len(genes), 1))
         vectors, truth = [], []
         for section in sections:
             usable = section.measured & (np.nan_to_num(section.depth) > 0)
             vectors.append(self.image_vectors(section)[usable])
-            truth.append(section.expression(self._genes, target=TARGET)[usable])
-        predicted = self._zero_shot(np.concatenate(vectors), self._genes).values
-        self._calibration = _calibration(predicted, np.concatenate(truth))
-        self.fit(sections, self._genes, head="ridge")
-        return losses
+            truth.append(section.expression(genes, target=TARGET)[usable])
+        predicted = self._zero_shot(np.concatenate(vectors), genes).values
+        self._calibration = calibration(predicted, np.concatenate(truth))
+        self.fit(sections, genes, head="ridge")
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors, half precision (training ended by rounding to it, so nothing is lost)."""
+        if self._is_quantised:
+            raise UsageError("a model in int8 can not be saved", todo="load the weights again, and save those")
         own = {f"network.{name}": tensor.half() for name, tensor in self.network.state_dict().items()}
-        return {**own, _CALIBRATION: self._calibration, **head_tensors(self.fitted_heads)}
+        return {**own, _CALIBRATION: self._calibration.table, **head_tensors(self.fitted_heads)}
 
     def description(self) -> dict[str, Any]:
         """Return vocabulary, scale and heads."""
         return {
-            "genes": self._genes,
+            "genes": list(self.vocabulary.genes),
             "expression": "log1p of counts per 10,000",
+            **({"gene_text": packaged().sha256} if self.vocabulary.n_described else {}),
+            **({"started_from": self._started_from} if self._started_from else {}),
             "heads": head_descriptions(self.fitted_heads),
         }
 
     def assets(self) -> dict[str, bytes]:
         """Return the tokenizer of gene symbols."""
-        return {_TOKENIZER: self._tokenizer.to_str().encode("utf-8")}
+        return {_TOKENIZER: self.vocabulary.dumps()}
 
     def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:
         """Take over saved weights, strictly (see :class:`Model`)."""
@@ -220,18 +325,25 @@ class CoMTIP(Encoder):
             raise WeightsError("the repository has no gene vocabulary", todo="pull the weights again")
         if _TOKENIZER not in assets:
             raise WeightsError(f"the repository has no {_TOKENIZER}", todo="pull the weights again")
-        tokenizer = load_tokenizer(assets[_TOKENIZER])
+        vocabulary = Vocabulary.restored(genes, self.config.text, assets[_TOKENIZER])
+        if vocabulary.n_described and description.get("gene_text") != packaged().sha256:
+            raise WeightsError(
+                "these weights were trained with another table of gene descriptions than this stzoo has",
+                todo="install the version of stzoo that they were made with, or newer weights",
+            )
         own = take_heads(self, state, description)
-        calibration = own.pop(_CALIBRATION, None)
-        if calibration is None or tuple(calibration.shape) != (len(genes), 2):
-            raise WeightsError(f"tensor '{_CALIBRATION}' is missing or not ({len(genes)}, 2)")
-        network = Network(self.config, len(genes), tokenizer.get_vocab_size())
+        table = own.pop(_CALIBRATION, None)
+        if table is None or tuple(table.shape) != (len(genes), 4):
+            raise WeightsError(f"tensor '{_CALIBRATION}' is missing or not ({len(genes)}, 4)")
+        network = self._network_of(vocabulary)
         stray = [key for key in own if not key.startswith("network.")]
         if stray:
             raise WeightsError(f"tensor '{stray[0]}' is not known to the model{nearest(stray[0], own)}")
         restore_module(network, {key.removeprefix("network."): value for key, value in own.items()})
         self._network = network.requires_grad_(False).eval()
-        self._genes, self._tokenizer, self._calibration = list(genes), tokenizer, calibration
+        self._vocabulary, self._calibration = vocabulary, Calibration(table)
+        started_from = description.get("started_from")
+        self._started_from = dict(started_from) if isinstance(started_from, Mapping) else {}
 
 
 def _halve(network: Network) -> None:
@@ -239,11 +351,3 @@ def _halve(network: Network) -> None:
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(parameter.half().float())
-
-
-def _calibration(predicted: Floats, truth: Floats) -> Tensor:
-    """Return scale and offset (g, 2) of each gene by least squares on training spots; the scale is not negative."""
-    x, y = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
-    dx = x - x.mean(0)
-    scale = ((dx * (y - y.mean(0))).sum(0) / (dx**2).sum(0).clamp_min(1e-9)).clamp(0.0, 5.0)
-    return torch.stack([scale, y.mean(0) - scale * x.mean(0)], dim=1).float()

@@ -5,16 +5,29 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
-from stzoo.core.errors import DataError
+from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.section import Section
-from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, shuffled_values
+from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
+from stzoo.plugins.comtip.genes import GeneInputs
 from stzoo.plugins.comtip.inputs import raw_inputs, section_moments, standardised, turned
+from stzoo.plugins.comtip.neighbours import means
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.objective import info_nce, masked_feature_loss, soft_targets, value_ranking
+from stzoo.plugins.comtip.objective import (
+    correlation_loss,
+    gathered,
+    info_nce,
+    masked_feature_loss,
+    masked_spot_loss,
+    soft_targets,
+    value_ranking,
+)
+from stzoo.plugins.comtip.vision import SpotGenerator
 from torch import Tensor, nn
 
 TARGET = 1e4
@@ -60,21 +73,27 @@ class TrainingData:
         (n, g), log1p of counts per 10,000.
     profiles
         (n, p), leading principal components of the standardised values, for soft targets.
+    um, section
+        (n, 2) positions in µm, and int64 (n,) which section a spot is of.
     """
 
     inputs: Tensor
     values: Tensor
     profiles: Tensor
+    um: Tensor
+    section: Tensor
 
 
 def gather(sections: Sequence[Section], genes: Sequence[str], config: CoMTIPConfig, seed: int) -> TrainingData:
     """Read tiles and expression of the measured spots."""
     shift = np.random.default_rng(seed)
     views: list[list[Tensor]] = [[] for _ in range(config.train.views)]
-    values = []
-    for section in sections:
+    values, um, number_of = [], [], []
+    for which, section in enumerate(sections):
         usable = section.measured & (np.nan_to_num(section.depth) > 0)
         values.append(torch.from_numpy(section.expression(genes, target=TARGET)[usable]))
+        um.append(torch.from_numpy(section.um[usable]).float())
+        number_of.append(torch.full((int(usable.sum()),), which))
         moments = section_moments(section, config.vision, 32)
         reach = config.train.shift_um / float(section.require_slide().mpp or 1.0)
         for number, view in enumerate(views):
@@ -87,7 +106,8 @@ def gather(sections: Sequence[Section], genes: Sequence[str], config: CoMTIPConf
     y = torch.cat(values)
     scaled = (y - y.mean(0)) / (y.std(0) + 1e-3)
     u, s, _ = torch.linalg.svd(scaled, full_matrices=False)
-    return TrainingData(torch.stack([torch.cat(view) for view in views]), y, (u * s)[:, :20])
+    inputs = torch.stack([torch.cat(view) for view in views])
+    return TrainingData(inputs, y, (u * s)[:, :20], torch.cat(um), torch.cat(number_of))
 
 
 class TrainingTask:
@@ -95,28 +115,48 @@ class TrainingTask:
 
     Parameters
     ----------
-    network, data, pieces
-        What is trained, on what, and the symbol pieces of every gene of the vocabulary (g, l).
+    network, data, genes
+        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    started
+        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
     """
 
-    def __init__(self, network: Network, data: TrainingData, pieces: Tensor, config: CoMTIPConfig) -> None:
-        self.config, self.data, self.pieces = config, data, pieces
+    def __init__(
+        self,
+        network: Network,
+        data: TrainingData,
+        genes: GeneInputs,
+        config: CoMTIPConfig,
+        started: frozenset[str] = frozenset(),
+    ) -> None:
+        check(config)
+        self.config, self.data, self.genes, self.started = config, data, genes, started
         average = copy.deepcopy(network).requires_grad_(False)
         self.both = nn.ModuleDict({"network": network, "average": average})
+        if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
+            self.both["judge"] = Discriminator(config.embedding_dim)
+        if config.objective.mfm_spots > 0:
+            self.both["spots"] = SpotGenerator(config.embedding_dim)
         self.network, self.average = network, average
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid)
 
     def module(self) -> nn.Module:
-        """Return the network and its moving average."""
+        """Return the network, its moving average, and what only training uses."""
         return self.both
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW; weight decay on matrices only."""
+        """Return AdamW; weight decay on matrices only, a lower rate for what came from a checkpoint."""
         train = self.config.train
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        groups = [{"params": matrices, "weight_decay": train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.AdamW(groups, lr=train.learning_rate)
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in self.both.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
+            decay = train.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+        )
 
     def learning_rate(self, step: int) -> float:
         """Return linear warm-up, then cosine decay."""
@@ -125,20 +165,29 @@ class TrainingTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        weights = self.config.objective
-        chosen = torch.randperm(self.data.values.shape[0], generator=generator)[: self.config.train.batch]
-        inputs, values = self._augmented(chosen, generator), self.data.values[chosen]
-        z, features = self.network.image(inputs)
+        weights, network = self.config.objective, self.network
+        chosen = self._chosen(generator)
+        inputs, values, um = self._augmented(chosen, generator), self.data.values[chosen], self.data.um[chosen]
+        inputs, values = self._mixed(inputs, values, generator)
+        alone, features = network.image(inputs)
+        z = network.image.placed(alone, means(um, alone, self.config.vision.context_um))
         parts: dict[str, Tensor] = {}
-        if weights.contrast > 0:
-            parts["contrast"] = weights.contrast * self._contrast(z, values, chosen, generator)
+        if weights.contrast > 0 or weights.paat is not Paat.none:
+            parts |= self._text_losses(z, values, chosen, generator)
         if weights.mfm > 0:
-            image = self.network.image
-            parts["mfm"] = weights.mfm * masked_feature_loss(image, inputs, features, weights.mask, generator)
-        if weights.ranking > 0:
+            teacher, kind = features, weights.mfm_loss
+            loss = masked_feature_loss(network.image, inputs, teacher, weights.mask, generator, kind)
+            parts["mfm"] = weights.mfm * loss
+        if weights.mfm_spots > 0:
+            spots: SpotGenerator = self.both["spots"]  # type: ignore[assignment]
+            parts["mfm_spots"] = weights.mfm_spots * masked_spot_loss(spots, alone, um, weights.mask, generator)
+        if weights.ranking > 0 or weights.correlation > 0:
             genes = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
-            scores = self.network.value_scores(z, self._genes(genes), self.grid)
-            parts["ranking"] = weights.ranking * value_ranking(scores, values[:, genes], self.grid)
+            scores = network.value_scores(z, self._code(genes, generator), self.grid)
+            if weights.ranking > 0:
+                parts["ranking"] = weights.ranking * value_ranking(scores, values[:, genes], self.grid)
+            if weights.correlation > 0:
+                parts["correlation"] = weights.correlation * correlation_loss(scores, values[:, genes], self.grid)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
@@ -148,17 +197,71 @@ class TrainingTask:
             for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 slow.lerp_(fast, 1 - keep)
 
-    def _genes(self, index: Tensor) -> Tensor:
-        return self.network.text.gene_vectors(self.pieces[index], index)
-
-    def _contrast(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> Tensor:
+    def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well."""
+        weights, text = self.config.objective, self.network.text
         most = min(self.config.train.genes, values.shape[1])
-        size = int(torch.randint(min(16, most), most + 1, (1,), generator=generator))
+        size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
         genes = torch.randperm(values.shape[1], generator=generator)[:size]
-        text = self.network.text(self._genes(genes), values[:, genes])
-        temperature = self.config.objective.soft_targets
-        targets = soft_targets(self.data.profiles[chosen], temperature) if temperature > 0 else None
-        return info_nce(z, text, self.network.scale(), targets)
+        values, code = values[:, genes], self._code(genes, generator)
+        profiles = text.profiles(code, values)
+        shuffled, parts = None, {}
+        if weights.paat is not Paat.none:
+            wrong = shuffled_values(values, weights.shuffled, generator)
+            single = weights.paat is Paat.pairs
+            shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
+            if weights.paat is not Paat.negative:
+                right = text.alone(code, values) if single else profiles
+                judge: Discriminator = self.both["judge"]  # type: ignore[assignment]
+                parts["pair"] = weights.pair * pair_loss(weights.paat, judge, right, shuffled, weights.reversal)
+        if weights.contrast > 0:
+            parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
+        return parts
+
+    def _code(self, index: Tensor, generator: torch.Generator) -> Any:
+        """Encode genes of the vocabulary, some of them as if they had never been seen."""
+        genes, share = self.genes[index], self.config.train.forget
+        if share > 0:
+            draw = torch.rand(len(index), generator=generator)
+            genes = replace(
+                genes,
+                index=torch.where(draw < share, -1, genes.index),
+                described=genes.described * ((draw < share) | (draw > 2 * share))[:, None],
+            )
+        return self.network.text.encode_genes(genes)
+
+    def _contrast(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
+        weights = self.config.objective
+        negatives = gathered(shuffled) if weights.paat is Paat.negative and shuffled is not None else None
+        temperature = weights.soft_targets
+        targets = soft_targets(gathered(self.data.profiles[chosen]), temperature) if temperature > 0 else None
+        return info_nce(gathered(z), gathered(profiles), self.network.scale(), targets, negatives)
+
+    def _chosen(self, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        batch, n = self.config.train.batch, len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
+
+    def _mixed(self, inputs: Tensor, values: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Mix the spots of a batch with one another, tiles and profiles alike."""
+        alpha = self.config.train.mixup
+        if alpha <= 0:
+            return inputs, values
+        other = torch.randperm(len(values), generator=generator)
+        draws = torch._standard_gamma(torch.full((2, len(values)), alpha), generator)
+        share = draws[0] / draws.sum(0)
+        share = torch.maximum(share, 1 - share)  # each spot stays mostly itself, where it is
+
+        def mix(x: Tensor) -> Tensor:
+            own = share.view(-1, *[1] * (x.ndim - 1))
+            return own * x + (1 - own) * x[other]
+
+        return mix(inputs), mix(values)
 
     def _augmented(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
         view = int(torch.randint(len(self.data.inputs), (1,), generator=generator))
@@ -170,3 +273,24 @@ class TrainingTask:
         b, _, f = inputs.shape
         scale = 1 + 0.5 * jitter * torch.randn(b, 1, f, generator=generator)
         return inputs * scale + jitter * torch.randn(b, 1, f, generator=generator)
+
+
+def check(config: CoMTIPConfig) -> None:
+    """Refuse options that contradict each other.
+
+    Raises
+    ------
+    ConfigError
+        Which ones, and what to change.
+    """
+    weights = config.objective
+    together = config.vision.context_um or weights.mfm_spots > 0
+    if together and not config.train.neighbours:
+        raise ConfigError(
+            "vision.context_um and objective.mfm_spots need batches of neighbouring spots",
+            todo="set train.neighbours=true",
+        )
+    if not any((weights.contrast, weights.mfm, weights.mfm_spots, weights.ranking, weights.correlation)):
+        raise ConfigError("every part of the objective is off", todo="give one of its weights a value above 0")
+    if weights.paat is Paat.negative and not weights.contrast:
+        raise ConfigError("paat=negative is a part of InfoNCE, which is off", todo="set objective.contrast=1")

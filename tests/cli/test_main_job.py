@@ -97,6 +97,6 @@ def test_train_then_evaluate(tissue: Path, tmp_path: Path, capsys: pytest.Captur
     assert run(["evaluate", str(protocol), "--data", str(tissue), "--json", str(figures)]) == 0
     scores = json.loads(figures.read_text())["scores"]
     assert [s["row"] for s in scores] == ["mean", "ours"]
-    assert scores[0]["pcc_mean"] == 0
-    assert scores[0]["constant"] == 5
+    assert scores[0]["figures"]["pcc_mean"] == 0
+    assert scores[0]["figures"]["constant"] == 5
     assert "does it run?" in capsys.readouterr().out

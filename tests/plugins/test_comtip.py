@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from stzoo.core.errors import GeneError, WeightsError
+from stzoo.core.errors import ConfigError, GeneError, UsageError, WeightsError
 from stzoo.core.section import Section
 from stzoo.core.synthetic import synthetic_section
-from stzoo.plugins.comtip.config import CoMTIPConfig, Stem, TextConfig, VisionConfig
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import turned
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.network import ImageTower, TextTower
-from stzoo.plugins.comtip.objective import info_nce, masked_feature_loss, value_ranking
 from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
 from stzoo.plugins.comtip.texture import N_STATISTICS, statistics
 
@@ -37,44 +35,6 @@ def trained(section: Section, tmp_path_factory: pytest.TempPathFactory) -> CoMTI
     model = CoMTIP(TINY)
     model.train([section], out=tmp_path_factory.mktemp("run"), progress=False)
     return model
-
-
-def test_info_nce_is_the_mean_of_two_cross_entropies() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((2, 7, 5))
-    unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b)]
-    logits = 9.0 * unit[0] @ unit[1].T
-    expected = 0.5 * sum(np.mean(np.log(np.exp(m).sum(axis=1)) - np.diag(m)) for m in (logits, logits.T))
-    loss = info_nce(torch.tensor(a), torch.tensor(b), torch.tensor(9.0, dtype=torch.float64))
-    assert float(loss) == pytest.approx(float(expected), rel=1e-9)
-
-
-def test_value_ranking_is_least_when_the_true_value_scores_highest() -> None:
-    grid = torch.linspace(0, 8, 16)
-    values = torch.tensor([[2.1, 6.0]])
-    right = -((values[..., None] - grid) ** 2)
-    wrong = -((values[..., None] - grid.flip(0)) ** 2)
-    assert float(value_ranking(right, values, grid)) < float(value_ranking(wrong, values, grid))
-
-
-def test_masked_features_teach_the_visible_branch_only() -> None:
-    tower = ImageTower(VisionConfig(tile_px=64, width=24, depth=1, heads=2), 8)
-    inputs = torch.randn(3, 4, N_STATISTICS)
-    teacher = tower(inputs)[1].detach().requires_grad_(True)
-    masked_feature_loss(tower, inputs, teacher, 0.5, torch.Generator().manual_seed(0)).backward()
-    assert teacher.grad is None
-    assert tower.generator.query.grad is not None
-
-
-def test_text_does_not_depend_on_the_order_of_genes_and_leaves_missing_ones_out() -> None:
-    torch.manual_seed(0)
-    tower = TextTower(TextConfig(width=16, depth=1, heads=2), 6, 30, 8).eval()
-    genes, values = torch.randn(6, 16), torch.rand(3, 6) * 4
-    order = torch.randperm(6)
-    torch.testing.assert_close(tower(genes, values), tower(genes[order], values[:, order]), atol=1e-5, rtol=1e-5)
-    missing = torch.zeros(3, 6, dtype=torch.bool)
-    missing[:, 4:] = True
-    torch.testing.assert_close(tower(genes, values, missing), tower(genes[:4], values[:, :4]), atol=1e-5, rtol=1e-5)
 
 
 def test_statistics_of_a_patch_are_plain_moments() -> None:
@@ -171,7 +131,7 @@ def test_restore_is_strict(trained: CoMTIP) -> None:
     state, description, assets = trained.state(), trained.description(), trained.assets()
     missing = {k: v for k, v in state.items() if k != "network.logit_scale"}
     extra = {**state, "network.more": torch.zeros(1)}
-    shaped = {**state, "network.text.knots": torch.zeros(3, 3)}
+    shaped = {**state, "network.text.value.knots": torch.zeros(3, 3)}
     for broken in (missing, extra, shaped):
         with pytest.raises(WeightsError):
             CoMTIP(TINY).restore(broken, description, assets)
@@ -184,6 +144,102 @@ def test_the_paper_stem_runs_on_pixels(section: Section, tmp_path: Path) -> None
     model.train([section], out=tmp_path, progress=False)
     assert model.config.vision.stem is Stem.linear
     assert model.embed(section).shape == (section.n_spots, 16 * 3)
+
+
+def test_genes_never_seen_are_named(trained: CoMTIP) -> None:
+    assert trained.unseen(["ERBB2", "KRT17X", "CD74"]) == ["KRT17X"]
+
+
+def test_query_of_a_set_does_not_depend_on_the_order_of_its_genes(trained: CoMTIP, section: Section) -> None:
+    genes = [*trained.genes("zero-shot")[:3], "NEVERSEEN1"]
+    level = trained.query(section, genes)
+    assert level.shape == (section.n_spots,)
+    assert level.dtype == np.float32
+    assert (level >= -1.5).all()
+    assert (level <= 3).all()
+    np.testing.assert_allclose(trained.query(section, genes[::-1], batch_size=7), level, atol=1e-3)
+    with pytest.raises(GeneError):
+        trained.query(section, [])
+
+
+def test_profiles_of_measured_spots_only(trained: CoMTIP, section: Section) -> None:
+    measured = np.arange(section.n_spots) % 3 > 0
+    vectors = trained.expression_vectors(section.hide(measured))
+    assert vectors.shape == (section.n_spots, 16)
+    assert np.array_equal(np.isfinite(vectors).all(axis=1), measured)
+    np.testing.assert_allclose(vectors[measured], trained.expression_vectors(section)[measured], atol=1e-5)
+
+
+def test_a_section_without_any_gene_of_the_vocabulary_is_refused(trained: CoMTIP, section: Section) -> None:
+    renamed = section.take(np.arange(4))
+    renamed.adata.var_names = [f"Gene{i}" for i in range(renamed.adata.n_vars)]
+    with pytest.raises(GeneError, match="none of the"):
+        trained.expression_vectors(renamed)
+
+
+SWITCHES: dict[str, dict[str, Any]] = {
+    "neighbours and context": {"vision": {"context_um": [200.0]}, "train": {"neighbours": True}},
+    "spots": {"objective": {"mfm_spots": 1.0}, "train": {"neighbours": True}},
+    "paat paper": {"objective": {"paat": "paper"}},
+    "paat critic": {"objective": {"paat": "critic", "shuffled": 0.3}},
+    "paat negative": {"objective": {"paat": "negative"}},
+    "paat pairs": {"objective": {"paat": "pairs"}},
+    "mfm cosine, block": {"objective": {"mfm_loss": "cosine", "generator": "block"}},
+    "mfm normalised": {"objective": {"mfm_loss": "normalised"}},
+    "affine, mean": {"text": {"values": "affine", "pool": "mean"}},
+    "fourier": {"text": {"fourier": 4}},
+    "no table": {"text": {"gene_table": False}},
+    "no subwords": {"text": {"subwords": False}},
+    "no values": {"text": {"values": "none"}},
+    "correlation only": {"objective": {"contrast": 0.0, "mfm": 0.0, "ranking": 0.0, "correlation": 1.0}},
+    "one pose": {"vision": {"poses": False}},
+}
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+def test_every_switch_trains_saves_and_predicts(name: str, section: Section, tmp_path: Path) -> None:
+    config = {key: {**TINY.get(key, {}), **values} for key, values in SWITCHES[name].items()}
+    plain = CoMTIP(TINY)
+    plain.train([section], out=tmp_path / "plain", progress=False)
+    model = CoMTIP({**TINY, **config})
+    losses = model.train([section], out=tmp_path / "run", progress=False)
+    assert np.isfinite(list(losses.values())).all()
+    again = CoMTIP.load(model.save(tmp_path / "weights"))
+    genes = model.genes("zero-shot")[:4]
+    expected = model.predict(section, genes, head="zero-shot").values
+    assert np.array_equal(again.predict(section, genes, head="zero-shot").values, expected)
+    assert not np.array_equal(plain.image_vectors(section), model.image_vectors(section))  # the switch acts
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"vision": {"context_um": [200.0]}}, "train.neighbours"),
+        ({"objective": {"contrast": 0.0, "mfm": 0.0, "ranking": 0.0}}, "weights"),
+        ({"objective": {"contrast": 0.0, "paat": "negative"}}, "contrast"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: dict[str, Any], named: str, section: Section, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=named):
+        CoMTIP({**TINY, **options}).train([section], out=tmp_path, progress=False)
+
+
+def test_int8_predicts_nearly_the_same_and_is_not_saved(trained: CoMTIP, section: Section, tmp_path: Path) -> None:
+    full = trained.image_vectors(section)
+    small = CoMTIP.load(trained.save(tmp_path / "weights")).quantised()
+    other = small.image_vectors(section)
+    cosine = (full * other).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosine.min() > 0.98
+    assert not np.array_equal(full, other)
+    with pytest.raises(UsageError, match="int8"):
+        small.save(tmp_path / "int8")
+
+
+def test_untrained_weights_are_a_control_with_a_ridge_head(section: Section) -> None:
+    model = CoMTIP(TINY).untrained([section])
+    assert np.isfinite(model.predict(section, model.genes("ridge")[:2]).values).all()
 
 
 def test_defaults_build() -> None:

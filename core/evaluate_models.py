@@ -1,0 +1,133 @@
+"""The models of a protocol's rows: made, trained or loaded once, their embeddings remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from stzoo.core import config as configs
+from stzoo.core.errors import UsageError
+from stzoo.core.heads import head_classes
+from stzoo.core.interfaces import Encoder
+from stzoo.core.protocol import Row
+from stzoo.core.recipes import fingerprint, load_recipe, trained
+from stzoo.core.registry import model, model_class
+from stzoo.core.section import Floats, Section
+
+Loader = Callable[[str], Any]
+"""Gives a model for the name of its weights (:func:`stzoo.load`)."""
+
+
+class Models:
+    """Finds the encoder of a row and lets its heads predict.
+
+    Parameters
+    ----------
+    load
+        How weights are found.
+    work
+        Folder in which trained models are kept, each under what it was trained by.
+    """
+
+    def __init__(self, load: Loader, work: Path) -> None:
+        self._load, self._work = load, work
+        self._encoders: dict[str, Encoder] = {}
+
+    def check(self, rows: Sequence[Row]) -> None:
+        """Read recipes and overrides of all rows, so that a slip in the last is found before the first is trained."""
+        for row in rows:
+            if row.recipe:
+                load_recipe(row.model, row.recipe, row.overrides)
+            if row.untrained and not hasattr(model_class(row.model), "untrained"):
+                raise UsageError(
+                    f"row '{row.name}' asks for '{row.model}' untrained, which this model does not offer",
+                    todo="leave the row out, or give the model a method untrained(sections)",
+                )
+
+    def encoder(self, row: Row, seed: int, train: Sequence[Section] = ()) -> Encoder:
+        """Return the encoder of a row.
+
+        Parameters
+        ----------
+        train
+            Sections that a recipe trains on.
+
+        Raises
+        ------
+        UsageError
+            A recipe, but no section to train on; or ``untrained``, and the model does not offer it.
+        """
+        if row.recipe and not train:
+            raise UsageError(f"row '{row.name}' has a recipe, but the protocol trains nothing", todo="give weights")
+        key = f"{row.weights}|{row.model}|{seed}|{row.overrides}|{row.untrained}"
+        if row.recipe:
+            key += row.recipe + fingerprint(row.model, row.recipe, train, row.overrides)
+        if key not in self._encoders:
+            self._encoders[key] = _remembering(self._made(row, seed, train))
+        return self._encoders[key]
+
+    def _made(self, row: Row, seed: int, train: Sequence[Section]) -> Encoder:
+        made: Encoder
+        if row.weights:
+            made = self._load(row.weights)
+        elif row.untrained:
+            made = model(row.model, load_recipe(row.model, row.recipe, row.overrides).config, role="encoder", seed=seed)
+            cast("Any", made).untrained(train)  # offered by some models; `check` has looked
+        elif row.recipe:
+            mark = fingerprint(row.model, row.recipe, train, row.overrides)
+            folder = self._work / f"{row.model}-{Path(row.recipe).stem}-seed{seed}-{mark}"
+            made = trained(row.model, row.recipe, train, seed=seed, folder=folder, overrides=row.overrides)
+        else:
+            made = model(row.model, configs.override({}, row.overrides), role="encoder", seed=seed)
+        return made
+
+    def predict(
+        self,
+        row: Row,
+        seed: int,
+        genes: Sequence[str],
+        train: Sequence[Section],
+        test: Sequence[Section],
+        *,
+        again: bool = False,
+    ) -> list[Floats]:
+        """Predict genes of each test section, float32 (n, g), with the mean of the row's heads.
+
+        Parameters
+        ----------
+        train
+            Sections whose measured spots recipes and heads are fitted on.
+        again
+            Fit heads anew even if the encoder brings one that knows the genes.
+        """
+        encoder = self.encoder(row, seed, train)
+        heads = [encoder.check_head(head or None) for head in row.heads]
+        for head in heads:
+            if head in head_classes() and (again or not set(genes) <= set(encoder.genes(head))):
+                encoder.fit(train, genes, head=head)
+        return [
+            np.mean([encoder.predict(section, genes, head=head).values for head in heads], axis=0, dtype=np.float32)
+            for section in test
+        ]
+
+
+def gene_mean(genes: Sequence[str], train: Sequence[Section], test: Sequence[Section], target: float) -> list[Floats]:
+    """Return each gene's mean over the measured training spots, for every test section float32 (n, g)."""
+    mean = np.concatenate([s.expression(genes, target=target)[s.measured] for s in train]).mean(axis=0)
+    return [np.tile(mean, (section.n_spots, 1)).astype(np.float32) for section in test]
+
+
+def _remembering(encoder: Encoder) -> Encoder:
+    """Let an encoder embed the same spots of a slide once, whichever head asks (an embedding reads no counts)."""
+    embed, seen = encoder.embed, dict[tuple[int, bytes], tuple[object, Floats]]()
+
+    def remembered(section: Section, **options: Any) -> Floats:
+        key = (id(section.slide), section.pixels.tobytes() if section.slide else b"")
+        if section.slide is None or key not in seen:
+            seen[key] = (section.slide, embed(section, **options))  # the slide is held, so that its id stays taken
+        return seen[key][1]
+
+    vars(encoder)["embed"] = remembered
+    return encoder

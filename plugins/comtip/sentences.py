@@ -1,0 +1,225 @@
+"""The paper's text branch: one sentence for each (gene, value) pair through CLIP's text transformer.
+
+The transformer is causal and a sentence is read at its end-of-text token, so what stands before the value depends on
+the gene only: it is read once for each gene, and of each pair only the three tokens after it. That equals the naive
+pass (:meth:`SentenceTower.naive`) to float error, gradients too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from stzoo.core.errors import ConfigError
+from stzoo.core.nn.blocks import KeysValues
+from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
+from stzoo.plugins.comtip.config import TextConfig, Values
+from stzoo.plugins.comtip.genes import GeneInputs
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+SAMPLES, GENES = 16, 64
+"""Samples and genes that are read at a time; keys of the other samples are looked at in vain, so not too many."""
+
+_POSITIONS = 32  # of towers that start from nothing; the longest sentence has 29 tokens
+
+
+@dataclass(frozen=True)
+class GenePrefix:
+    """What the ends of sentences need of their beginnings, a row for each of g genes.
+
+    Parameters
+    ----------
+    past
+        Keys and values of each layer, (g, heads, l, width / heads).
+    length
+        int64 (g,), tokens of each beginning; those after it are padding.
+    """
+
+    past: list[KeysValues]
+    length: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of genes."""
+        return len(self.length)
+
+    def __getitem__(self, rows: Tensor | slice) -> GenePrefix:
+        """Return some of the genes."""
+        return GenePrefix([(keys[rows], values[rows]) for keys, values in self.past], self.length[rows])
+
+
+class SentenceTower(nn.Module):
+    """(gene, value) pairs to one vector, as the paper has it (section 2.2 of the specification).
+
+    Parameters
+    ----------
+    config
+        Shape; the paper's is CLIP's: width 512, 12 layers, 8 heads, ``clip``.
+    n_genes
+        Genes of the vocabulary, each with a learned vector that is added to the tokens of its symbol.
+    n_tokens
+        Tokens of the tokenizer.
+    suffix
+        int64 (s,), the tokens after "is": placeholder of the value first, end of text last.
+    out
+        Width of the shared space.
+
+    Raises
+    ------
+    ConfigError
+        Values in bins, which the sentences do not have.
+
+    Notes
+    -----
+    Shared weights for all genes instead of parallel encoders (A3), one projection for both P_sent and P_txt (both are
+    linear, and so is the mean between them): our reading.
+    """
+
+    suffix: Tensor
+
+    def __init__(self, config: TextConfig, n_genes: int, n_tokens: int, suffix: Tensor, out: int) -> None:
+        super().__init__()
+        if config.values not in (Values.affine, Values.none):
+            raise ConfigError(
+                f"text.values is '{config.values.name}', which sentences do not read", todo="use affine, or none"
+            )
+        self.config = config
+        self.text = ClipText(
+            ClipTextConfig(
+                vocabulary=n_tokens,
+                positions=77 if config.clip else _POSITIONS,
+                width=config.width,
+                depth=config.depth,
+                heads=config.heads,
+                quick_gelu=config.clip,
+            )
+        )
+        self.genes = nn.Embedding(n_genes, config.width) if config.gene_table else None
+        self.value = nn.Linear(1, config.width) if config.values is Values.affine else None
+        self.projection = nn.Linear(config.width, out, bias=False)
+        self.register_buffer("suffix", suffix.clone(), persistent=False)  # the tokenizer has it
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Start as the sentences alone; a value of 1 weighs about as much as a token of CLIP."""
+        if self.genes is not None:
+            nn.init.zeros_(self.genes.weight)
+        if self.value is not None:
+            nn.init.normal_(self.value.weight, std=0.02)
+            nn.init.zeros_(self.value.bias)
+        nn.init.normal_(self.projection.weight, std=self.config.width**-0.5)
+
+    def encode_genes(self, inputs: GeneInputs) -> GenePrefix:
+        """Read "The expression value of {gene} is" of each gene, once for all samples."""
+        return GenePrefix(self.text.prefix(self._tokens(inputs)), _lengths(inputs.tokens))
+
+    def profiles(self, code: GenePrefix, values: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Return z_txt (b, out), not normalised: the mean over the sentences of a sample (paper).
+
+        Parameters
+        ----------
+        code
+            Of g genes.
+        values
+            Log-normalised expression (b, g).
+        missing
+            bool (b, g), True where a gene was not measured; it is left out. A sample of which nothing was measured
+            has z_txt 0.
+        """
+        b, g = values.shape
+        here = torch.ones_like(values) if missing is None else (~missing).to(values)
+        values = values if missing is None else values.masked_fill(missing, 0.0)
+        share = here / here.sum(1, keepdim=True).clamp_min(1)
+
+        def pooled(some: GenePrefix, values: Tensor, share: Tensor) -> Tensor:
+            return torch.einsum("gbd,bg->bd", self._read(some, values), share)
+
+        run = self._frugal(b, g, pooled)
+        samples = [
+            torch.stack([run(code[some], values[rows, some], share[rows, some]) for some in _slices(g, GENES)]).sum(0)
+            for rows in _slices(b, SAMPLES)
+        ]
+        z: Tensor = self.projection(torch.cat(samples))
+        return z
+
+    def alone(self, code: GenePrefix, values: Tensor) -> Tensor:
+        """Return the vector (k, g, out) of each sentence by itself, not normalised, of values (k, g)."""
+        k, g = values.shape
+        run = self._frugal(k, g, lambda some, v: self._read(some, v).transpose(0, 1))
+        rows = [
+            torch.cat([run(code[some], values[rows, some]) for some in _slices(g, GENES)], dim=1)
+            for rows in _slices(k, SAMPLES)
+        ]
+        projected: Tensor = self.projection(torch.cat(rows))
+        return projected
+
+    def naive(self, inputs: GeneInputs, values: Tensor, *, length: int | None = None) -> Tensor:
+        """Return what :meth:`alone` returns, from whole sentences padded to ``length``: to compare with, not to use."""
+        b, g = values.shape
+        s, at = len(self.suffix), _lengths(inputs.tokens)
+        pad = (length or inputs.tokens.shape[1] + s) - inputs.tokens.shape[1]
+        ends = at[:, None] + torch.arange(s, device=at.device)
+        tokens = F.pad(inputs.tokens, (0, pad)).scatter(1, ends, self.suffix.expand(g, s))
+        whole = GeneInputs(tokens, inputs.index, F.pad(inputs.symbol, (0, pad)), inputs.described)
+        place = F.one_hot(at, tokens.shape[1])[None, ..., None]  # (1, g, l, 1)
+        embedded = self._tokens(whole) + place * self._vectors(values)[:, :, None]  # (b, g, l, width)
+        features = self.text(embedded.flatten(0, 1)).unflatten(0, (b, g))
+        projected: Tensor = self.projection(features[:, torch.arange(g), ends[:, -1]])
+        return projected
+
+    def _tokens(self, inputs: GeneInputs) -> Tensor:
+        """Return token embeddings (g, l, width), the gene's vector added to each token of its symbol (A5)."""
+        tokens: Tensor = self.text.token_embedding(inputs.tokens)
+        if self.genes is None:
+            return tokens
+        seen = inputs.symbol & (inputs.index >= 0)[:, None]
+        vectors: Tensor = self.genes(inputs.index.clamp_min(0))
+        return tokens + seen[..., None] * vectors[:, None]
+
+    def _vectors(self, values: Tensor) -> Tensor:
+        """Return W v + b (..., width), or 0 without value embedding."""
+        if self.value is None:
+            return values.new_zeros(1).expand(*values.shape, self.config.width)
+        vectors: Tensor = self.value(values[..., None])
+        return vectors
+
+    def _read(self, code: GenePrefix, values: Tensor) -> Tensor:
+        """Return features (g, b, width) at the end of the sentences of values (b, g).
+
+        The ends of all b sentences of a gene are read side by side after its one beginning, none seeing another's, so
+        the keys and values of the beginning are not copied b times.
+        """
+        b, g = values.shape
+        s, length = len(self.suffix), code.past[0][0].shape[2]
+        words = self.text.token_embedding(self.suffix).expand(g, b, s, -1)
+        first = words[:, :, :1] + self._vectors(values.T)[:, :, None]
+        ends = torch.cat([first, words[:, :, 1:]], dim=2).flatten(1, 2)  # (g, b * s, width)
+        steps = torch.arange(s, device=values.device).repeat(b)
+        sample = torch.arange(b, device=values.device).repeat_interleave(s)
+        among = (sample[:, None] == sample) & (steps[:, None] >= steps)  # (b * s, b * s)
+        before = torch.arange(length, device=values.device) < code.length[:, None]  # (g, length)
+        mask = torch.cat([before[:, None].expand(-1, b * s, -1), among.expand(g, -1, -1)], dim=2)
+        features = self.text.suffix(ends, code.length[:, None] + steps, code.past, mask=mask[:, None])
+        return features[:, s - 1 :: s]
+
+    def _frugal(self, b: int, g: int, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Return ``run``, or, in training and when it runs more than once, one that keeps nothing for backward.
+
+        What a chunk keeps for its gradient is about 150 times its output; it is computed again instead, so that memory
+        is that of one chunk.
+        """
+        if not torch.is_grad_enabled() or (b <= SAMPLES and g <= GENES):
+            return run
+        return lambda *args: checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def _lengths(tokens: Tensor) -> Tensor:
+    """Return the number of tokens before the padding, int64 (g,): the last that is not 0 ends the beginning."""
+    places = torch.arange(1, tokens.shape[1] + 1, device=tokens.device)
+    return ((tokens != 0) * places).amax(1)
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
