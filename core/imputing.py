@@ -46,7 +46,7 @@ class ImputedSection:
             )
         return lines
 
-    def write(self, out: Path, plot: Path | None = None, *, overwrite: bool = False) -> None:
+    def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
         """Write the section, and the picture of its most variable genes if asked."""
         from stzoo.core.plot import plot_genes
 

@@ -18,8 +18,9 @@ Maps = Sequence[tuple[str, Floats]]
 _SUFFIXES = (".png", ".pdf", ".svg", ".jpg")
 
 
-def check_plot(path: Path) -> Path:
+def check_plot(path: str | Path) -> Path:
     """Refuse a picture format that can not be drawn."""
+    path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"'{path.name}' is no picture format", todo=f"use one of {', '.join(_SUFFIXES)}")
     return path
@@ -29,7 +30,7 @@ def plot_genes(
     section: Section,
     genes: Sequence[str],
     maps: Maps,
-    path: Path,
+    path: str | Path,
     *,
     notes: Sequence[str] = (),
     title: str = "",
@@ -65,7 +66,8 @@ def plot_genes(
             _draw_map(figure, cell, place, values[:, row], size, f"{gene}, {what}{note}")
     if title:
         figure.suptitle(title, fontsize=10)
-    with writing(check_plot(path), overwrite=overwrite) as scratch:
+    path = check_plot(path)
+    with writing(path, overwrite=overwrite) as scratch:
         figure.savefig(scratch, dpi=110)
     return path
 

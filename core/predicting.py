@@ -58,7 +58,7 @@ class Predicted:
             lines.append(f"mean PCC over {int(np.isfinite(pcc).sum())} measured genes: {np.nanmean(pcc):.3f}")
         return lines
 
-    def write(self, out: Path, plot: Path | None = None, *, overwrite: bool = False) -> None:
+    def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
         """Write the section, and the picture of its first genes if asked."""
         from stzoo.core.plot import plot_genes
 

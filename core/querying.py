@@ -60,7 +60,7 @@ class Queried:
             lines.append(line + (f"; never seen in training: {never}" if never else ""))
         return lines
 
-    def write(self, out: Path, plot: Path | None = None, *, overwrite: bool = False) -> None:
+    def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
         """Write the section, and the picture of its sets if asked."""
         if plot is not None:
             from stzoo.core.plot import plot_genes

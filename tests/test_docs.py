@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
 import re
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -13,6 +14,8 @@ from stzoo.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROTOCOLS = {path.stem for path in (ROOT / "core" / "protocols").glob("*.yaml")}
+RESULTS = [path.stem for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")) if path.stem in PROTOCOLS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -41,11 +44,10 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def test_the_readme_prints_the_figures_of_the_last_evaluation() -> None:
-    spec = importlib.util.spec_from_file_location("readme_figures", ROOT / "benchmarks" / "readme_figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    figures = module.table(ROOT / "benchmarks" / "results" / "her2st-c5.json")
-    assert figures in (ROOT / "README.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", RESULTS)
+def test_pages_print_the_figures_of_the_last_evaluation(name: str) -> None:
+    module = runpy.run_path(str(ROOT / "benchmarks" / "readme_figures.py"))
+    found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    figures = module["table"](found, module["SHOWN"].get(name, ()))
+    mark = f"<!-- figures:{name} -->"
+    assert sum(f"{mark}\n{figures}\n{mark}" in page.read_text(encoding="utf-8") for page in PAGES) == 1
