@@ -72,7 +72,7 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     config = configs.build(CoMTIPConfig, load_recipe("comtip", "comtip-tiny", every).config, where="comtip-tiny")
     symbols = [f"G{number}" for number in range(genes)]
     vocabulary = Vocabulary(symbols, config.text)
-    network = Network(config, genes, vocabulary.n_tokens)
+    network = Network(config, genes, vocabulary.n_tokens, vocabulary.n_described)
     data = TrainingData(
         inputs=torch.randn(1, batch, (config.vision.tile_px // config.vision.patch_px) ** 2, N_STATISTICS),
         values=torch.rand(batch, genes) * 4,

@@ -7,15 +7,14 @@ mixes instead of O(b g) sentences.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from stzoo.core.attention import attention
 from stzoo.core.nn.blocks import Block
 from stzoo.plugins.comtip.config import Pool, TextConfig, Values
+from stzoo.plugins.comtip.frugal import frugal
 from stzoo.plugins.comtip.genes import GeneInputs
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 _BUDGET = 1 << 24
 """Numbers of the widest tensor of a part of a batch (64 MiB): profiles are read in parts, and again for gradients."""
@@ -105,7 +104,7 @@ class PairTower(nn.Module):
         for start in range(0, len(values), rows):
             some = slice(start, start + rows)
             gone = None if missing is None else missing[some]
-            parts.append(_again(self._pooled, genes, values[some], gone))
+            parts.append(frugal(self._pooled)(genes, values[some], gone))
         return torch.cat(parts)
 
     def alone(self, genes: Tensor, values: Tensor) -> Tensor:
@@ -165,11 +164,3 @@ class ValueVectors(nn.Module):
             turns = values[..., None] / c.value_max * 2 ** torch.arange(c.fourier, device=values.device)
             vectors = vectors + self.waves(torch.cat([(math.pi * turns).sin(), (math.pi * turns).cos()], dim=-1))
         return vectors
-
-
-def _again(function: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-    """Call a function; its intermediate results are made again for the gradient instead of being kept."""
-    if not torch.is_grad_enabled():
-        return function(*inputs)
-    out: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-    return out

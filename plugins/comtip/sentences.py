@@ -16,9 +16,9 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.nn.blocks import KeysValues
 from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
 from stzoo.plugins.comtip.config import TextConfig, Values
+from stzoo.plugins.comtip.frugal import frugal
 from stzoo.plugins.comtip.genes import GeneInputs
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 SAMPLES, GENES = 16, 64
 """Samples and genes that are read at a time; keys of the other samples are looked at in vain, so not too many."""
@@ -210,9 +210,7 @@ class SentenceTower(nn.Module):
         What a chunk keeps for its gradient is about 150 times its output; it is computed again instead, so that memory
         is that of one chunk.
         """
-        if not torch.is_grad_enabled() or (b <= SAMPLES and g <= GENES):
-            return run
-        return lambda *args: checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
+        return frugal(run, when=b > SAMPLES or g > GENES)
 
 
 def _lengths(tokens: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.section import Section
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, shuffled_values
 from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
+from stzoo.plugins.comtip.frugal import frugal
 from stzoo.plugins.comtip.genes import GeneInputs
 from stzoo.plugins.comtip.inputs import raw_inputs, section_moments, standardised, turned
 from stzoo.plugins.comtip.neighbours import means
@@ -32,6 +33,8 @@ from torch import Tensor, nn
 
 TARGET = 1e4
 """Expression is log1p of counts per 10,000."""
+RANKED = 1024
+"""Genes whose values are scored at a time."""
 
 
 def training_genes(sections: Sequence[Section], min_detected: float, most: int) -> list[str]:
@@ -182,12 +185,7 @@ class TrainingTask:
             spots: SpotGenerator = self.both["spots"]  # type: ignore[assignment]
             parts["mfm_spots"] = weights.mfm_spots * masked_spot_loss(spots, alone, um, weights.mask, generator)
         if weights.ranking > 0 or weights.correlation > 0:
-            genes = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
-            scores = network.value_scores(z, self._code(genes, generator), self.grid)
-            if weights.ranking > 0:
-                parts["ranking"] = weights.ranking * value_ranking(scores, values[:, genes], self.grid)
-            if weights.correlation > 0:
-                parts["correlation"] = weights.correlation * correlation_loss(scores, values[:, genes], self.grid)
+            parts |= self._map_losses(z, values, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
@@ -217,6 +215,23 @@ class TrainingTask:
         if weights.contrast > 0:
             parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
         return parts
+
+    def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses of zero-shot maps; they are means over genes, so a few are done at a time."""
+        weights = self.config.objective
+
+        def losses(z: Tensor, code: Any, values: Tensor) -> Tensor:
+            scores = self.network.value_scores(z, code, self.grid)
+            return torch.stack([value_ranking(scores, values, self.grid), correlation_loss(scores, values, self.grid)])
+
+        genes = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
+        run = frugal(losses, when=len(genes) > RANKED)
+        found = [
+            len(some) * run(z, self._code(some, generator), values[:, some]) for some in torch.split(genes, RANKED)
+        ]
+        ranking, correlation = torch.stack(found).sum(0) / len(genes)
+        both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
+        return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
 
     def _code(self, index: Tensor, generator: torch.Generator) -> Any:
         """Encode genes of the vocabulary, some of them as if they had never been seen."""
