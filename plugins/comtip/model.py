@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -231,7 +232,8 @@ class CoMTIP(Encoder):
         genes = list(self.vocabulary.genes)
         data = gather(sections, genes, self.config, self.seed)
         started = frozenset(self._start.state) if self._start else frozenset[str]()
-        task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started)
+        with _seeded(self.seed + 1):  # what only training uses starts at random as well
+            task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started)
         train = self.config.train
         run = {
             "config": configs.dump(self.config),
@@ -272,8 +274,7 @@ class CoMTIP(Encoder):
 
         genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
         self._vocabulary = Vocabulary(genes, self.config.text, self._start.tokenizer if self._start else None)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with _seeded(self.seed):
             network = self._network_of(self._vocabulary)
         if self._start is not None:
             self._start.fill(network)
@@ -344,6 +345,14 @@ class CoMTIP(Encoder):
         self._vocabulary, self._calibration = vocabulary, Calibration(table)
         started_from = description.get("started_from")
         self._started_from = dict(started_from) if isinstance(started_from, Mapping) else {}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from a seed for a while; the caller's own random numbers go on as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _halve(network: Network) -> None:

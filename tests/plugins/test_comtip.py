@@ -37,6 +37,22 @@ def trained(section: Section, tmp_path_factory: pytest.TempPathFactory) -> CoMTI
     return model
 
 
+@pytest.mark.parametrize("paat", ["critic", "paper"])
+def test_a_seed_gives_the_same_weights_bit_for_bit(section: Section, tmp_path: Path, paat: str) -> None:
+    """Also what only training uses (the discriminator, the generator of spots) starts from the seed."""
+    states = []
+    for number in range(2):
+        torch.manual_seed(number)  # what the caller drew before does not matter
+        objective = {"paat": paat, "pair": 1.0, "mfm_spots": 1.0}
+        train = {**TINY["train"], "neighbours": True}
+        model = CoMTIP({**TINY, "objective": objective, "train": train}, seed=3)
+        model.train([section], out=tmp_path / str(number), progress=False)
+        states.append(model.state())
+    assert states[0].keys() == states[1].keys()
+    for key, tensor in states[0].items():
+        assert torch.equal(tensor, states[1][key]), key
+
+
 def test_statistics_of_a_patch_are_plain_moments() -> None:
     rng = np.random.default_rng(0)
     tile = rng.integers(40, 255, (1, 64, 64, 3), dtype=np.uint8)
