@@ -106,7 +106,7 @@ class CoMTIP(Encoder):
         return list(self.vocabulary.genes) if head == "zero-shot" else super().genes(head)
 
     def unseen(self, genes: Sequence[str]) -> list[str]:
-        """Return the genes that training never saw: what is said of them rests on the spelling of their symbols."""
+        """Return the genes that training never saw: only what is written about them, or how they are spelt, is known."""
         return [gene for gene in genes if self.vocabulary.place(gene) < 0]
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
@@ -192,7 +192,7 @@ class CoMTIP(Encoder):
     ) -> Floats:
         """Return how high a set of genes is at each spot, from the image alone, float32 (n,) in standard deviations.
 
-        The symbols are free: of one that training never saw (:meth:`unseen`) only the spelling is known.
+        The symbols are free; see :meth:`unseen` for those that training never saw.
         """
         places = [self.vocabulary.place(gene) for gene in genes]
         with torch.inference_mode():
