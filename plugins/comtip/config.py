@@ -238,6 +238,9 @@ class TrainConfig:
         Spread of random scale and offset of each statistic (stain), for each sample.
     mixup
         Ours: tiles and profiles of a batch are mixed with one another by shares drawn from Beta(mixup, mixup); 0: off.
+    table_speed
+        Ours: factor of the learning rate of the gene table of pairs. It starts at zero and a gene is not in every
+        step, so at the rate of the rest it would hardly move in a short training.
     average
         Decay of the moving average of the weights that is kept.
     """
@@ -259,6 +262,7 @@ class TrainConfig:
     shift_um: float = 20.0
     jitter: float = 0.2
     mixup: float = 0.0
+    table_speed: float = 1.0
     average: float = 0.99
 
 

@@ -106,7 +106,7 @@ class CoMTIP(Encoder):
         return list(self.vocabulary.genes) if head == "zero-shot" else super().genes(head)
 
     def unseen(self, genes: Sequence[str]) -> list[str]:
-        """Return the genes that training never saw: only what is written about them, or how they are spelt, is known."""
+        """Return the genes that training never saw: known by their description or spelling only."""
         return [gene for gene in genes if self.vocabulary.place(gene) < 0]
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:

@@ -148,13 +148,15 @@ class TrainingTask:
         return self.both
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW; weight decay on matrices only, a lower rate for what came from a checkpoint."""
+        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
         train = self.config.train
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in self.both.named_parameters():
             if not parameter.requires_grad:
                 continue
             rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
+            if name == "network.text.residual.weight":
+                rate *= train.table_speed
             decay = train.weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
         return torch.optim.AdamW(
