@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from stzoo.cli.main import COMMANDS
+from stzoo.cli.main import ANYWHERE, COMMANDS
 from stzoo.core.errors import UsageError, nearest
 from typer.core import TyperGroup
 
@@ -68,7 +68,7 @@ def bad_use(error: typer.TyperException, arguments: list[str]) -> str:
     option = getattr(error, "option_name", None)
     if context is not None and option and type(error).__name__ == "NoSuchOption":
         options = [o for p in context.command.get_params(context) for o in p.opts if o.startswith("--")]
-        message = f"no option '{option}'{nearest(option, [*options, '--debug'])}"
+        message = f"no option '{option}'{nearest(option, [*options, *ANYWHERE])}"
     path = context.command_path if context is not None else " ".join(["stzoo", *arguments[:1]])
     return f"error: {message}\n  do:    see '{path} --help'"
 
@@ -80,7 +80,7 @@ _root = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Spatial transcriptomics models behind three small interfaces, with a model zoo.",
-    epilog="Any command takes --debug, which shows the traceback of an error.",
+    epilog="Any command takes --debug (show the traceback of an error) and --locked (use only weights of stzoo.lock).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

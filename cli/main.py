@@ -16,9 +16,12 @@ COMMANDS = {
     "train": "Train a model from a recipe; can be stopped and resumed.",
     "data": "Inspect and convert sections.",
     "plugins": "List the installed plugins, and what is wrong with them.",
-    "zoo": "List, describe and verify weights.",
+    "zoo": "Find, pull, verify, lock and publish weights.",
 }
 """Every command and its line in ``stzoo --help``. Its module, ``stzoo.cli.NAME``, is imported when it is called."""
+
+ANYWHERE = ("--debug", "--locked")
+"""Options of every command."""
 
 BAD_USE, INTERRUPTED = 2, 130
 
@@ -34,7 +37,7 @@ def run(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The command line without the program's name. ``--debug`` may stand anywhere before a ``--``.
+        The command line without the program's name. ``--debug`` and ``--locked`` may stand anywhere before a ``--``.
 
     Returns
     -------
@@ -42,7 +45,9 @@ def run(arguments: list[str]) -> int:
     """
     end = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end]
-    arguments = [a for a in arguments[:end] if a != "--debug"] + arguments[end:]
+    if "--locked" in arguments[:end]:
+        os.environ["STZOO_LOCKED"] = "1"  # also for the processes that a command starts
+    arguments = [a for a in arguments[:end] if a not in ANYWHERE] + arguments[end:]
     try:
         return _call(arguments)
     except StzooError as error:

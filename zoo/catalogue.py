@@ -58,7 +58,7 @@ def entry(plugin: str, spec: WeightsSpec) -> Entry:
 def _folder(source: str) -> Path | None:
     try:
         if source.startswith("package://"):
-            from stzoo.zoo.loading import package_folder
+            from stzoo.zoo.resolving import package_folder
 
             return package_folder(source)
         if source.startswith("hf://"):

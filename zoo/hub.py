@@ -11,50 +11,117 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from stzoo.core.errors import WeightsError
-from stzoo.core.manifest import DamagedError, check_layout
+from stzoo.core.manifest import MANIFEST, DamagedError, check_layout
 
 _ADDRESS = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHECKPOINT = ("*.safetensors", "*.json", "merges.txt")
 
 
-def parse(address: str) -> tuple[str, str]:
-    """Split ``hf://owner/repo@COMMIT`` into repository and commit.
+@dataclass(frozen=True)
+class HubAddress:
+    """A repository of the Hub and its commit, branch or tag."""
+
+    repo: str
+    revision: str = "main"
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the revision is a commit, which can not change."""
+        return _COMMIT.fullmatch(self.revision) is not None
+
+    def __str__(self) -> str:
+        """Return the address as a user writes it."""
+        return f"hf://{self.repo}@{self.revision}"
+
+
+def parse(address: str) -> HubAddress:
+    """Split ``hf://owner/repo[@revision]``; without a revision the branch ``main`` is meant.
+
+    Raises
+    ------
+    WeightsError
+        The address is malformed.
+    """
+    match = _ADDRESS.fullmatch(address)
+    if match is None:
+        raise WeightsError(f"'{address}' is not a Hub address", todo="write hf://owner/repo@COMMIT")
+    return HubAddress(match["repo"], match["revision"] or "main")
+
+
+def pinned(address: str) -> HubAddress:
+    """Split ``hf://owner/repo@COMMIT``.
 
     Raises
     ------
     WeightsError
         The address is malformed, or names a branch or tag, which can change under the user.
     """
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise WeightsError(f"'{address}' is not a Hub address", todo="write hf://owner/repo@COMMIT")
-    repo, revision = match["repo"], match["revision"]
-    if revision is None or not _COMMIT.fullmatch(revision):
-        named = f"'{revision}' is a branch or tag" if revision else "no revision is named"
+    found = parse(address)
+    if not found.pinned:
+        named = f"'{found.revision}' is a branch or tag" if "@" in address else "no revision is named"
         raise WeightsError(
             f"{named}; what it points to can change, so results could not be reproduced",
             where=address,
-            todo=f"write hf://{repo}@ and the 40 hexadecimal digits of a commit, from {_page(repo)}/commits/main",
+            todo=f"write hf://{found.repo}@ and the 40 hexadecimal digits of a commit, from "
+            f"{_page(found.repo)}/commits/main",
         )
-    return repo, revision
+    return found
+
+
+def at_commit(address: HubAddress) -> HubAddress:
+    """Ask the Hub which commit a branch or tag stands for now.
+
+    Raises
+    ------
+    WeightsError
+        No such repository or revision, no access, or no network.
+    """
+    if address.pinned:
+        return address
+    with explaining(address):
+        from huggingface_hub import HfApi
+
+        return HubAddress(
+            address.repo, str(HfApi(library_name="stzoo").model_info(address.repo, revision=address.revision).sha)
+        )
+
+
+def is_ours(address: HubAddress) -> bool:
+    """Say whether a repository holds weights of stzoo; without a manifest it is a checkpoint of others.
+
+    Raises
+    ------
+    WeightsError
+        As :func:`fetch`.
+    """
+    if cached(str(address)) is not None:
+        return True
+    return (_download(address, only=[MANIFEST]) / MANIFEST).exists()
 
 
 def cached(address: str) -> Path | None:
     """Return the snapshot of an address when all of it is on this machine; the network is not asked."""
-    from huggingface_hub import constants
-
-    repo, commit = parse(address)
-    snapshot = Path(constants.HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "snapshots" / commit
+    snapshot = snapshot_folder(pinned(address))
     try:
         check_layout(snapshot)
     except WeightsError:  # nothing there, or a download that was cut: the client will complete it
         return None
     return snapshot
+
+
+def snapshot_folder(address: HubAddress) -> Path:
+    """Return where the Hub's client keeps a commit."""
+    from huggingface_hub import constants
+
+    name = f"models--{address.repo.replace('/', '--')}"
+    return Path(constants.HF_HUB_CACHE) / name / "snapshots" / address.revision
 
 
 def fetch(address: str) -> Path:
@@ -68,7 +135,7 @@ def fetch(address: str) -> Path:
     known = cached(address)
     if known is not None:
         return known
-    snapshot = _download(*parse(address), address)
+    snapshot = _download(pinned(address))
     try:
         check_layout(snapshot)
     except DamagedError:
@@ -87,7 +154,7 @@ def fetch_checkpoint(address: str) -> Path:
     WeightsError
         As :func:`fetch`; or the repository has no safetensors, or a file is not the one that was published.
     """
-    snapshot = _download(*parse(address), address, only=_CHECKPOINT)
+    snapshot = _download(pinned(address), only=_CHECKPOINT)
     if not any(snapshot.glob("*.safetensors")):
         raise WeightsError(
             "the repository has no safetensors file; pickled weights are never opened",
@@ -120,37 +187,67 @@ def _is_published(path: Path) -> bool:
         return hashlib.file_digest(file, lambda: digest).hexdigest() == name
 
 
-def _download(repo: str, commit: str, address: str, *, only: Sequence[str] | None = None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+def _download(address: HubAddress, *, only: Sequence[str] | None = None) -> Path:
+    with explaining(address):
+        from huggingface_hub import snapshot_download
 
-    try:
         folders = None if only is None else "*/*"
         patterns = None if only is None else list(only)
         return Path(
             snapshot_download(
-                repo, revision=commit, library_name="stzoo", allow_patterns=patterns, ignore_patterns=folders
+                address.repo,
+                revision=address.revision,
+                library_name="stzoo",
+                allow_patterns=patterns,
+                ignore_patterns=folders,
             )
         )
+
+
+@contextmanager
+def explaining(address: HubAddress, *, writing: bool = False) -> Iterator[None]:
+    """Turn what the Hub's client raises into one message with the next step.
+
+    Parameters
+    ----------
+    writing
+        The client publishes rather than reads.
+
+    Raises
+    ------
+    WeightsError
+        No such repository or revision, no access, no network, no space.
+    """
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
+
+    try:
+        yield
     except HFValidationError as error:
-        raise WeightsError(f"'{repo}' can not be the name of a repository", where=address, todo=str(error)) from error
+        raise WeightsError(
+            f"'{address.repo}' can not be the name of a repository", where=str(address), todo=str(error)
+        ) from error
     except (HTTPError, OSError) as error:
-        raise _explained(error, repo, commit, address) from error
+        raise _explained(error, address, writing=writing) from error
 
 
-def _explained(error: Exception, repo: str, commit: str, address: str) -> WeightsError:
+def _explained(error: Exception, at: HubAddress, *, writing: bool) -> WeightsError:
     """Say what an error of the Hub's client means and what to do next."""
     from huggingface_hub import errors
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
+    repo, address = at.repo, str(at)
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
         error = error.__cause__  # the Hub did answer; that nothing is cached either is not the point
     if isinstance(error, errors.GatedRepoError):
         todo = "ask for access on that page, then run 'hf auth login'"
         return WeightsError("the repository is gated", where=_page(repo), todo=todo)
     if isinstance(error, errors.RevisionNotFoundError):
-        return WeightsError(f"no commit {commit}", where=address, todo=f"see {_page(repo)}/commits/main")
+        what = "commit" if at.pinned else "branch or tag"
+        return WeightsError(f"no {what} {at.revision}", where=address, todo=f"see {_page(repo)}/commits/main")
     status = getattr(getattr(error, "response", None), "status_code", None)
+    if writing and status in (401, 403):
+        todo = "run 'hf auth login' with a token that may write, and check that the owner is you or your organisation"
+        return WeightsError("the Hub lets this account not write there", where=_page(repo), todo=todo)
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 403):
         todo = "check the name; for a private repository run 'hf auth login' with a token that may read it"
         return WeightsError("no such repository, or it is private", where=address, todo=todo)
@@ -158,11 +255,33 @@ def _explained(error: Exception, repo: str, commit: str, address: str) -> Weight
         todo = "go online once (and unset HF_HUB_OFFLINE), or copy the repository folder here and load that"
         return WeightsError("not on this machine, and the Hub can not be reached", where=address, todo=todo)
     if isinstance(error, errors.HfHubHTTPError | HTTPError):
-        what = f"the Hub answered {status}" if status else f"the download failed ({_first_line(error)})"
-        return WeightsError(what, where=address, todo="run again later: what is there already is kept")
+        what = f"the Hub answered {status}" if status else f"the Hub can not be reached ({_first_line(error)})"
+        todo = "later" if status else "when the network, HF_ENDPOINT and the proxy are right"
+        return WeightsError(what, where=address, todo=f"run again {todo}: what is there already is kept")
     where, reason = getattr(error, "filename", None), getattr(error, "strerror", None) or error
     todo = "free some space, or set HF_HOME to a disk that you may write to"
     return WeightsError(f"the cache of the Hub's client can not be written: {reason}", where=where, todo=todo)
+
+
+def remove(address: HubAddress) -> int:
+    """Remove a commit from the cache of the Hub's client; what other commits share stays. Return the bytes freed.
+
+    Raises
+    ------
+    WeightsError
+        It is not there.
+    """
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        strategy = scan_cache_dir().delete_revisions(address.revision)
+    except CacheNotFound:
+        strategy = None
+    if strategy is None or not strategy.expected_freed_size:
+        raise WeightsError("not on this machine, so there is nothing to remove", where=str(address))
+    strategy.execute()
+    return int(strategy.expected_freed_size)
 
 
 def forget(snapshot: Path) -> None:

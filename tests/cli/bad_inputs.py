@@ -16,7 +16,7 @@ from PIL import Image
 from stzoo.core.section import Section
 from stzoo.core.store import write
 from stzoo.core.synthetic import synthetic_section
-from stzoo.zoo.loading import resolve
+from stzoo.zoo.resolving import resolve
 
 Builder = Callable[[Path], list[str]]
 CASES: dict[str, Builder] = {}
