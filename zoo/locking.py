@@ -48,7 +48,9 @@ class LockedWeights:
 
 
 @dataclass
-class _Content:
+class LockFile:
+    """Keys of the file."""
+
     version: int = VERSION
     weights: dict[str, LockedWeights] = field(default_factory=dict)
 
@@ -86,7 +88,7 @@ class Lock:
         strict = bool(os.environ.get(VARIABLE)) if strict is None else strict
         if not path.is_file():
             return cls(path, {}, strict)
-        content: Any = configs.build(_Content, read_yaml(path), where=path)
+        content: Any = configs.build(LockFile, read_yaml(path), where=path)
         if content.version != VERSION:
             raise WeightsError(
                 f"the lock file has version {content.version}, this stzoo reads {VERSION}",
