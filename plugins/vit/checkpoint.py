@@ -112,10 +112,9 @@ def _pool(folder: Path) -> Pool:
     """
     where = folder / "config.json"
     said = _json(where).get("global_pool", "token")
-    pools = {"token": Pool.class_token, "": Pool.class_token, "avg": Pool.mean_patches}
-    if said not in pools:
+    if said not in ("token", "avg", ""):  # "" is timm's for all tokens, of which the class token is the first
         raise WeightsError(f"the pooling '{said}' is not known", where=where, todo="known: token, avg")
-    return pools[said]
+    return Pool.mean_patches if said == "avg" else Pool.class_token
 
 
 def _json(path: Path) -> dict[str, Any]:
