@@ -25,7 +25,7 @@ class Pool(Enum):
 
 @dataclass
 class ViTEncoderConfig:
-    """Options of ``vit``; the defaults are the shape of CLIP and PLIP ViT-B/32.
+    """Options of ``vit``; the defaults are those of DINO ViT-B/16.
 
     Parameters
     ----------
@@ -51,19 +51,19 @@ class ViTEncoderConfig:
     """
 
     image_px: int = 224
-    patch_px: int = 32
+    patch_px: int = 16
     width: int = 768
     depth: int = 12
     heads: int = 12
     mlp_ratio: float = 4.0
-    pre_layernorm: bool = True
-    quick_gelu: bool = True
-    patch_bias: bool = False
-    eps: float = 1e-5
-    projection: int = 512
+    pre_layernorm: bool = False
+    quick_gelu: bool = False
+    patch_bias: bool = True
+    eps: float = 1e-6
+    projection: int = 0
     pool: Pool = Pool.class_token
-    mean: list[float] = field(default_factory=lambda: list(CLIP_MEAN))
-    std: list[float] = field(default_factory=lambda: list(CLIP_STD))
+    mean: list[float] = field(default_factory=lambda: list(IMAGENET_MEAN))
+    std: list[float] = field(default_factory=lambda: list(IMAGENET_STD))
     mpp: float = 0.5
 
     def __post_init__(self) -> None:
