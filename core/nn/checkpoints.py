@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     state: dict[str, Tensor] = {}
-    for part in _parts(path):
+    for part in checkpoint_files(path):
         try:
             check_header(part)
             state.update(load_file(part))
@@ -114,8 +114,8 @@ def _of_open_clip(config: Mapping[str, Any], where: Path) -> Hints:
     return Hints(TowerHints(heads, quick_gelu), TowerHints(text.get("heads"), quick_gelu))
 
 
-def _parts(path: Path) -> list[Path]:
-    """Return the files that hold the tensors."""
+def checkpoint_files(path: Path) -> list[Path]:
+    """Return the safetensors files that :func:`read_checkpoint` reads, by the same rules and with its errors."""
     if path.is_file():
         if path.suffix.lower() in _PICKLED:
             raise WeightsError(f"'{path.name}' is a pickle, which can run code; it is never opened", todo=_CONVERT)

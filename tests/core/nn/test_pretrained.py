@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_layouts import as_open_clip, as_timm, shaken
 from safetensors.torch import load_file, save_file
 from stzoo.core.errors import ConfigError, WeightsError
 from stzoo.core.nn.clip_text import ClipText
@@ -20,14 +21,6 @@ transformers = pytest.importorskip("transformers", minversion="5")
 VISION = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 160}
 TEXT = {**VISION, "hidden_size": 64, "num_attention_heads": 1, "vocab_size": 90, "bos_token_id": 88, "eos_token_id": 89}
 SMALL = {"image_size": 32, "patch_size": 8}
-
-
-def shaken(model):
-    """Norms and biases away from 1 and 0, so that they count."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return model.eval()
 
 
 def write_clip(folder, **options):
@@ -134,39 +127,6 @@ def test_an_index_does_not_lead_out_of_its_folder(clip, tmp_path):
         read_checkpoint(tmp_path)
 
 
-OPEN_CLIP = {
-    "embeddings.class_embedding": "class_embedding",
-    "embeddings.patch_embedding": "conv1",
-    "pre_layrnorm": "ln_pre",
-    "post_layernorm": "ln_post",
-    "final_layer_norm": "ln_final",
-    "encoder.layers": "transformer.resblocks",
-    "layer_norm": "ln_",
-    "self_attn.out_proj": "attn.out_proj",
-    "mlp.fc1": "mlp.c_fc",
-    "mlp.fc2": "mlp.c_proj",
-    "embeddings.position_embedding.weight": "positional_embedding",
-    "embeddings.token_embedding": "token_embedding",
-}
-
-
-def as_open_clip(state):
-    """The same weights as open_clip stores them."""
-    out = {}
-    for key, tensor in state.items():
-        name = key.replace("vision_model.", "visual.").replace("text_model.", "")
-        for theirs, ours in OPEN_CLIP.items():
-            name = name.replace(theirs, ours)
-        if ".q_proj." in name:
-            three = [state[key.replace("q_proj", f"{part}_proj")] for part in "qkv"]
-            out[name.replace("self_attn.q_proj.", "attn.in_proj_")] = torch.cat(three)
-        elif "_proj." not in name or "out_proj" in name or "c_proj" in name:
-            out[name] = tensor
-    out["visual.proj"] = out.pop("visual_projection.weight").T.contiguous()
-    out["text_projection"] = out.pop("text_projection.weight").T.contiguous()
-    return out
-
-
 def test_the_layout_of_open_clip(clip, tmp_path):
     model, folder = clip
     save_file(as_open_clip(load_file(folder / "model.safetensors")), tmp_path / "open_clip_model.safetensors")
@@ -186,33 +146,6 @@ def write_vit(folder, kind="ViTModel", **options):
     model = shaken(getattr(transformers, kind)(transformers.ViTConfig(**VISION, **SMALL, **options)))
     model.save_pretrained(folder)
     return model
-
-
-def as_timm(state):
-    """The same weights as timm and DINO's authors store them, with a classifier's head."""
-    rename = {
-        "embeddings.cls_token": "cls_token",
-        "embeddings.position_embeddings": "pos_embed",
-        "embeddings.patch_embeddings.projection": "patch_embed.proj",
-        "encoder.layer": "blocks",
-        "layernorm_before": "norm1",
-        "layernorm_after": "norm2",
-        "attention.output.dense": "attn.proj",
-        "intermediate.dense": "mlp.fc1",
-        "output.dense": "mlp.fc2",
-        "layernorm": "norm",
-    }
-    out = {"head.weight": torch.randn(5, 128), "head.bias": torch.randn(5)}
-    for key, tensor in state.items():
-        name = key
-        for theirs, ours in rename.items():
-            name = name.replace(theirs, ours)
-        if ".query." in name:
-            three = [state[key.replace("query", part)] for part in ("query", "key", "value")]
-            out[name.replace("attention.attention.query", "attn.qkv")] = torch.cat(three)
-        elif "pooler" not in name and "attention.attention" not in name:
-            out[name] = tensor
-    return out
 
 
 def test_vit_and_dino_in_both_layouts(tmp_path):
