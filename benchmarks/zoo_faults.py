@@ -1,9 +1,9 @@
 """What can go wrong with weights, and what stzoo makes of it: ``python benchmarks/zoo_faults.py``.
 
 A loopback server speaks the Hub's routes to the real client (tests/zoo/hub_store.py). Every fault is tried in a process
-of its own with ``stzoo.load``. Detected: nothing loaded, a message and no traceback. Lost: weights that were whole before
-are not any more, or can not be pulled once the fault is gone. Half-written: files that a load would take for weights
-although they are not those that were published. Writes benchmarks/results/zoo_faults.json.
+of its own with ``stzoo.load``. Detected: nothing loaded, a message and no traceback. Lost: whole weights can not be pulled
+once the fault is gone. Half-written: files that a load would take for weights although they are not those that were
+published. Writes benchmarks/results/zoo_faults.json.
 """
 
 from __future__ import annotations
@@ -154,6 +154,7 @@ class Trial:
         self.oid = hub.publish(REPO, self.published)
 
     def start(self, oid: str = "", *, limit: int = 0, **variables: str) -> subprocess.Popen[str]:
+        """Load a commit in a process of its own; ``limit`` is the largest file, in bytes, that the disk takes."""
         quick = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
         environment = hub_store.environment(self.hub, self.folder / "home") | quick | variables
         return subprocess.Popen(
@@ -167,7 +168,7 @@ class Trial:
 
     def finish(self, process: subprocess.Popen[str]) -> tuple[bool, str]:
         """Return whether weights were loaded, and the first line of the message."""
-        out, error = process.communicate(timeout=120)
+        out, error = process.communicate(timeout=300)
         lines = [line for line in error.splitlines() if line.strip()]
         message = next((line for line in lines if line.startswith("refused: ")), lines[-1] if lines else "")
         return out.strip() == "loaded", "TRACEBACK " + message if "Traceback" in error else message
@@ -179,11 +180,13 @@ class Trial:
                 verify(folder)
             except StzooError:
                 continue
-            if any((folder / p.name).read_bytes() != p.read_bytes() for p in WEIGHTS.iterdir()):
+            published = self.hub.repos[REPO].commits[folder.name]
+            if any((folder / name).read_bytes() != data for name, data in published.items()):
                 return True
         return (self.folder / "outside.txt").exists()
 
     def recovers(self) -> bool:
+        """Say whether whole weights load once the fault is gone, and without the network after that."""
         self.hub.fault, self.hub.slow = "", 0.0
         oid = self.hub.publish(REPO, WEIGHTS)
         return self.finish(self.start(oid))[0] and self.finish(self.start(oid, HF_HUB_OFFLINE="1"))[0]

@@ -189,7 +189,7 @@ def _is_published(path: Path) -> bool:
 
 def _download(address: HubAddress, *, only: Sequence[str] | None = None) -> Path:
     with explaining(address):
-        from huggingface_hub import snapshot_download
+        from huggingface_hub import constants, snapshot_download
 
         folders = None if only is None else "*/*"
         patterns = None if only is None else list(only)
@@ -200,6 +200,7 @@ def _download(address: HubAddress, *, only: Sequence[str] | None = None) -> Path
                 library_name="stzoo",
                 allow_patterns=patterns,
                 ignore_patterns=folders,
+                etag_timeout=constants.HF_HUB_ETAG_TIMEOUT,  # of the list of files as well
             )
         )
 

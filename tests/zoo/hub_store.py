@@ -145,7 +145,6 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/lfs-verify":
             return self.json({}, 200 if json.loads(body)["oid"] in self.hub.large else 404)
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit)/([^/]+)", path):
-            repo = self.hub.repos[match[1]]
             if match[2] == "preupload":
                 asked = json.loads(body)["files"]
                 return self.json({"files": [_mode(item["path"]) for item in asked]})
