@@ -1,7 +1,7 @@
 """What can go wrong with weights, and what stzoo makes of it: ``python benchmarks/zoo_faults.py``.
 
 A loopback server speaks the Hub's routes to the real client (tests/zoo/hub_store.py). Every fault is tried in a process
-of its own with ``stzoo.load``. Detected: nothing loaded, a message and no traceback. Lost: whole weights can not be pulled
+of its own with ``stzoo.load``. Detected: nothing loaded, a message, no traceback. Lost: whole weights can not be pulled
 once the fault is gone. Half-written: files that a load would take for weights although they are not those that were
 published. Writes benchmarks/results/zoo_faults.json.
 """
