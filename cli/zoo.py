@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from stzoo.cli.app import new_app
 from stzoo.cli.tables import echo, table
+from stzoo.core.errors import UsageError, nearest
+from stzoo.core.records import ROLES
 from stzoo.zoo.catalogue import catalogue
 
 app = new_app("Find, pull, verify, lock and publish weights.")
@@ -20,9 +23,28 @@ Overwrite = Annotated[bool, typer.Option(help="Replace what is there.")]
 
 
 @app.command("list")
-def list_(as_json: Json = False) -> None:
+def list_(
+    role: Annotated[str, typer.Option(help="Only weights of models of this role: encoder, imputer, aligner.")] = "",
+    tissue: Annotated[str, typer.Option(help="Only of this tissue.")] = "",
+    license_: Annotated[str, typer.Option("--license", help="Only under this licence (SPDX).")] = "",
+    commercial: Annotated[bool, typer.Option("--commercial", help="Only where commercial use is allowed.")] = False,
+    max_mb: Annotated[float | None, typer.Option(help="Only up to this size, MB.")] = None,
+    local: Annotated[bool, typer.Option("--local", help="Only what is on this machine.")] = False,
+    as_json: Json = False,
+) -> None:
     """List the weights that installed plugins offer, and whether they are on this machine."""
-    entries = catalogue()
+    if role not in ("", *ROLES):
+        raise UsageError(f"no role '{role}'{nearest(role, ROLES)}", todo=f"roles: {', '.join(ROLES)}")
+    entries = [
+        entry
+        for entry in catalogue()
+        if role in ("", entry.role)
+        and tissue.casefold() in ("", entry.spec.tissue.casefold())
+        and license_.casefold() in ("", entry.spec.license.casefold())
+        and (not commercial or entry.spec.commercial)
+        and (max_mb is None or entry.size_bytes <= max_mb * 1e6)
+        and (not local or entry.state == "local")
+    ]
     if as_json:
         echo(json.dumps([entry.as_dict() for entry in entries], indent=1, ensure_ascii=False))
         return
@@ -30,6 +52,7 @@ def list_(as_json: Json = False) -> None:
         [
             entry.spec.name,
             entry.spec.model,
+            entry.role or "-",
             entry.spec.tissue or "-",
             f"{entry.size_bytes / 1e6:.1f} MB" if entry.size_bytes else "-",
             f"{entry.spec.mpp:g}" if entry.spec.mpp else "-",
@@ -39,8 +62,8 @@ def list_(as_json: Json = False) -> None:
         ]
         for entry in entries
     ]
-    head = ["weights", "model", "tissue", "size", "µm/px", "license", "state", ""]
-    echo(table(head, rows) if rows else "no weights are offered by the installed plugins")
+    head = ["weights", "model", "role", "tissue", "size", "µm/px", "license", "state", ""]
+    echo(table(head, rows) if rows else "none")
 
 
 @app.command()
@@ -50,20 +73,24 @@ def info(name: Name, as_json: Json = False) -> None:
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     resolved = resolve(name)
-    with forgetting_damage(resolved), open_repository(resolved.folder) as repository:
-        facts = {
-            "name": resolved.name,
-            "source": resolved.source,
-            "model": repository.method,
-            "format_version": repository.format_version,
-            "dtype": repository.dtype,
-            "sha256": repository.sha256,
-        }
-        card = (repository.folder / CARD).read_text(encoding="utf-8") if (repository.folder / CARD).is_file() else ""
+    facts: dict[str, Any] = {"name": resolved.name, "source": resolved.source}
+    config = None
+    with forgetting_damage(resolved):
+        if resolved.foreign:
+            facts |= {"model": "vit (an image encoder that others published)", "sha256": _check(resolved.folder)}
+        else:
+            with open_repository(resolved.folder) as repository:
+                facts |= {"model": repository.method, "format_version": repository.format_version}
+                facts |= {"dtype": repository.dtype, "sha256": repository.sha256}
+                config = repository.config
+    listed = {k: v for k, v in asdict(resolved.spec).items() if v and k not in facts} if resolved.spec else {}
+    card = (resolved.folder / CARD).read_text(encoding="utf-8") if (resolved.folder / CARD).is_file() else ""
     if as_json:
-        echo(json.dumps({**facts, "config": repository.config, "card": card}, indent=1, ensure_ascii=False))
+        echo(json.dumps({**facts, **listed, "config": config, "card": card}, indent=1, ensure_ascii=False))
         return
-    echo("\n".join(f"{key + ':':<16}{value}" for key, value in facts.items()))
+    for key, value in {**facts, **listed}.items():
+        lines = [f"{k}: {v}" for k, v in value.items()] if isinstance(value, dict) else [str(value)]
+        echo(f"{key + ':':<16}" + ("\n" + " " * 16).join(lines))
     echo(f"\n{card.rstrip() or '(no model card)'}")
 
 
@@ -81,7 +108,6 @@ def pull(
     ] = None,
 ) -> None:
     """Download weights and verify them, so that they can be used without a network."""
-    from stzoo.core.errors import UsageError
     from stzoo.zoo.locking import LOCK, Lock
 
     wanted = names or list(Lock.here().weights)
@@ -160,7 +186,6 @@ def push(
 @app.command()
 def remove(name: Name) -> None:
     """Remove downloaded weights from this machine."""
-    from stzoo.core.errors import UsageError
     from stzoo.zoo.hub import HubAddress, parse
     from stzoo.zoo.hub import remove as forget
     from stzoo.zoo.locking import Lock

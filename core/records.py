@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Role = Literal["encoder", "imputer", "aligner"]
@@ -29,6 +30,14 @@ def _is_name(value: object) -> bool:
 
 def _is_target(value: object) -> bool:
     return isinstance(value, str) and _TARGET.fullmatch(value) is not None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +98,15 @@ class WeightsSpec:
         ``package://module/folder`` (inside an installed package), ``hf://owner/repo@commit`` or ``file://folder``.
     summary, license
         One line for ``stzoo zoo list``; SPDX identifier of the weights.
-    tissue, embedding_dim, mpp, size_bytes
-        What the catalogue shows: tissue, embedding width, expected µm/px, bytes to download.
+    tissue, embedding_dim, mpp, genes, size_bytes
+        What the catalogue shows: tissue, embedding width, expected µm/px, size of the gene vocabulary, bytes to
+        download. 0 and empty: not said.
+    commercial
+        Whether the licences of weights and data allow commercial use; None: not said.
+    metrics
+        Figures of an evaluation by what they are, e.g. ``{"her2st-c5, mlp: mean PCC of 250 genes": 0.29}``.
+    citation
+        A DOI, arXiv number or sentence to cite.
     """
 
     name: str
@@ -101,7 +117,11 @@ class WeightsSpec:
     tissue: str = ""
     embedding_dim: int = 0
     mpp: float = 0.0
+    genes: int = 0
     size_bytes: int = 0
+    commercial: bool | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    citation: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a record that could not be listed or resolved."""
@@ -112,6 +132,14 @@ class WeightsSpec:
             source=isinstance(self.source, str) and self.source.startswith(("package://", "hf://", "file://")),
             summary=isinstance(self.summary, str) and bool(self.summary.strip()),
             license=isinstance(self.license, str) and bool(self.license.strip()),
+            tissue=isinstance(self.tissue, str),
+            embedding_dim=_is_amount(self.embedding_dim),
+            mpp=_is_amount(self.mpp),
+            genes=_is_amount(self.genes),
+            size_bytes=_is_amount(self.size_bytes),
+            commercial=self.commercial in (None, True, False),
+            metrics=isinstance(self.metrics, Mapping) and all(_is_number(value) for value in self.metrics.values()),
+            citation=isinstance(self.citation, str),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from stzoo.core.errors import WeightsError
 from stzoo.core.manifest import MANIFEST
 from stzoo.core.plugins import PluginHost, default_host
-from stzoo.core.records import WeightsSpec
+from stzoo.core.records import ModelSpec, WeightsSpec
 
 State = Literal["local", "remote", "missing"]
 
@@ -24,6 +24,8 @@ class Entry:
         The record, as its plugin gave it.
     plugin
         ``dist:name`` of that plugin.
+    role
+        Role of the model that they belong to; empty where no plugin offers that model.
     state
         ``local`` (can be loaded now), ``remote`` (is downloaded on first use) or ``missing`` (listed, but not there).
     size_bytes
@@ -32,27 +34,29 @@ class Entry:
 
     spec: WeightsSpec
     plugin: str
+    role: str
     state: State
     size_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry as JSON values."""
-        own = {"plugin": self.plugin, "state": self.state, "size_bytes": self.size_bytes}
+        own = {"plugin": self.plugin, "role": self.role, "state": self.state, "size_bytes": self.size_bytes}
         return {**asdict(self.spec), **own, "local": self.state == "local"}
 
 
 def catalogue(host: PluginHost | None = None) -> list[Entry]:
     """Return every set of weights that installed plugins offer, sorted by name; nothing is downloaded."""
-    return [entry(plugin.qualified, spec) for plugin, spec in (host or default_host()).of(WeightsSpec)]
+    host = host or default_host()
+    roles: dict[str, str] = {spec.name: spec.role for _, spec in host.of(ModelSpec)}
+    return [_entry(plugin.qualified, spec, roles.get(spec.model, "")) for plugin, spec in host.of(WeightsSpec)]
 
 
-def entry(plugin: str, spec: WeightsSpec) -> Entry:
-    """Return what is known of one record."""
+def _entry(plugin: str, spec: WeightsSpec, role: str) -> Entry:
     folder = _folder(spec.source)
     if folder is not None and (folder / MANIFEST).is_file():
         size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        return Entry(spec, plugin, "local", size)
-    return Entry(spec, plugin, "remote" if spec.source.startswith("hf://") else "missing", spec.size_bytes)
+        return Entry(spec, plugin, role, "local", size)
+    return Entry(spec, plugin, role, "remote" if spec.source.startswith("hf://") else "missing", spec.size_bytes)
 
 
 def _folder(source: str) -> Path | None:

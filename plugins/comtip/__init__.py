@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from stzoo.core.hookspecs import hookimpl
 from stzoo.core.records import ModelSpec, WeightsSpec
+from stzoo.core.weights_file import weights_of
 
 STZOO_API = 1
 
@@ -30,16 +31,4 @@ def stzoo_models() -> Iterable[ModelSpec]:
 @hookimpl
 def stzoo_weights() -> Iterable[WeightsSpec]:
     """Offer the packaged weights."""
-    return [
-        WeightsSpec(
-            name="comtip-tiny",
-            model="comtip",
-            source="package://stzoo.plugins.comtip/weights/comtip-tiny",
-            summary="three sections of one HER2+ breast tumour; for demos, tests and fine-tuning, not for findings",
-            license="Apache-2.0",
-            tissue="breast",
-            embedding_dim=684,
-            mpp=1.0,
-            size_bytes=0,
-        )
-    ]
+    return weights_of("stzoo.plugins.comtip/weights.yaml")

@@ -52,3 +52,35 @@ def test_unknown_weights(stzoo, toy):
     assert "no weights called 'toy-tny'; did you mean 'toy-tiny'?" in bad.err
     assert "see 'stzoo zoo list'" in bad.err
     assert stzoo("zoo", "verify", "hf://owner/repo@main").code == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ([], True),
+        (["--role", "imputer"], True),
+        (["--role", "aligner"], False),
+        (["--license", "mit"], True),
+        (["--license", "GPL-3.0"], False),
+        (["--tissue", "brain"], False),
+        (["--commercial"], False),  # nothing is said of it
+        (["--max-mb", "1"], True),
+        (["--max-mb", "0.0001"], False),
+        (["--local"], True),
+    ],
+)
+def test_list_filters(stzoo, toy, options, shown):
+    names = [entry["name"] for entry in stzoo("zoo", "list", "--json", *options).json()]
+    assert ("toy-tiny" in names) is shown
+
+
+def test_list_knows_the_roles(stzoo, toy):
+    bad = stzoo("zoo", "list", "--role", "encodr")
+    assert bad.code == 2
+    assert "did you mean 'encoder'" in bad.err
+
+
+def test_info_shows_what_the_catalogue_says(stzoo):
+    shown = stzoo("zoo", "info", "comtip-tiny")
+    assert "tissue:         breast" in shown.out
+    assert "her2st-c5, mlp: mean PCC of 250 genes: 0." in shown.out
