@@ -43,6 +43,7 @@ __all__ = [
     "MANIFEST",
     "TENSORS",
     "Repository",
+    "empty",
     "open_repository",
     "restore_module",
     "verify",
@@ -231,9 +232,11 @@ def _dtype(tensors: Mapping[str, torch.Tensor]) -> str:
 
 
 def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, where: object = None) -> None:
-    """Load tensors into a module, strictly: same keys, same shapes, same types.
+    """Give a module its tensors, strictly: same keys, same shapes, same types.
 
-    Floating point may be stored in another width (float16 on disk, float32 in use); nothing else is converted.
+    Floating point may be stored in another width (float16 on disk, float32 in use); nothing else is converted. The
+    tensors take the place of the module's own, so one that was made on the device ``meta`` (see :func:`empty`) costs
+    neither the time nor the memory of weights that nobody uses.
 
     Raises
     ------
@@ -253,4 +256,16 @@ def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *
                 where=where,
                 todo="these weights belong to another config",
             )
-    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=True)
+    module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=True, assign=True)
+
+
+@contextmanager
+def empty() -> Iterator[None]:
+    """Make modules without weights: for :func:`restore_module`, which must then be given every parameter and buffer.
+
+    A module whose buffers are not saved has to make them on a device of its own choice (``device="cpu"``).
+    """
+    import torch
+
+    with torch.device("meta"):
+        yield

@@ -13,7 +13,7 @@ from stzoo.core import config as configs
 from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
-from stzoo.core.repository import restore_module
+from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.descriptions import packaged
@@ -336,7 +336,8 @@ class CoMTIP(Encoder):
         table = own.pop(_CALIBRATION, None)
         if table is None or tuple(table.shape) != (len(genes), 4):
             raise WeightsError(f"tensor '{_CALIBRATION}' is missing or not ({len(genes)}, 4)")
-        network = self._network_of(vocabulary)
+        with empty():
+            network = self._network_of(vocabulary)
         stray = [key for key in own if not key.startswith("network.")]
         if stray:
             raise WeightsError(f"tensor '{stray[0]}' is not known to the model{nearest(stray[0], own)}")

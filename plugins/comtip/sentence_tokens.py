@@ -52,7 +52,7 @@ class SentenceTokenizer:
     @property
     def suffix(self) -> Tensor:
         """The tokens after "is", int64 (3,)."""
-        return torch.tensor(self.ending)
+        return torch.tensor(self.ending, device="cpu")  # also where modules are made without weights
 
     @property
     def size(self) -> int:

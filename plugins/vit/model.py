@@ -11,7 +11,7 @@ import torch
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
-from stzoo.core.repository import restore_module
+from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
@@ -164,6 +164,7 @@ class ViTEncoder(Encoder):
         self._checkpoint = dict(checkpoint)
 
     def _take(self, state: Mapping[str, Tensor]) -> None:
-        tower = Tower(self.config)
+        with empty():
+            tower = Tower(self.config)
         restore_module(tower, state)
         self._tower = tower.requires_grad_(False).eval()

@@ -29,8 +29,8 @@ class Tower(nn.Module):
         self.vit = ViT(ViTConfig(**shape))
         self.projection = nn.Linear(config.width, config.projection, bias=False) if config.projection else nn.Identity()
         # they belong to the config, and so not to the saved tensors
-        self.register_buffer("mean", torch.tensor(config.mean), persistent=False)
-        self.register_buffer("std", torch.tensor(config.std), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean, device="cpu"), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std, device="cpu"), persistent=False)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """Return float32 embeddings (n, projection or width) of tiles, uint8 RGB (n, image_px, image_px, 3)."""

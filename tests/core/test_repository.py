@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stzoo.core.errors import OutputError, WeightsError
 from stzoo.core.manifest import DamagedError, verify, write_manifest
-from stzoo.core.repository import open_repository, restore_module, write_repository
+from stzoo.core.repository import empty, open_repository, restore_module, write_repository
 
 FILES = ["config.json", "model.safetensors", "README.md", "tokenizer.json"]
 TENSORS = {
@@ -363,3 +363,18 @@ def test_a_module_is_restored_strictly():
         with pytest.raises(WeightsError, match=message):
             restore_module(module, given_state)
         assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_what_is_restored_is_the_module_s_own(tmp_path):
+    """Tensors are mapped from the file; training them must not write into it."""
+    from safetensors.torch import load_file, save_file
+
+    save_file({"weight": torch.ones(4, 3), "bias": torch.zeros(4, dtype=torch.float16)}, tmp_path / "x.safetensors")
+    before = (tmp_path / "x.safetensors").read_bytes()
+    with empty():
+        module = torch.nn.Linear(3, 4)
+    restore_module(module, load_file(tmp_path / "x.safetensors"))
+    assert module.bias.dtype == torch.float32
+    torch.optim.SGD(module.parameters(), lr=1.0).step(lambda: module(torch.ones(2, 3)).sum().backward())
+    assert not torch.equal(module.weight, torch.ones(4, 3))
+    assert (tmp_path / "x.safetensors").read_bytes() == before
