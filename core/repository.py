@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 """Version of the layout that is written. A repository of every version ever written stays in ``tests/zoo/golden``."""
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""From the content of ``config.json`` of a version to that of the next; one for every version before the present."""
 
 __all__ = [
     "CARD",
@@ -176,13 +179,16 @@ def open_repository(folder: Path) -> Iterator[Repository]:
     digests = verify(folder)
     content, where = read_json(folder / CONFIG), folder / CONFIG
     version = content.pop("format_version", None)
-    if type(version) is not int or version != FORMAT_VERSION:
+    oldest = min(MIGRATIONS, default=FORMAT_VERSION)
+    if type(version) is not int or not oldest <= version <= FORMAT_VERSION:
         newer = type(version) is int and version > FORMAT_VERSION
         raise WeightsError(
             f"the repository has format version {version!r}, this stzoo reads {FORMAT_VERSION}",
             where=where,
             todo="pip install --upgrade stzoo" if newer else AGAIN,
         )
+    for step in range(version, FORMAT_VERSION):
+        content = MIGRATIONS[step](content)
     for key in content:
         if key not in _FIELDS:
             raise WeightsError(f"unknown key '{key}'{nearest(key, _FIELDS)}", where=where, todo=AGAIN)

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stzoo.core.errors import OutputError, WeightsError
 from stzoo.core.manifest import DamagedError, verify, write_manifest
-from stzoo.core.repository import empty, open_repository, restore_module, write_repository
+from stzoo.core.repository import (
+    FORMAT_VERSION,
+    MIGRATIONS,
+    empty,
+    open_repository,
+    restore_module,
+    write_repository,
+)
 
 FILES = ["config.json", "model.safetensors", "README.md", "tokenizer.json"]
 TENSORS = {
@@ -378,3 +385,22 @@ def test_what_is_restored_is_the_module_s_own(tmp_path):
     torch.optim.SGD(module.parameters(), lr=1.0).step(lambda: module(torch.ones(2, 3)).sum().backward())
     assert not torch.equal(module.weight, torch.ones(4, 3))
     assert (tmp_path / "x.safetensors").read_bytes() == before
+
+
+def test_an_older_format_is_migrated_step_by_step(repository, monkeypatch):
+    """As a later stzoo will do: here version 2 has notes, and version 3 has none again."""
+    monkeypatch.setattr("stzoo.core.repository.FORMAT_VERSION", 3)
+    steps = {
+        1: lambda content: {**content, "notes": ""},
+        2: lambda content: {k: v for k, v in content.items() if k != "notes"} | {"description": {"migrated": True}},
+    }
+    monkeypatch.setattr("stzoo.core.repository.MIGRATIONS", steps)
+    with open_repository(repository) as opened:
+        assert (opened.format_version, opened.description) == (1, {"migrated": True})
+    config(format_version=0)(repository)
+    with pytest.raises(WeightsError, match="format version 0, this stzoo reads 3"), open_repository(repository):
+        pass
+
+
+def test_every_older_format_has_its_migration():
+    assert sorted(MIGRATIONS) == list(range(1, FORMAT_VERSION))
