@@ -35,9 +35,10 @@ def list_(
     """List the weights that installed plugins offer, and whether they are on this machine."""
     if role not in ("", *ROLES):
         raise UsageError(f"no role '{role}'{nearest(role, ROLES)}", todo=f"roles: {', '.join(ROLES)}")
+    known = catalogue()
     entries = [
         entry
-        for entry in catalogue()
+        for entry in known
         if role in ("", entry.role)
         and tissue.casefold() in ("", entry.spec.tissue.casefold())
         and license_.casefold() in ("", entry.spec.license.casefold())
@@ -63,7 +64,8 @@ def list_(
         for entry in entries
     ]
     head = ["weights", "model", "role", "tissue", "size", "µm/px", "license", "state", ""]
-    echo(table(head, rows) if rows else "none")
+    none = "no weights match" if known else "no weights are offered by the installed plugins"
+    echo(table(head, rows) if rows else none)
 
 
 @app.command()
