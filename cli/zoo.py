@@ -72,6 +72,7 @@ def list_(
 def info(name: Name, as_json: Json = False) -> None:
     """Verify some weights, and show what they are and their model card."""
     from stzoo.core.repository import CARD, open_repository
+    from stzoo.zoo.loading import ADAPTER
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     resolved = resolve(name)
@@ -79,7 +80,7 @@ def info(name: Name, as_json: Json = False) -> None:
     config = None
     with forgetting_damage(resolved):
         if resolved.foreign:
-            facts |= {"model": "vit (an image encoder that others published)", "sha256": _check(resolved.folder)}
+            facts |= {"model": f"{ADAPTER} (an image encoder that others published)", "sha256": _check(resolved.folder)}
         else:
             with open_repository(resolved.folder) as repository:
                 facts |= {"model": repository.method, "format_version": repository.format_version}

@@ -6,7 +6,6 @@ written beside it and moved. Each says the sha256 of its tensors, and one that i
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from stzoo.core.digests import sha256_of
 from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import writing
 from torch import Tensor
@@ -74,7 +74,7 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
             "identity": checkpoint.identity,
             "losses": checkpoint.losses,
             "optimizer": checkpoint.optimizer,
-            "sha256": _digest(scratch / "state.safetensors"),
+            "sha256": sha256_of(scratch / "state.safetensors"),
         }
         (scratch / "checkpoint.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
         for file in scratch.iterdir():
@@ -145,7 +145,7 @@ def _read(folder: Path) -> Checkpoint:
     if about["format"] != _FORMAT:
         raise WeightsError(f"checkpoint format {about['format']}, this version reads {_FORMAT}")
     file = folder / "state.safetensors"
-    if _digest(file) != about["sha256"]:
+    if sha256_of(file) != about["sha256"]:
         raise WeightsError("state.safetensors does not have the sha256 that checkpoint.json gives")
     return Checkpoint(about["step"], about["identity"], about["losses"], load_file(file), about["optimizer"])
 
@@ -172,11 +172,6 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
 
 def _shown(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "absent"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _flush(file: Path) -> None:

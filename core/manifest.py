@@ -6,7 +6,6 @@ only after it is known to be a regular file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.digests import sha256_of
 from stzoo.core.errors import WeightsError
 
 CONFIG, TENSORS, CARD, MANIFEST = "config.json", "model.safetensors", "README.md", "MANIFEST.json"
@@ -36,7 +36,7 @@ class DamagedError(WeightsError):
 
 def write_manifest(folder: Path) -> None:
     """Write the sizes and digests of all files of a folder, which become the only ones it may hold."""
-    files = {path.name: {"bytes": path.stat().st_size, "sha256": _digest(path)} for path in sorted(folder.iterdir())}
+    files = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in sorted(folder.iterdir())}
     (folder / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
 
 
@@ -166,7 +166,7 @@ def _check_size(path: Path, expected: int) -> None:
 
 
 def _check_digest(path: Path, expected: str) -> str:
-    digest = _digest(path)
+    digest = sha256_of(path)
     if digest != expected:
         raise DamagedError(f"{path.name} is not the file that was published (sha256 differs)", where=path, todo=AGAIN)
     return digest
@@ -237,11 +237,6 @@ def allowed_name(name: object) -> bool:
 
 def _is_sha256(value: object) -> bool:
     return isinstance(value, str) and _SHA256.fullmatch(value) is not None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.digests import sha256_of
 from stzoo.core.manifest import CONFIG, MANIFEST, DamagedError, read_json
 
 
@@ -25,7 +25,5 @@ def digests_of(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for path in sorted(folder.iterdir()):
         if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.name] = {"bytes": path.stat().st_size, "sha256": digest}
+            found[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     return found

@@ -7,7 +7,6 @@ Checkpoints of others have no manifest; their files are checked against the dige
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from stzoo.core.digests import git_digest_of, sha256_of
 from stzoo.core.errors import WeightsError
 from stzoo.core.manifest import MANIFEST, DamagedError, check_layout
 
@@ -180,11 +180,7 @@ def _is_published(path: Path) -> bool:
     name = path.resolve().name
     if not path.is_symlink() or not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", name):
         return True
-    with path.open("rb") as file:
-        if len(name) == 64:
-            return hashlib.file_digest(file, "sha256").hexdigest() == name
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-        return hashlib.file_digest(file, lambda: digest).hexdigest() == name
+    return name == (sha256_of(path) if len(name) == 64 else git_digest_of(path))
 
 
 def _download(address: HubAddress, *, only: Sequence[str] | None = None) -> Path:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from stzoo.core.digests import git_digest_of, sha256_of
 from stzoo.core.errors import WeightsError
 from stzoo.core.manifest import MANIFEST
 from stzoo.zoo.hub import HubAddress, explaining, parse
@@ -80,13 +80,8 @@ def push(folder: Path, repo: str, *, private: bool = False, dry_run: bool = Fals
 def _compare(path: Path, landed: object, there: HubAddress) -> None:
     """Refuse a file that did not land as it was sent: sha256 of large files, git's digest of the others."""
     large = getattr(landed, "lfs", None)
-    data = path.read_bytes() if large is None else b""
-    if large is None:
-        same = getattr(landed, "blob_id", "") == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    else:
-        with path.open("rb") as file:
-            same = large.sha256 == hashlib.file_digest(file, "sha256").hexdigest()
-    if not same:
+    own, theirs = (git_digest_of, getattr(landed, "blob_id", "")) if large is None else (sha256_of, large.sha256)
+    if own(path) != theirs:
         raise WeightsError(
             f"'{path.name}' did not land as it was sent",
             where=str(there),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.digests import sha256_of
 from stzoo.core.errors import WeightsError
 from stzoo.core.manifest import read_json
 from stzoo.core.nn.checkpoints import checkpoint_files
@@ -77,7 +77,7 @@ def read(path: Path) -> Checkpoint:
         mean=list(mean),
         std=list(std),
     )
-    return Checkpoint(config, state, {file.name: _sha256(file) for file in checkpoint_files(path)})
+    return Checkpoint(config, state, {file.name: sha256_of(file) for file in checkpoint_files(path)})
 
 
 def _plain(shape: ViTConfig) -> dict[str, Any]:
@@ -119,8 +119,3 @@ def _pool(folder: Path) -> Pool:
 
 def _json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
