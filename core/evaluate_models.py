@@ -8,9 +8,10 @@ from typing import Any, cast
 
 import numpy as np
 from stzoo.core import config as configs
-from stzoo.core.errors import UsageError
+from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.heads import head_classes
-from stzoo.core.interfaces import Encoder
+from stzoo.core.interfaces import Encoder, Imputer
+from stzoo.core.output import writing
 from stzoo.core.protocol import Row
 from stzoo.core.recipes import fingerprint, load_recipe, trained
 from stzoo.core.registry import model, model_class
@@ -21,7 +22,7 @@ Loader = Callable[[str], Any]
 
 
 class Models:
-    """Finds the encoder of a row and lets its heads predict.
+    """Finds the encoder of a row and lets its heads predict, or its imputer.
 
     Parameters
     ----------
@@ -82,6 +83,38 @@ class Models:
         else:
             made = model(row.model, configs.override({}, row.overrides), role="encoder", seed=seed)
         return made
+
+    def imputer(self, row: Row, seed: int) -> Imputer:
+        """Return the imputer of a row: weights, or a model with its options; a row without either is the gene mean.
+
+        Raises
+        ------
+        ConfigError
+            The row asks for training, or one of its options is unknown.
+        """
+        if row.recipe or row.untrained or row.head:
+            raise ConfigError(
+                f"row '{row.name}' has a recipe or a head, which imputers have not", todo="give options as overrides"
+            )
+        made = (
+            self._load(row.weights)
+            if row.weights
+            else model(row.model or "gene-mean", configs.override({}, row.overrides), role="imputer", seed=seed)
+        )
+        if not isinstance(made, Imputer):
+            raise ConfigError(f"the weights of row '{row.name}' are no imputer", todo="see 'stzoo zoo list'")
+        return made
+
+    def kept(self, mark: str, make: Callable[[], dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return arrays that were made under this mark before, from the work folder; otherwise make and keep them."""
+        path = self._work / f"{mark}.npz"
+        if not path.is_file():
+            found = make()
+            with writing(path, overwrite=True) as scratch:
+                np.savez(scratch, allow_pickle=False, **found)
+            return found
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
 
     def predict(
         self,

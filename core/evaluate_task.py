@@ -69,7 +69,7 @@ class Task(ABC):
 
     def is_random(self, row: Row) -> bool:
         """Say whether a row is repeated for each seed: models that are trained, heads that start at random."""
-        return bool(row.recipe) or "mlp" in row.heads
+        return bool(row.recipe) or row.random or "mlp" in row.heads
 
     def read(self, source: str) -> Section:
         """Read a section below the data folder."""

@@ -64,6 +64,48 @@ class ImputedSection:
         write(self.section, out, overwrite=overwrite)
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """A section as an imputer sees it, and what it must not see.
+
+    Parameters
+    ----------
+    section
+        Counts of all spots that the rule does not call measured are NaN.
+    truth
+        float32 (n, g), log-normalised, of every spot that the data measured.
+    target
+        Depth that both are scaled to.
+    """
+
+    section: Section
+    truth: Floats
+    target: float
+
+
+def sparse_section(
+    section: Section, rule: str, *, genes: Sequence[str] | None = None, target: float | None = None
+) -> Sparse:
+    """Hide what a rule does not call measured.
+
+    Parameters
+    ----------
+    rule
+        See :func:`stzoo.core.measured.measured_mask`.
+    genes
+        Genes wanted; by default all. Depths are those of all genes.
+    target
+        Depth to scale to; by default the median depth of the measured spots that have counts.
+    """
+    measured = measured_mask(section, rule) & section.measured
+    if genes is not None:
+        section = section.take_genes(genes)
+    if target is None:
+        depth = section.depth[measured]
+        target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
+    return Sparse(section.hide(measured), section.expression(target=target), target)
+
+
 def impute_section(
     imputer: Imputer,
     section: Section,
@@ -81,11 +123,6 @@ def impute_section(
     genes
         Genes wanted; by default all. Depths are those of all genes.
     """
-    measured = measured_mask(section, rule) & section.measured
-    if genes is not None:
-        section = section.take_genes(genes)
-    depth = section.depth[measured]
-    target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
-    truth = section.expression(target=target)
-    done = imputer.impute(section.hide(measured), target=target, progress=progress)
-    return ImputedSection(done, truth)
+    sparse = sparse_section(section, rule, genes=genes)
+    done = imputer.impute(sparse.section, target=sparse.target, progress=progress)
+    return ImputedSection(done, sparse.truth)

@@ -131,7 +131,14 @@ def to_grid(values: Array, row: Array, col: Array) -> tuple[Doubles, npt.NDArray
     return grid, mask
 
 
-def masked_ssim(truth: Array, predicted: Array, mask: npt.NDArray[np.bool_], *, window: int = 7) -> float:
+def masked_ssim(
+    truth: Array,
+    predicted: Array,
+    mask: npt.NDArray[np.bool_],
+    *,
+    window: int = 7,
+    scored: npt.NDArray[np.bool_] | None = None,
+) -> float:
     """Return the structural similarity of two maps, averaged over the masked places.
 
     Outside the mask both maps hold the mean of the truth inside, so that empty background neither helps nor harms;
@@ -142,9 +149,11 @@ def masked_ssim(truth: Array, predicted: Array, mask: npt.NDArray[np.bool_], *, 
     truth, predicted
         (h, w); values outside the mask are not read (NaN is fine).
     mask
-        bool (h, w), the places that are scored.
+        bool (h, w), the places that have a value.
     window
         Side of the window, odd; made smaller on grids that are smaller.
+    scored
+        bool (h, w), the places that are averaged over, where that is not the whole mask.
 
     Returns
     -------
@@ -163,7 +172,8 @@ def masked_ssim(truth: Array, predicted: Array, mask: npt.NDArray[np.bool_], *, 
     a, b = (np.where(mask, image, inside.mean()) for image in (truth, predicted))
     similarity: Any = structural_similarity  # untyped in scikit-image
     _, scores = similarity(a, b, win_size=side, data_range=float(np.ptp(inside)), full=True)
-    return float(scores[mask].mean())
+    kept = mask if scored is None else mask & np.asarray(scored, dtype=bool)
+    return float(scores[kept].mean()) if kept.any() else float("nan")
 
 
 def top_k_overlap(truth: Array, predicted: Array, k: int) -> Doubles:

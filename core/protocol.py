@@ -23,6 +23,7 @@ KINDS = {
     "retrieval": "stzoo.core.evaluate_retrieval:Retrieval",
     "clustering": "stzoo.core.evaluate_clustering:Clustering",
     "same-slide": "stzoo.core.evaluate_slide:SameSlide",
+    "imputation": "stzoo.core.evaluate_imputation:Imputation",
 }
 """What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
 
@@ -63,6 +64,8 @@ class Row:
         The model of the recipe with its random initial weights.
     control
         A control of the protocol's kind, by name.
+    random
+        The model depends on its seed: the row is repeated for every seed (rows with a recipe always are).
     """
 
     name: str = ""
@@ -73,6 +76,7 @@ class Row:
     overrides: list[str] = field(default_factory=list)
     untrained: bool = False
     control: str = ""
+    random: bool = False
 
     @property
     def heads(self) -> list[str]:

@@ -17,6 +17,10 @@ _PROTOCOLS = (
     ("her2st-retrieval", "image -> expression and expression -> image among the spots of C5: Recall@k"),
     ("dlpfc-clustering", "k-means of frozen embeddings against cortical layers: ARI (the paper's task 1)"),
     ("dlpfc-eight-genes", "eight genes, 80/20 spots of a slide: MAE and PCC (the paper's task 2)"),
+    ("xenium-q1-50um", "fill three quarters of the 50 µm bins of a breast tumour, four phases (Xenium, quadrant 1)"),
+    ("xenium-q1-25um", "the same at 25 µm"),
+    ("xenium-q2-50um", "the same at 50 µm in quadrant 2"),
+    ("mouse-brain-50um", "the same at 50 µm in a mouse brain (Xenium)"),
 )
 
 

@@ -29,6 +29,9 @@ def stzoo_models() -> Iterable[ModelSpec]:
     return (
         _spec("gene-mean", "imputer", "gene_mean", "GeneMean", "each gene's mean over the measured spots"),
         _spec("knn", "imputer", "knn", "Knn", "nearest measured spots, weighted by inverse distance"),
+        _spec("nearest", "imputer", "interpolate", "Nearest", "the nearest measured spot"),
+        _spec("bilinear", "imputer", "interpolate", "Bilinear", "linear interpolation, grid-aligned"),
+        _spec("bicubic", "imputer", "interpolate", "Bicubic", "cubic interpolation, grid-aligned"),
         _spec("smooth", "imputer", "smooth", "Smooth", "Gaussian smoothing, width chosen on the measured spots"),
         _spec(
             "kriging",

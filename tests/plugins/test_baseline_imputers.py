@@ -11,7 +11,7 @@ from stzoo.core.records import ModelSpec
 from stzoo.core.registry import model
 from stzoo.core.section import Section, Stack
 
-IMPUTERS = ["gene-mean", "knn", "smooth", "kriging"]
+IMPUTERS = ["gene-mean", "knn", "smooth", "kriging", "nearest", "bilinear", "bicubic"]
 
 
 def layers(section: Section) -> tuple[np.ndarray, np.ndarray]:
@@ -156,7 +156,7 @@ def test_predictions_are_never_negative(name, tissue):
     assert layers(model(name).impute(tissue(depth=6)))[0].min() >= 0
 
 
-@pytest.mark.parametrize("name", ["knn", "smooth", "kriging"])
+@pytest.mark.parametrize("name", ["knn", "smooth", "kriging", "bilinear", "bicubic"])
 def test_spatial_methods_beat_the_mean_on_a_smooth_field(name, tissue):
     section = tissue(rows=24, cols=24, depth=2000)
     hidden = ~section.measured
