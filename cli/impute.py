@@ -14,7 +14,7 @@ def command(
     out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
     model: Annotated[str, typer.Option(help="An imputer of 'plugins list'.")] = "kriging",
     measured: Annotated[
-        str, typer.Option(help="Spots that count as measured: all, grid:2, random:0.25+SEED, obs:COLUMN, file:TXT.")
+        str, typer.Option(help="Measured spots: all, grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN, file:TXT.")
     ] = "all",
     genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all.")] = None,
     bin_um: Annotated[float | None, typer.Option(help="Sum into square bins of this size (µm) first.")] = None,

@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "Predict gene expression of a section from its H&E image.",
     "query": "Score sets of genes at every spot from the H&E image.",
     "impute": "Fill the spots of a section that were not measured.",
+    "design": "Choose which spots of a section to measure.",
     "evaluate": "Run an evaluation protocol and print its table, baselines included.",
     "train": "Train a model from a recipe; can be stopped and resumed.",
     "data": "Inspect and convert sections.",

@@ -189,9 +189,9 @@ def compared(own: Outcome, reference: Outcome) -> Figures:
 def hidden_ssim(section: Section, truth: Floats, filled: Floats, hidden: Mask) -> Doubles:
     """Return the structural similarity of each gene's map over the hidden places, float64 (g,).
 
-    A window needs its surroundings: the maps hold all spots of the section (by ``array_row`` and ``array_col``), with the
-    truth at measured ones in both, so those agree; averaged are the windows centred on hidden places. NaN for a gene
-    that is constant, for sections without rows and columns, and where two spots share a place.
+    A window needs its surroundings: the maps hold all spots of the section (by ``array_row`` and ``array_col``), with
+    the truth at measured ones in both, so those agree; averaged are the windows centred on hidden places. NaN for a
+    gene that is constant, and for sections without rows and columns or with several spots in one place.
 
     Parameters
     ----------
@@ -200,9 +200,10 @@ def hidden_ssim(section: Section, truth: Floats, filled: Floats, hidden: Mask) -
     filled
         float32 (hidden spots, g).
     """
-    if not {"array_row", "array_col"} <= set(section.adata.obs):
+    places = section.adata.obs[[name for name in ("array_row", "array_col") if name in section.adata.obs]]
+    if places.shape[1] < 2 or places.duplicated().any():
         return np.full(truth.shape[1], np.nan)
-    row, column = (section.adata.obs[name].to_numpy() for name in ("array_row", "array_col"))
+    row, column = places.to_numpy().T
     scored, mask = to_grid(hidden, row, column)
     predicted = truth.copy()
     predicted[hidden] = filled
@@ -262,4 +263,6 @@ def _outcome(runs: Sequence[Outcome]) -> Outcome:
     table = np.array([run.pcc for run in runs])
     known = np.isfinite(table)
     total = np.where(known, table, 0.0).sum(axis=0)
-    return Outcome(figures, np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0)))
+    return Outcome(
+        figures, np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from stzoo.core.errors import UsageError
 from stzoo.core.output import writing
-from stzoo.core.section import Floats, Section
+from stzoo.core.section import Floats, Mask, Section
 
 Maps = Sequence[tuple[str, Floats]]
 """Columns of a picture: a title, and values (n_spots, n_genes); NaN is drawn as an empty spot."""
@@ -66,6 +66,33 @@ def plot_genes(
             _draw_map(figure, cell, place, values[:, row], size, f"{gene}, {what}{note}")
     if title:
         figure.suptitle(title, fontsize=10)
+    path = check_plot(path)
+    with writing(path, overwrite=overwrite) as scratch:
+        figure.savefig(scratch, dpi=110)
+    return path
+
+
+def plot_chosen(section: Section, chosen: Mask, path: str | Path, *, title: str = "", overwrite: bool = False) -> Path:
+    """Draw all spots, those that are chosen filled.
+
+    Parameters
+    ----------
+    chosen
+        bool (n,).
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis: Any = figure.subplots()
+    known = section.slide is not None or (section.mpp is None and "spatial_um" not in section.adata.obsm)
+    place = section.pixels if known else section.um
+    if section.slide is not None:
+        _draw_slide(axis, section, place, "")
+    axis.scatter(*place[~chosen].T, s=5, facecolors="none", edgecolors="0.7", linewidths=0.4)
+    axis.scatter(*place[chosen].T, s=7, color="black", linewidths=0)
+    _frame(axis, place, title)
     path = check_plot(path)
     with writing(path, overwrite=overwrite) as scratch:
         figure.savefig(scratch, dpi=110)

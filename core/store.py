@@ -49,6 +49,9 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
 
     Notes
     -----
+    ``obsm["spatial"]`` is always there, since scanpy and squidpy look for it: pixels of the slide, or, for a section
+    without them, micrometres; ``uns["stzoo_section"]["spatial_unit"]`` says which (``px``, ``um``).
+
     Both keep a reduced image (at most 2000 px) in the squidpy convention, ``uns["spatial"][name]``. A zarr store
     holds the slide whole, as a chunked pyramid; a .h5ad file names the original file, which is used again where it
     is still found with the same size.
@@ -107,6 +110,9 @@ def _annotated(section: Section) -> Any:
     adata = section.adata.copy()
     slide = section.slide
     about: dict[str, Any] = {"format_version": FORMAT_VERSION, "name": section.name}
+    about["spatial_unit"] = "px" if "spatial" in adata.obsm else "um"
+    if "spatial" not in adata.obsm and "spatial_um" in adata.obsm:
+        adata.obsm["spatial"] = section.um
     for unit in ("mpp", "spot_diameter_um", "pitch_um"):
         if getattr(section, unit) is not None:
             about[unit] = float(getattr(section, unit))

@@ -44,6 +44,8 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
     about = adata.uns.pop(ABOUT, {})
     about = dict(about) if isinstance(about, Mapping) else {}
     check_version(about.get("format_version", 1), path)
+    if about.get("spatial_unit") == "um" and {"spatial", "spatial_um"} <= set(adata.obsm):
+        del adata.obsm["spatial"]  # micrometres again, written for scanpy: the section has no pixels
     if NOTES in adata.uns:
         adata.uns[NOTES] = [str(text) for text in adata.uns[NOTES]]
     check_places(adata.obsm, path)

@@ -165,10 +165,7 @@ class _Interpolating(Imputer):
         known, um = informative(section), section.um
         seen = Surroundings.of(section, values)
         lattice = Lattice.of(section, known) if self.degree else None
-        if lattice is None:
-            out = scattered(seen, um, self.degree)
-        else:
-            out = lattice.interpolate(values[known], self.degree)
+        out = scattered(seen, um, self.degree) if lattice is None else lattice.interpolate(values[known], self.degree)
         out = np.maximum(out, np.minimum(seen.values.min(axis=0), 0))
         return Filled(out, self._trust(seen, um))
 

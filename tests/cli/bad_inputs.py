@@ -216,6 +216,17 @@ case("rule that leaves nothing")(lambda f: impute(f, "--measured", "grid:999+998
 case("list of barcodes missing")(lambda f: impute(f, "--measured", f"file:{f / 'none.txt'}"))
 case("bins of zero")(lambda f: impute(f, "--bin-um", "0"))
 case("gene that is not measured")(lambda f: impute(f, "--genes", "NOPE"))
+
+
+def design(folder: Path, *more: str) -> list[str]:
+    return ["design", str(good(folder)), "--out", str(folder / "OUT.txt"), *more]
+
+
+case("share of zero")(lambda f: design(f, "--share", "0"))
+case("share above one")(lambda f: design(f, "--share", "1.5"))
+case("share that is no number")(lambda f: design(f, "--share", "nan"))
+case("design to an unwritable place")(lambda f: ["design", str(good(f)), "--out", "/proc/OUT.txt"])
+case("picture of a design of another kind")(lambda f: design(f, "--plot", str(f / "OUT.doc")))
 case("unknown protocol")(lambda f: ["evaluate", "her2st-c6", "--data", str(f)])
 case("protocol without data")(lambda f: ["evaluate", "her2st-c5-quick", "--data", str(f)])
 case("protocol with a wrong key")(lambda f: ["evaluate", str(text(f / "p.yaml", "nam: x\n")), "--data", str(f)])

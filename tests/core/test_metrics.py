@@ -120,3 +120,16 @@ def test_top_k_overlap():
     assert top_k_overlap(truth, guess, 99)[1] == 1
     with pytest.raises(UsageError, match="top 0"):
         top_k_overlap(truth, guess, 0)
+
+
+def test_similarity_may_be_averaged_over_some_of_the_places():
+    rng = np.random.default_rng(0)
+    truth = rng.random((20, 20))
+    predicted = truth.copy()
+    predicted[:, 12:] += rng.standard_normal((20, 8))
+    everywhere = np.ones((20, 20), dtype=bool)
+    left = np.zeros((20, 20), dtype=bool)
+    left[:, :8] = True
+    assert masked_ssim(truth, predicted, everywhere, scored=left) == pytest.approx(1)
+    assert masked_ssim(truth, predicted, everywhere) < 0.9
+    assert np.isnan(masked_ssim(truth, predicted, left, scored=~left))

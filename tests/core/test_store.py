@@ -219,3 +219,20 @@ def test_a_damaged_pyramid_is_named(tmp_path, section):
     (path / "slide" / "pyramid" / "zarr.json").write_text("{")
     with pytest.raises(DataError, match="the slide in the store is damaged"):
         read(path)
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_micrometres_stand_where_scanpy_looks_and_come_back_as_micrometres(tmp_path, section, suffix):
+    adata = section.adata.copy()
+    adata.obsm["spatial_um"] = section.um
+    del adata.obsm["spatial"]
+    cells = Section(adata, "cells")
+    path = write(cells, tmp_path / f"out.{suffix}")
+    opened = anndata.read_h5ad(path) if suffix == "h5ad" else anndata.read_zarr(path)
+    np.testing.assert_array_equal(opened.obsm["spatial"], cells.um)
+    assert opened.uns["stzoo_section"]["spatial_unit"] == "um"
+    assert "spatial" not in cells.adata.obsm
+    back = read(path)
+    assert set(back.adata.obsm) == {"spatial_um"}
+    assert back.mpp is None
+    np.testing.assert_array_equal(back.um, cells.um)
