@@ -152,7 +152,7 @@ def _together(height: int, width: int, shift: int, device: torch.device) -> Tens
 
 
 def _regions(size: int, shift: int, device: torch.device) -> Tensor:
-    """Number what is contiguous on a shifted axis, int64 (padded,): 0, what wrapped around 1, the padding 2."""
+    """Give each part of a shifted axis a number, int64 (padded,): 0, what wrapped around 1, the padding 2."""
     padded = size + -size % WINDOW
     at = torch.arange(padded, device=device)
     came_from = (at + shift) % padded

@@ -124,7 +124,7 @@ class CDCINTask:
         """Return g1 and g2 in grey levels."""
         full = images.crops(self.config.batch, self.canvas.side, generator)
         measured = self.sampling.shown(full, known)
-        parts = {}
+        parts: dict[str, Tensor] = {}
         if self.config.g1:
             fewer = self.sampling.sparser(measured, generator)
             scored = self.sampling.guessed(measured[1], fewer[1])
