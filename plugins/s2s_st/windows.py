@@ -73,15 +73,16 @@ def inference_corners(canvas: Canvas, step: int) -> Tensor:
     canvas
         Made with ``whole=True``.
     step
-        Distance of windows in places of the full grid; below the stride: the stride. The last row and column of
-        windows are always among them.
+        Distance of windows in places of the full grid: at least the stride, at most their side. The last row and
+        column of windows are always among them.
 
     Returns
     -------
     As in the authors' code windows that are more than half occupied; for spots that none of these covers also every
     window that holds one (ours: the code leaves such spots out of its scores).
     """
-    at = [_steps(n - canvas.small_side, max(1, step // canvas.stride)) for n in canvas.known.shape]
+    apart = min(max(1, step // canvas.stride), canvas.small_side)
+    at = [_steps(n - canvas.small_side, apart) for n in canvas.known.shape]
     corners = torch.cartesian_prod(*at)
     share = _occupied_share(canvas)[corners[:, 0], corners[:, 1]]
     chosen = share > LEAST_OCCUPIED
