@@ -219,7 +219,7 @@ def test_a_network_learns_to_fill_better_than_its_input():
 
 def test_a_loss_that_is_not_finite_stops_training():
     maps, occupied, measured, _ = scene()
-    with pytest.raises(TrainingError, match="s2s = (nan|inf)"):
+    with pytest.raises(TrainingError, match=r"s2s = (nan|inf)"):
         fit_cdcin(maps, occupied, measured, trained(learning_rate=1e30))
 
 
