@@ -1,0 +1,201 @@
+"""Fit a CDCIN to the maps of one section, and fill them with it. Grids in, grids out."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from stzoo.core import config as configs
+from stzoo.core.errors import ConfigError
+from stzoo.core.interfaces import Progress
+from stzoo.core.section import Floats, Mask
+from stzoo.core.train import fit
+from stzoo.plugins.s2s_st.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
+from stzoo.plugins.s2s_st.config import CDCINConfig
+from stzoo.plugins.s2s_st.images import NaturalImages
+from stzoo.plugins.s2s_st.lattice import Phase, stride_and_phase
+from stzoo.plugins.s2s_st.network import CDCIN
+from stzoo.plugins.s2s_st.sampling import Sampling, Scattered, Strided
+from stzoo.plugins.s2s_st.windows import averaged, inference_corners, window_side
+from torch import Tensor
+
+LARGEST = 100.0
+"""Estimates are clamped to [0, LARGEST] at the end (specification A8)."""
+MOST_KEPT = 0.9
+"""Of an irregular mask, self-supervision keeps at most this share of the measured places (ours)."""
+
+
+def fit_cdcin(
+    maps: Floats,
+    occupied: Mask,
+    measured: Mask,
+    config: CDCINConfig,
+    *,
+    images: NaturalImages | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    resume: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> CDCIN:
+    """Train a network on the measured values of one section.
+
+    Parameters
+    ----------
+    maps
+        float32 (G, h, w), log-normalised. One map gives the paper's model of one gene; several share one network of
+        one channel (A5, ours). Values outside ``measured`` are never read.
+    occupied, measured
+        bool (h, w): places with a spot, and those of them that were measured. One place in 2 x 2, 3 x 3 or 4 x 4 is
+        treated as in the paper; any other mask as scattered places (A4, ours; needs ``network.mask_channel``).
+    config
+        Shape and training.
+    images
+        Natural images to learn from beside the section, or None.
+    seed
+        Of the first weights and of everything drawn.
+    out
+        Folder of the run (checkpoints, log); None to keep nothing.
+    resume
+        Go on from the last checkpoint in ``out``.
+    device
+        Where to train.
+    progress
+        Called with (steps done, steps).
+
+    Returns
+    -------
+    The trained network, in evaluation mode, on ``device``.
+
+    Raises
+    ------
+    DataError
+        A measured value is not finite, grids do not fit, or no window has measured spots.
+    ConfigError
+        Options that contradict each other, or an irregular mask without a mask channel.
+    TrainingError
+        A loss that is not finite.
+    """
+    sampled, side = _layout(occupied, measured, config)
+    canvas = Canvas.of(maps, occupied, measured, sampled, side)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = CDCIN(config.network)
+    network.to(device)
+    sampling = _sampling(sampled[0], occupied, measured)
+    task = CDCINTask(network, canvas, sampling, config.train, images, progress)
+    run = {
+        "config": {part: configs.dump(getattr(config, part)) for part in ("network", "train")},
+        "values": _digest(canvas),
+        "images": images.digest if images is not None else None,
+    }
+    with ExitStack() as stack:
+        folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        every = 1000 if out is not None else config.train.iterations
+        fit(
+            task,
+            out=folder,
+            steps=config.train.iterations,
+            seed=seed,
+            config=run,
+            resume=resume,
+            checkpoint_every=every,
+            clip=None,
+            progress=False,
+        )
+    return network.eval()
+
+
+def fill_cdcin(
+    network: CDCIN,
+    maps: Floats,
+    occupied: Mask,
+    measured: Mask,
+    config: CDCINConfig,
+    *,
+    progress: Progress | None = None,
+) -> Floats:
+    """Fill maps with a trained network, by overlapping windows.
+
+    Parameters
+    ----------
+    network
+        Trained on maps of the same kind of mask; it may be on any device.
+    maps, occupied, measured
+        As for :func:`fit_cdcin`.
+    config
+        ``train.window`` and ``train.gene_scale`` as in training, and ``inference``.
+    progress
+        Called with (windows done, windows).
+
+    Returns
+    -------
+    float32 (G, h, w), log-normalised, in [0, 100]; NaN where there is no spot. With ``network.final_dc`` (and
+    ``network.consistency``) measured values come back bit-equal.
+
+    Raises
+    ------
+    DataError, ConfigError
+        As of :func:`fit_cdcin`.
+    """
+    sampled, side = _layout(occupied, measured, config)
+    canvas = Canvas.of(maps, occupied, measured, sampled, side, whole=True)
+    sampling = _sampling(sampled[0], occupied, measured)
+    device, scale = next(network.parameters()).device, config.train.gene_scale
+
+    def predict(values: Tensor, known: Tensor) -> Tensor:
+        x0, mask = sampling.lifted((values.to(device) / scale, known.to(device)))
+        return network.predict(x0, mask) * scale
+
+    with _evaluating(network), torch.inference_mode():
+        corners = inference_corners(canvas, config.inference.step)
+        full = averaged(canvas, corners, predict, batch=config.inference.batch, progress=progress)
+    (top, left), (h, w) = canvas.offset, occupied.shape
+    filled = full[:, top : top + h, left : left + w].clamp(0, LARGEST).numpy()
+    filled[:, ~occupied] = np.nan
+    if network.config.final_dc and network.config.consistency:
+        filled[:, measured] = maps[:, measured]
+    return np.ascontiguousarray(filled, dtype=np.float32)
+
+
+def _layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[tuple[int, Phase], int]:
+    """Return stride and phase, and the side of windows; stride 1 for an irregular mask."""
+    sampled = stride_and_phase(occupied, measured) or (1, (0, 0))
+    if sampled[0] == 1 and not config.network.mask_channel:
+        raise ConfigError(
+            "the measured spots are no regular sub-lattice (one place in 2 x 2, 3 x 3 or 4 x 4)",
+            where=f"{int(measured.sum())} of {int(occupied.sum())} spots measured",
+            todo="set network.mask_channel=true, or measure on a grid: --measured grid:2",
+        )
+    height, width = occupied.shape
+    return sampled, window_side(config.train.window, sampled[0], (height, width))
+
+
+def _sampling(stride: int, occupied: Mask, measured: Mask) -> Sampling:
+    """Return how levels are made; scattered places thin out by the share that was measured, as strides do (ours)."""
+    if stride > 1:
+        return Strided(stride)
+    return Scattered(min(float(measured.sum() / occupied.sum()), MOST_KEPT))
+
+
+def _digest(canvas: Canvas) -> str:
+    found = hashlib.sha256(f"{canvas.stride} {canvas.side} {tuple(canvas.values.shape)}".encode())
+    for tensor in (canvas.values, canvas.known, canvas.occupied):
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()
+
+
+@contextmanager
+def _evaluating(network: CDCIN) -> Iterator[None]:
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)

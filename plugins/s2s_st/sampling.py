@@ -1,0 +1,112 @@
+"""How one level of resolution is made from the next: on a regular sub-lattice, or at scattered places.
+
+Three levels (specification, section 1): h, the full grid; m, what was measured; l, sparser than measured. Training asks
+the network for m from l, and for h from m.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from stzoo.plugins.s2s_st.levels import decimate, fill_nearest, place
+from torch import Tensor
+
+Known = tuple[Tensor, Tensor]
+"""Values, float32 (b, 1, n, n), 0 where not known; and where they are known, bool of that shape."""
+
+
+class Sampling(Protocol):
+    """The relations between the levels of a section."""
+
+    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+        """Return level l of level m."""
+        ...
+
+    def lifted(self, level: Known) -> Known:
+        """Return the network's input and mask of data consistency on the grid of the next finer level."""
+        ...
+
+    def lowered(self, estimate: Tensor) -> Tensor:
+        """Return what an estimate of level h says of level m."""
+        ...
+
+    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+        """Return which places of level m are scored when it is asked for from level l, both bool."""
+        ...
+
+    def shown(self, image: Tensor, measured: Tensor) -> Known:
+        """Sample a full image (b, 1, P, P) as the section was: level m of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Strided:
+    """One place in s x s is measured: decimation, and nearest fill (the paper's).
+
+    Parameters
+    ----------
+    stride
+        s.
+    """
+
+    stride: int
+
+    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+        """Decimate."""
+        return decimate(measured[0], self.stride), decimate(measured[1], self.stride)
+
+    def lifted(self, level: Known) -> Known:
+        """Fill by the nearest value to the top left."""
+        return fill_nearest(level[0], self.stride), place(level[1], self.stride)
+
+    def lowered(self, estimate: Tensor) -> Tensor:
+        """Decimate."""
+        return decimate(estimate, self.stride)
+
+    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+        """Score every measured place, as the authors' code does."""
+        return measured
+
+    def shown(self, image: Tensor, measured: Tensor) -> Known:
+        """Decimate; every place of an image is known."""
+        return decimate(image, self.stride), torch.ones_like(measured)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """Measured places form no lattice: zeros elsewhere, a mask channel, all levels of one size (A4, ours).
+
+    Parameters
+    ----------
+    kept
+        Share of the measured places of a window that level l keeps, in (0, 1); at least one is kept and one dropped.
+    """
+
+    kept: float
+
+    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+        """Drop a random share of the measured places."""
+        values, known = measured
+        rank = torch.rand(known.shape, generator=generator).masked_fill(~known, 2.0).flatten(1).argsort(1).argsort(1)
+        n = known.flatten(1).sum(1, keepdim=True)
+        keep = (n * self.kept).round().clamp(min=1).minimum(n - 1)  # (b, 1)
+        fewer = (rank < keep).view(known.shape)
+        return values * fewer, fewer
+
+    def lifted(self, level: Known) -> Known:
+        """Change nothing: values are filled with 0 already."""
+        return level
+
+    def lowered(self, estimate: Tensor) -> Tensor:
+        """Change nothing: levels have one size."""
+        return estimate
+
+    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+        """Score the places that were dropped."""
+        return measured & ~sparser
+
+    def shown(self, image: Tensor, measured: Tensor) -> Known:
+        """Show the image at the measured places of a window."""
+        return image * measured, measured
