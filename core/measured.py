@@ -46,6 +46,18 @@ def measured_mask(section: Section, rule: str) -> Mask:
     return mask
 
 
+def informative(section: Section) -> Mask:
+    """Return the measured spots that say something: those with counts (all measured ones when none has any).
+
+    A measured spot without a single count has no composition; its zeros are kept in the result, but nothing is
+    learned from them.
+    """
+    measured = section.measured
+    with np.errstate(invalid="ignore"):
+        seen = measured & (section.depth > 0)
+    return seen if seen.any() else measured
+
+
 def _all(section: Section, argument: str) -> Mask:
     if argument:
         raise UsageError(f"'all:{argument}' is not a rule", todo="write all")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.local import informative
 
 
 @dataclass

@@ -16,8 +16,9 @@ from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, 
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
 from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Mask, Points, Section, Stack
-from stzoo.plugins.baselines.local import Indices, Surroundings, informative
+from stzoo.plugins.baselines.local import Indices, Surroundings
 
 SEEN_NODES = 0.75
 """Measured spots are a lattice when they are at least this share of all spots that sit on its nodes."""

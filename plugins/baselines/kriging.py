@@ -13,12 +13,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import Filled, Imputer, Progress
-from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.kriging_blocks import halves, spread_out, surroundings
-from stzoo.plugins.baselines.kriging_data import Components, Scene
-from stzoo.plugins.baselines.kriging_fit import Choice, choose, likelihoods, predict
-from stzoo.plugins.baselines.kriging_kernel import (
+from stzoo.core.gp.blocks import halves, spread_out, surroundings
+from stzoo.core.gp.components import Components
+from stzoo.core.gp.fitting import Choice, choose, few, likelihoods, predict
+from stzoo.core.gp.kernels import (
     CORRELATIONS,
     Indices,
     Kernel,
@@ -26,6 +24,9 @@ from stzoo.plugins.baselines.kriging_kernel import (
     length_scales,
     with_features,
 )
+from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.section import Floats, Stack
+from stzoo.plugins.baselines.kriging_data import Scene
 
 LENGTHS = 10
 """Length scales tried."""
@@ -69,7 +70,7 @@ class KrigingConfig:
 class Kriging(Imputer):
     """Gaussian-process regression of every gene over all sections of a stack.
 
-    The kernel is :class:`~stzoo.plugins.baselines.kriging_kernel.Kernel`; section means are removed, and where there
+    The kernel is :class:`~stzoo.core.gp.kernels.Kernel`; section means are removed, and where there
     are several sections (or image features) the correlation between sections (the weight and length scale of the
     features) is the one of greatest likelihood summed over genes and components. Zero-count spots teach nothing.
 
@@ -122,7 +123,7 @@ class Kriging(Imputer):
             kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
         n = len(scene.seen)
         if n > FIT_SPOTS:
-            kept = _few(likelihood.max(axis=1), FEW_LENGTHS if n <= self.config.exact else 1)
+            kept = few(likelihood.max(axis=1), FEW_LENGTHS if n <= self.config.exact else 1)
             kernels, likelihood = [kernels[i] for i in kept], likelihood[kept]
         return choose(kernels, likelihood)
 
@@ -136,19 +137,6 @@ class Kriging(Imputer):
         most = max(16, round(len(um) / n * self.config.neighbourhood / 4))  # a quarter inside, the rest is margin
         for part in halves(um, most):
             yield scene.hidden[part], surroundings(tree, um[part], self.config.neighbourhood)
-
-
-def _few(likelihood: Matrix, count: int) -> list[int]:
-    """Return the kernels, at most ``count``, that together serve the columns best (each column takes its best one).
-
-    Greedy: the first serves all columns best, each further one adds the most likelihood.
-    """
-    kept: list[int] = []
-    served = np.full(likelihood.shape[1], -np.inf)
-    for _ in range(min(count, len(likelihood))):
-        kept.append(int(np.maximum(likelihood, served).sum(axis=1).argmax()))
-        served = np.maximum(served, likelihood[kept[-1]])
-    return sorted(set(kept))
 
 
 def _settle(kernels: Sequence[Kernel], likelihood: Matrix) -> tuple[list[Kernel], Matrix]:

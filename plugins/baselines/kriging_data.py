@@ -8,15 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 from scipy.spatial.distance import pdist
+from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.interfaces import Encoder
+from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Section, Stack
-from stzoo.plugins.baselines.kriging_kernel import Indices, Matrix, Places
-from stzoo.plugins.baselines.local import Surroundings, informative
-
-GRAM = 3000
-"""Up to this many spots or genes principal components are exact; beyond, by a randomised decomposition."""
+from stzoo.plugins.baselines.local import Surroundings
 
 
 @dataclass(frozen=True)
@@ -75,63 +72,6 @@ class Scene:
         seen = places.take(index)
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
-
-
-@dataclass(frozen=True)
-class Components:
-    """The first principal components of the measured profiles.
-
-    Parameters
-    ----------
-    scores
-        float32 (n, k).
-    loadings
-        float32 (k, g), orthonormal rows.
-    variance
-        float64 (g,), variance of each gene over the measured spots.
-    """
-
-    scores: Floats
-    loadings: Floats
-    variance: Matrix
-
-    @classmethod
-    def of(cls, y: Floats, count: int, *, seed: int) -> Components:
-        """Decompose centred expression, (n, g), into at most ``count`` components that vary."""
-        n, g = y.shape
-        count = min(count, n, g)
-        variance = np.mean(y.astype(np.float64) ** 2, axis=0)
-        if min(n, g) > GRAM:
-            from sklearn.utils.extmath import randomized_svd
-
-            _, _, loadings = randomized_svd(y, count, n_iter=6, random_state=seed)
-        else:
-            loadings = _loadings(y.astype(np.float64), count)
-        loadings = np.where(variance > 0, loadings, 0.0)  # rounding must not move a gene that never varies
-        scores = y @ loadings.T.astype(np.float32)
-        kept = (scores**2).mean(axis=0) > 1e-9 * max(float(variance.sum()), 1e-30)
-        return cls(scores[:, kept], loadings[kept].astype(np.float32), variance)
-
-    def shares(self) -> Floats:
-        """Return the share of each gene's variance that goes with each component, float32 (k, g)."""
-        part = self.loadings.astype(np.float64) ** 2 * (self.scores.astype(np.float64) ** 2).mean(axis=0)[:, None]
-        share = np.divide(part, self.variance, out=np.zeros_like(part), where=self.variance > 0)
-        return np.asarray(share, dtype=np.float32)
-
-
-def _loadings(y: Matrix, count: int) -> Matrix:
-    """Return the leading right singular vectors, (count, g), from the smaller of the two Gram matrices."""
-    n, g = y.shape
-    if count == 0:
-        return np.zeros((0, g))
-    gram = y @ y.T if n < g else y.T @ y
-    size = len(gram)
-    _, vectors = eigh(gram, subset_by_index=(size - count, size - 1))
-    if n >= g:
-        return np.ascontiguousarray(vectors.T[::-1])
-    right = (y.T @ vectors).T[::-1]
-    lengths = np.linalg.norm(right, axis=1, keepdims=True)
-    return np.asarray(np.divide(right, lengths, out=np.zeros_like(right), where=lengths > 0))
 
 
 def _features(sections: Sequence[Section], encoder: str, device: str, seed: int, seen: Indices) -> Matrix:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Mask, Points, Section
+from stzoo.core.section import Floats, Points, Section
 
 Distances = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -21,18 +22,6 @@ CHUNK = 4096
 """Spots filled at a time."""
 HELD_OUT = 4000
 """Measured spots (at most) on which leave-one-out figures are taken."""
-
-
-def informative(section: Section) -> Mask:
-    """Return the measured spots that say something: those with counts (all measured ones when none has any).
-
-    A measured spot without a single count has no composition; its zeros are kept in the result, but nothing is
-    learned from them.
-    """
-    measured = section.measured
-    with np.errstate(invalid="ignore"):
-        seen = measured & (section.depth > 0)
-    return seen if seen.any() else measured
 
 
 @dataclass(frozen=True)

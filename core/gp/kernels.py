@@ -1,9 +1,10 @@
-"""Kernels of the Gaussian process: Matérn-3/2 over position, over image features, and a correlation of sections."""
+"""Kernels of the Gaussian process: over position, over features, and a correlation of sections."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,26 +34,30 @@ class Places:
         intp (n,), index of each spot's section.
     features
         float64 (n, d), image features scaled so that 1 is a typical distance between two spots, or None.
+    noise
+        float64 (n,), variance of each place's noise relative to the others' (around 1), or None for the same
+        everywhere.
     """
 
     um: Points
     section: Indices
     features: Matrix | None = None
+    noise: Matrix | None = None
 
     def __len__(self) -> int:
         return len(self.um)
 
     def take(self, index: Indices) -> Places:
         """Return some of the places."""
-        features = None if self.features is None else self.features[index]
-        return Places(self.um[index], self.section[index], features)
+        features, noise = (None if x is None else x[index] for x in (self.features, self.noise))
+        return Places(self.um[index], self.section[index], features, noise)
 
 
 @dataclass(frozen=True)
 class Kernel:
     """A correlation between places, 1 for a place and itself.
 
-    ``(1 - weight) * matern32(distance / length) * c + weight * matern32(feature distance / feature_length)``, where
+    ``(1 - weight) * shape(distance / length) * c + weight * matern32(feature distance / feature_length)``, where
     c is 1 within a section and ``correlation`` between sections. The feature part joins sections fully: cells that
     look alike are alike in every section.
 
@@ -66,16 +71,19 @@ class Kernel:
         Share of the variance that goes with image features, in [0, 1].
     feature_length
         Length scale over image features, in typical distances.
+    shape
+        Of the correlation over position: ``matern32``, or ``exponential`` (rougher: Matérn-1/2).
     """
 
     length: float
     correlation: float = 1.0
     weight: float = 0.0
     feature_length: float = 1.0
+    shape: Shape = "matern32"
 
     def between(self, a: Places, b: Places) -> Matrix:
         """Return the correlation of each place of a with each of b, float64 (len(a), len(b))."""
-        k = matern32(cdist(a.um, b.um) / self.length)
+        k = SHAPES[self.shape](cdist(a.um, b.um) / self.length)
         if self.correlation < 1:
             k *= np.where(a.section[:, None] == b.section, 1.0, self.correlation)
         if self.weight and a.features is not None and b.features is not None:
@@ -89,6 +97,16 @@ def matern32(distance: Matrix) -> Matrix:
     scaled = np.sqrt(3.0) * distance
     k: Matrix = (1.0 + scaled) * np.exp(-scaled)
     return k
+
+
+def exponential(distance: Matrix) -> Matrix:
+    """Return the Matérn correlation of smoothness 1/2 at distances in length scales (ibid.)."""
+    k: Matrix = np.exp(-distance)
+    return k
+
+
+Shape = Literal["matern32", "exponential"]
+SHAPES: Mapping[Shape, Callable[[Matrix], Matrix]] = {"matern32": matern32, "exponential": exponential}
 
 
 def length_scales(spacing: float, extent: float, count: int) -> tuple[float, ...]:

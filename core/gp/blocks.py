@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.spatial import cKDTree
+from stzoo.core.gp.kernels import Indices
 from stzoo.core.section import Points
-from stzoo.plugins.baselines.kriging_kernel import Indices
 
 
 def halves(points: Points, most: int) -> Iterator[Indices]:

@@ -2,7 +2,8 @@
 
 A column is a gene or a principal component: y = f + noise with covariance s² (K + r I), where K is a correlation
 matrix, r the ratio of noise to signal variance, and s² is profiled out (Rasmussen & Williams 2006, section 5.4.1).
-With K = U diag(d) Uᵀ and w = Uᵀ y everything is a sum over eigenvalues.
+With K = U diag(d) Uᵀ and w = Uᵀ y everything is a sum over eigenvalues. Where places differ in noise, with variances
+proportional to N, K + r N is whitened first: N^-1/2 K N^-1/2 is decomposed, and N^-1/2 y takes the place of y.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
-from stzoo.plugins.baselines.kriging_kernel import Indices, Kernel, Matrix, Places
+from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
 
 NOISE = 2.0 ** np.arange(-4, 9)
 """Ratios of noise to signal variance that are tried."""
@@ -34,8 +35,16 @@ class Spectrum:
     @classmethod
     def of(cls, kernel: Kernel, places: Places) -> Spectrum:
         """Decompose a kernel; eigenvalues below 0 are rounding and become 0."""
-        values, vectors = eigh(kernel.between(places, places), driver="evd", overwrite_a=True, check_finite=False)
+        k = kernel.between(places, places)
+        if places.noise is not None:
+            white = 1.0 / np.sqrt(places.noise)
+            k *= white[:, None] * white
+        values, vectors = eigh(k, driver="evd", overwrite_a=True, check_finite=False)
         return cls(kernel, places, np.maximum(values, 0.0), vectors)
+
+    def whitened(self, y: Matrix) -> Matrix:
+        """Return columns (n, g) or vectors by their places' noise, y / sqrt(noise)."""
+        return y if self.places.noise is None else y / np.sqrt(self.places.noise)[:, None]
 
     def likelihood(self, y: Matrix) -> Matrix:
         """Return the profiled log marginal likelihood of each noise ratio and column.
@@ -50,7 +59,7 @@ class Spectrum:
         float64 (len(NOISE), g), constants left out; 0 for columns that are 0 throughout.
         """
         n = len(self.places)
-        squared = (self.vectors.T @ y) ** 2  # (n, g)
+        squared = (self.vectors.T @ self.whitened(y)) ** 2  # (n, g)
         varies = squared.sum(axis=0) > 0
         spread = self.values[None, :] + NOISE[:, None]  # (r, n)
         signal = np.where(varies, (1.0 / spread) @ squared / n, 1.0)  # (r, g), the best s²
@@ -74,11 +83,18 @@ class Spectrum:
         float64 (m, g) the posterior mean, and float64 (m, g) the share of the prior variance of f that is
         explained, 1 - var(f | y) / var(f).
         """
-        basis = self.kernel.between(at, self.places) @ self.vectors  # (m, n)
+        basis = self.kernel.between(at, self.places) @ self.whitened(self.vectors)  # (m, n)
         spread = self.values[:, None] + NOISE  # (n, r)
-        mean = basis @ ((self.vectors.T @ y) / spread[:, noise])
+        mean = basis @ ((self.vectors.T @ self.whitened(y)) / spread[:, noise])
         explained = np.clip(basis**2 @ (1.0 / spread), 0.0, 1.0)  # (m, r)
         return mean, explained[:, noise]
+
+    def left_out(self, y: Matrix, noise: Indices) -> Matrix:
+        """Predict each place from all the others (Rasmussen & Williams 2006, section 5.4.2), float64 (n, g)."""
+        spread = self.values[:, None] + NOISE
+        solved = self.whitened(self.vectors @ ((self.vectors.T @ self.whitened(y)) / spread[:, noise]))
+        diagonal = self.whitened(self.whitened(self.vectors**2 @ (1.0 / spread)))[:, noise]
+        return np.asarray(y - solved / diagonal, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -129,6 +145,19 @@ def choose(kernels: Sequence[Kernel], likelihood: Matrix) -> Choice:
     best = likelihood.max(axis=1).argmax(axis=0)  # (g,)
     columns = np.arange(likelihood.shape[2])
     return Choice(kernels, best, likelihood[best, :, columns].argmax(axis=1))
+
+
+def few(likelihood: Matrix, count: int) -> list[int]:
+    """Return the kernels, at most ``count``, that together serve the columns best (each column takes its best one).
+
+    Greedy: the first serves all columns best, each further one adds the most likelihood.
+    """
+    kept: list[int] = []
+    served = np.full(likelihood.shape[1], -np.inf)
+    for _ in range(min(count, len(likelihood))):
+        kept.append(int(np.maximum(likelihood, served).sum(axis=1).argmax()))
+        served = np.maximum(served, likelihood[kept[-1]])
+    return sorted(set(kept))
 
 
 def predict(choice: Choice, places: Places, y: Matrix, at: Places) -> Iterator[tuple[slice, Indices, Matrix, Matrix]]:

@@ -1,0 +1,1 @@
+"""Gaussian processes over spots: kernels, likelihood and prediction, and blocks that bound their memory."""
