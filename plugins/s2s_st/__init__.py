@@ -1,1 +1,33 @@
-"""S2S-ST: single-shot sparser-to-sparse imputation with natural images (arXiv 2507.16886). Import-light."""
+"""S2S-ST: sparser-to-sparse imputation of one section (arXiv 2507.16886). Import-light: records only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stzoo.core.hookspecs import hookimpl
+from stzoo.core.records import ModelSpec, WeightsSpec
+from stzoo.core.weights_file import weights_of
+
+STZOO_API = 1
+
+
+@hookimpl
+def stzoo_models() -> Iterable[ModelSpec]:
+    """Offer the imputer."""
+    return [
+        ModelSpec(
+            name="s2s-st",
+            role="imputer",
+            target="stzoo.plugins.s2s_st.model:S2SST",
+            config="stzoo.plugins.s2s_st.config:S2SSTConfig",
+            summary="sparser-to-sparse: one section, kriged and refined by a network that learned from photographs",
+            license="Apache-2.0",
+            citation="arXiv:2507.16886 (re-implementation; the authors published no weights)",
+        )
+    ]
+
+
+@hookimpl
+def stzoo_weights() -> Iterable[WeightsSpec]:
+    """Offer the packaged weights."""
+    return weights_of("stzoo.plugins.s2s_st/weights.yaml")

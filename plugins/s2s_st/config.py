@@ -1,8 +1,27 @@
-"""Options of S2S-ST's network and training. What is not in the paper or the authors' code is labelled "ours"."""
+"""Options of S2S-ST. What is not in the paper or the authors' code is labelled "ours"."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
+
+from stzoo.core.errors import ConfigError
+
+
+@dataclass
+class RefinerConfig:
+    """Shape of the refiner, ours.
+
+    Parameters
+    ----------
+    channels
+        Feature channels.
+    dilations
+        One convolution for each.
+    """
+
+    channels: int = 24
+    dilations: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 4, 2, 1])
 
 
 @dataclass
@@ -114,3 +133,96 @@ class CDCINConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+@dataclass
+class RefinedConfig:
+    """The refined variant, ours (see :mod:`stzoo.plugins.s2s_st.refined`).
+
+    Parameters
+    ----------
+    components
+        Principal components that couple the genes.
+    context
+        Use the second Gaussian process, with a kernel over what surrounds a spot.
+    steps
+        Steps of sparser-to-sparse learning on the section; 0 for none.
+    batch
+        Maps a step.
+    learning_rate
+        Of Adam.
+    """
+
+    components: int = 20
+    context: bool = True
+    steps: int = 160
+    batch: int = 32
+    learning_rate: float = 5e-4
+
+
+class Variant(Enum):
+    """Which S2S-ST."""
+
+    refined = "refined"
+    cdcin = "cdcin"
+
+
+class Mode(Enum):
+    """How many genes a CDCIN learns from."""
+
+    shared = "shared"
+    per_gene = "per_gene"
+
+
+class Weights(Enum):
+    """Where the refiner starts."""
+
+    natural = "natural"
+    none = "none"
+
+
+@dataclass
+class S2SSTConfig:
+    """Options of ``s2s-st``.
+
+    Parameters
+    ----------
+    variant
+        ``refined`` (ours): noise-aware kriging, refined by a network that learned from photographs, all genes at once.
+        ``cdcin`` (the paper's): the cascaded network, trained on the section.
+    mode
+        Of ``cdcin``: ``per_gene``, a network for each gene (the paper's), or ``shared``, one for all (ours, A5).
+        ``refined`` is always shared.
+    images
+        Folder with photographs to learn from beside the section; empty for none.
+    start
+        Of ``refined``: the packaged weights (``natural``), or ``none``: nothing learned from photographs before.
+    refined, cdcin
+        Options of the variants.
+    refiner
+        Shape of the refiner; it belongs to its weights.
+    """
+
+    variant: Variant = Variant.refined
+    mode: Mode = Mode.shared
+    images: str = ""
+    start: Weights = Weights.natural
+    refined: RefinedConfig = field(default_factory=RefinedConfig)
+    cdcin: CDCINConfig = field(default_factory=CDCINConfig)
+    refiner: RefinerConfig = field(default_factory=RefinerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers without a meaning."""
+        least = {"components": 0, "steps": 0, "batch": 4}
+        for name, value in least.items():
+            if getattr(self.refined, name) < value:
+                raise ConfigError(
+                    f"refined.{name} is {getattr(self.refined, name)}, expected at least {value}",
+                    where="config of 's2s-st'",
+                )
+        if self.mode is Mode.per_gene and self.variant is Variant.refined:
+            raise ConfigError(
+                "mode=per_gene belongs to variant=cdcin; the refined variant shares one network",
+                where="config of 's2s-st'",
+                todo="set variant=cdcin as well",
+            )

@@ -1,0 +1,125 @@
+"""S2S-ST: fills a sparsely measured section from that section alone plus natural images (arXiv 2507.16886)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stzoo.core.errors import WeightsError
+from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.repository import empty, open_repository, restore_module
+from stzoo.core.section import Floats, Section, Stack
+from stzoo.plugins.s2s_st.cascade import fill_cascade
+from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
+from stzoo.plugins.s2s_st.images import NaturalImages
+from stzoo.plugins.s2s_st.refined import fill_refined, fit_refined
+from stzoo.plugins.s2s_st.refiner import Refiner
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PACKAGED = "weights/s2s-st-natural"
+
+
+class S2SST(Imputer):
+    """Sparser-to-sparse imputation of single sections (a re-implementation; the authors published no weights).
+
+    Every section of a stack is filled by itself. Its spots have to lie on a lattice: array coordinates (Visium's
+    hexagonal array too), square bins, or positions on a regular grid.
+
+    ``variant=refined`` (the default, ours) kriges with noise that depends on each spot's depth, corrects the maps with
+    a network that learned from photographs and from measured spots that were dropped on the section, and averages with
+    a process over what surrounds a spot; its confidence is calibrated on measured spots that it did not learn from.
+    ``variant=cdcin`` is the paper's network and training (specification, section 2), for one gene
+    at a time or (ours) shared; its confidence is the squared correlation at the sparser level.
+
+    Attributes
+    ----------
+    trained_on
+        What the refiner's weights say of themselves.
+    """
+
+    name = "s2s-st"
+    config_class = S2SSTConfig
+    config: S2SSTConfig
+
+    def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
+        super().__init__(config, device=device, seed=seed)
+        self.trained_on: dict[str, Any] = {}
+        self._refiner: Refiner | None = None
+
+    @property
+    def refiner(self) -> Refiner:
+        """The network of the refined variant: what was restored, the packaged weights, or untrained.
+
+        Untrained it corrects nothing until it has learned on a section.
+        """
+        if self._refiner is None and self.config.start is Weights.natural:
+            with as_file(files("stzoo.plugins.s2s_st") / PACKAGED) as folder, open_repository(Path(folder)) as packaged:
+                self.restore(packaged.tensors(), packaged.description, {})
+        if self._refiner is None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self._refiner = Refiner(self.config.refiner)
+        return self._refiner
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the refiner's weights."""
+        return self.refiner.state_dict()
+
+    def description(self) -> dict[str, Any]:
+        """Return what the weights were trained on."""
+        return {"trained_on": self.trained_on}
+
+    def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:
+        """Take over saved weights, strictly (see :class:`Model`)."""
+        found = description.get("trained_on", {})
+        if not isinstance(found, dict):
+            raise WeightsError("'trained_on' of the weights' description is no mapping", todo="pull the weights again")
+        with empty():
+            refiner = Refiner(self.config.refiner)
+        restore_module(refiner, state)
+        self._refiner, self.trained_on = refiner.eval(), dict(found)
+
+    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
+        """Fill the hidden spots of each section (see :class:`Imputer`)."""
+        images = NaturalImages.read(Path(self.config.images)) if self.config.images else None
+        return [
+            self._section(section, given, images, _part(progress, number, len(stack)))
+            for number, (section, given) in enumerate(zip(stack.sections, values, strict=True))
+        ]
+
+    def _section(
+        self, section: Section, values: Floats, images: NaturalImages | None, progress: Progress | None
+    ) -> Filled:
+        if section.measured.all():
+            return Filled(values, np.ones_like(values))
+        if self.config.variant is Variant.cdcin:
+            return Filled(*fill_cascade(section, values, self.config, images, self.seed, self.device, progress))
+        fitted = fit_refined(
+            section,
+            values,
+            self.config.refined,
+            self.refiner,
+            images=images,
+            seed=self.seed,
+            device=self.device,
+            progress=_part(progress, 0, 2),
+        )
+        return Filled(*fill_refined(fitted, values.shape[1], progress=_part(progress, 1, 2)))
+
+
+def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
+    """Return the progress of one of several parts, as thousandths of the whole."""
+    if progress is None:
+        return None
+    whole = progress
+
+    def report(done: int, total: int) -> None:
+        whole(round(1000 * (number + done / max(total, 1)) / parts), 1000)
+
+    return report

@@ -1,0 +1,226 @@
+"""Sparser to sparse (ours): the refiner goes on learning on the section itself, from measured spots that are dropped.
+
+The paper's idea, section 2.5 of the specification, with the refiner in CDCIN's place: of the measured spots some are
+taken away, the section is kriged from the rest, and the refiner learns to predict those that were taken. Some
+spots are never learned from: they say how far to follow the refiner, and how far to trust the result.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from stzoo.core.gp.fitting import Choice
+from stzoo.core.gp.kernels import Indices
+from stzoo.core.interfaces import Progress
+from stzoo.plugins.s2s_st.context import taken
+from stzoo.plugins.s2s_st.photographs import PhotographTask
+from stzoo.plugins.s2s_st.refiner import Refiner
+from stzoo.plugins.s2s_st.scene import Scene
+from stzoo.plugins.s2s_st.start import Start, inputs, start
+from stzoo.plugins.s2s_st.tiles import Tile
+from torch import Tensor, nn
+
+SHARES = (0.5, 0.25)
+"""Shares of the measured spots that are dropped, in turn."""
+DROPS = 8
+"""Times that spots are dropped, over all regions together."""
+REGIONS = 4
+"""Tiles of the section that are learned from, at most, spread out over it."""
+HELD_OUT = 0.2
+"""Share of the measured spots that is never learned from."""
+COLUMNS = 512
+"""Columns that are learned from, at most: the components, and genes drawn at random."""
+SIDE = 48
+"""Largest side of a crop in training, places."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A region with some of its measured spots taken away.
+
+    Parameters
+    ----------
+    x
+        float32 (c, 5, h, w), inputs of the refiner from the spots that are left.
+    target
+        float32 (c, h, w), values of the dropped spots.
+    weight
+        float32 (h, w), the inverse of their relative noise, 0 where none was dropped.
+    """
+
+    x: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Measured spots that nothing was learned from, predicted from the others around them.
+
+    Parameters
+    ----------
+    spots
+        intp (m,), indices into ``scene.seen``.
+    start
+        Of all columns at these spots.
+    x, at
+        Inputs of the refiner for all columns that were asked for, and the places of the spots in them.
+    """
+
+    spots: Indices
+    start: Start
+    x: Tensor
+    at: Indices
+
+
+class SparserTask:
+    """One step on a section (a :class:`stzoo.core.train.Task`), and one on photographs where there are some.
+
+    Parameters
+    ----------
+    refiner
+        What goes on learning.
+    dropped
+        From :func:`dropped`.
+    components
+        The first columns are components; a quarter of a batch is drawn from them.
+    steps, batch, learning_rate
+        Of Adam, with a cosine schedule.
+    photographs
+        Natural image co-learning: their loss is added.
+    progress
+        Called with (steps done, steps).
+    """
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        dropped: list[Dropped],
+        components: int,
+        *,
+        steps: int,
+        batch: int,
+        learning_rate: float,
+        photographs: PhotographTask | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.refiner, self.dropped, self.components = refiner, dropped, components
+        self.steps, self.batch, self.rate = steps, batch, learning_rate
+        self.photographs, self.progress = photographs, progress
+
+    def module(self) -> nn.Module:
+        """Return the refiner."""
+        return self.refiner
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return Adam."""
+        return torch.optim.Adam(self.refiner.parameters(), lr=self.rate)
+
+    def learning_rate(self, step: int) -> float:
+        """Return cosine decay."""
+        return 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the weighted squared error at dropped spots, in variances of the measured values."""
+        one = self.dropped[step % len(self.dropped)]
+        columns = self._columns(len(one.x), generator)
+        x, target, weight = _posed(_cropped((one.x[columns], one.target[columns], one.weight), generator), generator)
+        error = (x[:, 0] + self.refiner(x) - target) ** 2
+        loss = (error * weight).sum() / (weight.sum() * len(x)).clamp(min=1e-6)
+        parts = {"sparser": loss}
+        if self.photographs is not None:
+            parts["photographs"] = self.photographs.losses(step, generator)["loss"]
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def after_step(self, step: int) -> None:
+        """Tell how far it is."""
+        if self.progress:
+            self.progress(step + 1, self.steps)
+
+    def _columns(self, count: int, generator: torch.Generator) -> Tensor:
+        few = min(self.batch // 4, self.components)
+        first = torch.randperm(max(self.components, 1), generator=generator)[:few]
+        return torch.cat([first, torch.randint(count, (self.batch - few,), generator=generator)])
+
+
+def regions(scene: Scene) -> list[tuple[Tile, Indices]]:
+    """Return the tiles that are learned from, with the measured spots in and around them."""
+    found = [(tile, scene.around(tile)) for tile in scene.tiles()]
+    found = [(tile, near) for tile, near in found if len(near) >= 30]
+    step = max(1, math.ceil(len(found) / REGIONS))
+    return found[::step]
+
+
+def learned_columns(scene: Scene, rng: np.random.Generator) -> Indices:
+    """Return the columns that are learned from: components first."""
+    k = scene.n_components
+    genes = k + np.flatnonzero(scene.spread[k:] > 0)
+    return np.concatenate([np.arange(k), np.sort(rng.permutation(genes)[: max(COLUMNS - k, 0)])]).astype(np.intp)[
+        :total
+    ]
+
+
+def dropped(scene: Scene, choice: Choice, held: Indices, columns: Indices, rng: np.random.Generator) -> list[Dropped]:
+    """Take spots away from each region in turn, never to learn those that are held out (bool over ``scene.seen``)."""
+    found = []
+    areas = regions(scene)
+    for number in range(DROPS if areas else 0):
+        tile, near = areas[number % len(areas)]
+        gone = rng.random(len(near)) < SHARES[(number // len(areas)) % len(SHARES)]
+        if gone.all() or not (gone & ~held[near]).any():
+            continue
+        x = _inputs(scene, choice, tile, near[~gone], columns)
+        taught = near[gone & ~held[near]]
+        found.append(Dropped(x, *_targets(scene, tile, taught, columns)))
+    return found
+
+
+def examination(scene: Scene, choice: Choice, held: Indices, columns: Indices) -> list[Examination]:
+    """Predict the held-out spots of each region from all others around them."""
+    found = []
+    for tile, near in regions(scene):
+        spots = scene.seen[near]
+        own = np.isin(np.arange(len(near)), tile.inside(scene.lattice.row[spots], scene.lattice.col[spots]))
+        asked, left = near[held[near] & own], near[~held[near]]
+        if not len(asked) or not len(left):
+            continue
+        places = scene.places.take(left)
+        known = start(choice, places, scene.columns[left], scene.spots(scene.seen[asked]))
+        x = _inputs(scene, choice, tile, left, columns)
+        at = tile.number(scene.lattice.row[scene.seen[asked]], scene.lattice.col[scene.seen[asked]])
+        found.append(Examination(asked, known, x, at))
+    return found
+
+
+def _inputs(scene: Scene, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
+    y, spots = scene.columns[np.ix_(left, columns)], scene.seen[left]
+    found = start(taken(choice, columns), scene.places.take(left), y, scene.cells(tile))
+    known = tile.number(scene.lattice.row[spots], scene.lattice.col[spots])
+    return inputs(found, y, known, tile.shape)
+
+
+def _targets(scene: Scene, tile: Tile, taught: Indices, columns: Indices) -> tuple[Tensor, Tensor]:
+    (h, w), spots = tile.shape, scene.seen[taught]
+    at = tile.number(scene.lattice.row[spots], scene.lattice.col[spots])
+    target, weight = np.zeros((len(columns), h * w), dtype=np.float32), np.zeros(h * w, dtype=np.float32)
+    assert scene.places.noise is not None  # a scene always has it
+    target[:, at], weight[at] = scene.columns[np.ix_(taught, columns)].T, 1 / scene.places.noise[taught]
+    return torch.from_numpy(target.reshape(-1, h, w)), torch.from_numpy(weight.reshape(h, w))
+
+
+def _cropped(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Cut the same window of at most SIDE places a side out of all maps, (..., h, w)."""
+    cut = []
+    for n in maps[0].shape[-2:]:
+        first = int(torch.randint(max(n - SIDE, 0) + 1, (1,), generator=generator))
+        cut.append(slice(first, first + SIDE))
+    return tuple(x[..., cut[0], cut[1]] for x in maps)
+
+
+def _posed(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Mirror all maps, (..., h, w), alike."""
+    dims = [d for d in (-2, -1) if torch.rand((), generator=generator) < 0.5]
+    return tuple(torch.flip(x, dims) for x in maps) if dims else maps
