@@ -91,7 +91,8 @@ def _examined(network: CDCIN, maps: Floats, occupied: Mask, measured: Mask, opti
 def _sparser(maps: Floats, occupied: Mask, measured: Mask) -> tuple[Floats, Mask]:
     """Return the measured places as maps of their own, (g, h', w'), and which of them are kept at the level below.
 
-    Maps are NaN where nothing was measured. A phase of a stride thins out by the same stride; scattered places are halved, every second one in reading order.
+    Maps are NaN where nothing was measured. A phase of a stride thins out by the same stride; scattered places are
+    halved, every second one in reading order.
     """
     known = np.where(measured, maps, np.nan)
     found = stride_and_phase(occupied, measured)

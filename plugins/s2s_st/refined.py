@@ -179,7 +179,7 @@ def _corrections(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Matrix:
     """Return the corrections of all maps, (c, 5, h, w), at some cells: float64 (m, c)."""
     device = next(refiner.parameters()).device
     with torch.inference_mode():
-        parts = [refiner.posed_mean(piece.to(device)).flatten(1)[:, cells].cpu() for piece in x.split(MAPS)]
+        parts = [refiner.posed_mean(piece.to(device)).flatten(1)[:, cells].cpu() for piece in torch.split(x, MAPS)]
     return torch.cat(parts).numpy().astype(np.float64).T
 
 

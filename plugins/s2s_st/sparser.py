@@ -15,6 +15,7 @@ import torch
 from stzoo.core.gp.fitting import Choice
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.interfaces import Progress
+from stzoo.core.section import Mask
 from stzoo.plugins.s2s_st.context import taken
 from stzoo.plugins.s2s_st.photographs import PhotographTask
 from stzoo.plugins.s2s_st.refiner import Refiner
@@ -158,12 +159,11 @@ def learned_columns(scene: Scene, rng: np.random.Generator) -> Indices:
     """Return the columns that are learned from: components first."""
     k = scene.n_components
     genes = k + np.flatnonzero(scene.spread[k:] > 0)
-    return np.concatenate([np.arange(k), np.sort(rng.permutation(genes)[: max(COLUMNS - k, 0)])]).astype(np.intp)[
-        :total
-    ]
+    few = np.sort(rng.permutation(genes)[: max(COLUMNS - k, 0)])
+    return np.concatenate([np.arange(k), few]).astype(np.intp)
 
 
-def dropped(scene: Scene, choice: Choice, held: Indices, columns: Indices, rng: np.random.Generator) -> list[Dropped]:
+def dropped(scene: Scene, choice: Choice, held: Mask, columns: Indices, rng: np.random.Generator) -> list[Dropped]:
     """Take spots away from each region in turn, never to learn those that are held out (bool over ``scene.seen``)."""
     found = []
     areas = regions(scene)
@@ -178,7 +178,7 @@ def dropped(scene: Scene, choice: Choice, held: Indices, columns: Indices, rng: 
     return found
 
 
-def examination(scene: Scene, choice: Choice, held: Indices, columns: Indices) -> list[Examination]:
+def examination(scene: Scene, choice: Choice, held: Mask, columns: Indices) -> list[Examination]:
     """Predict the held-out spots of each region from all others around them."""
     found = []
     for tile, near in regions(scene):
