@@ -55,5 +55,5 @@ class Calibration:
         return cls(points[:, 0], np.asarray(level, dtype=np.float64))
 
     def apply(self, trust: Matrix) -> Floats:
-        """Return the confidence for values of trust, float32 of the same shape."""
-        return np.interp(trust, self.trust, self.confidence).astype(np.float32)
+        """Return the confidence for values of trust, float32 of the same shape; no trust, no confidence."""
+        return np.where(trust > 0, np.interp(trust, self.trust, self.confidence), 0.0).astype(np.float32)
