@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from stzoo.core.errors import DataError, PluginError, UsageError, nearest
+from stzoo.core.errors import DataError, PluginError, UsageError, WeightsError, nearest
+from stzoo.core.manifest import MANIFEST
+
+REINSTALL = "reinstall the plugin that names it"
 
 
 def resource(name: str) -> Path:
@@ -21,8 +24,33 @@ def resource(name: str) -> Path:
     folders = list(found.submodule_search_locations or []) if found else []
     path = Path(folders[0]) / rest if folders else None
     if path is None or not path.exists():
-        raise PluginError(f"no file '{name}' in the installed packages", todo="reinstall the plugin that names it")
+        raise PluginError(f"no file '{name}' in the installed packages", todo=REINSTALL)
     return path
+
+
+def package_folder(source: str) -> Path:
+    """Return the folder of ``package://module/folder`` inside an installed package.
+
+    Only the packages above the module are imported, never the module itself.
+
+    Raises
+    ------
+    WeightsError
+        There is no such package, or the folder would lie outside it.
+    """
+    module, _, folder = source.removeprefix("package://").partition("/")
+    try:
+        found = find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise WeightsError(f"no package '{module}': {error}", where=source, todo=REINSTALL) from error
+    if found is None or not found.submodule_search_locations:
+        raise WeightsError(f"no package '{module}'", where=source, todo=REINSTALL)
+    if ".." in PurePosixPath(folder).parts or PurePosixPath(folder).is_absolute() or not folder:
+        raise WeightsError(f"'{folder}' is not a folder inside '{module}'", where=source)
+    inside = Path(next(iter(found.submodule_search_locations))) / folder
+    manifest = inside / MANIFEST
+    # an editable install is a tree of links: go to where the files really are
+    return manifest.resolve().parent if manifest.is_symlink() else inside
 
 
 def recipe(name: str, folder: str) -> Path:

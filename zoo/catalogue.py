@@ -62,7 +62,7 @@ def _entry(plugin: str, spec: WeightsSpec, role: str) -> Entry:
 def _folder(source: str) -> Path | None:
     try:
         if source.startswith("package://"):
-            from stzoo.zoo.resolving import package_folder
+            from stzoo.core.resources import package_folder
 
             return package_folder(source)
         if source.startswith("hf://"):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -14,6 +13,7 @@ from stzoo.core.errors import UnknownNameError, WeightsError
 from stzoo.core.manifest import MANIFEST, DamagedError, check_layout
 from stzoo.core.plugins import Plugin, PluginHost, default_host
 from stzoo.core.records import WeightsSpec
+from stzoo.core.resources import package_folder
 from stzoo.zoo.checkpoints import digests_of, is_checkpoint
 from stzoo.zoo.locking import Lock
 
@@ -157,31 +157,3 @@ def _locate(address: str) -> tuple[str, Path]:
         )
     folder = Path(unquote(rest) if scheme else address)
     return f"file://{folder.resolve().name}", folder
-
-
-def package_folder(source: str) -> Path:
-    """Return the folder of ``package://module/folder`` inside an installed package.
-
-    Only the packages above the module are imported, never the module itself.
-
-    Raises
-    ------
-    WeightsError
-        There is no such package, or the folder would lie outside it.
-    """
-    module, _, folder = source.removeprefix("package://").partition("/")
-    try:
-        found = find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise WeightsError(f"no package '{module}': {error}", where=source, todo=_REINSTALL) from error
-    if found is None or not found.submodule_search_locations:
-        raise WeightsError(f"no package '{module}'", where=source, todo=_REINSTALL)
-    if ".." in PurePosixPath(folder).parts or PurePosixPath(folder).is_absolute() or not folder:
-        raise WeightsError(f"'{folder}' is not a folder inside '{module}'", where=source)
-    inside = Path(next(iter(found.submodule_search_locations))) / folder
-    manifest = inside / MANIFEST
-    # an editable install is a tree of links: go to where the files really are
-    return manifest.resolve().parent if manifest.is_symlink() else inside
-
-
-_REINSTALL = "reinstall the plugin that names it"

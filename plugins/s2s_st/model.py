@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import torch
 from stzoo.core.errors import WeightsError
 from stzoo.core.interfaces import Filled, Imputer, Progress
 from stzoo.core.repository import empty, open_repository, restore_module
+from stzoo.core.resources import package_folder
 from stzoo.core.section import Floats, Section, Stack
 from stzoo.plugins.s2s_st.cascade import fill_cascade
 from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
@@ -22,7 +22,7 @@ from stzoo.plugins.s2s_st.refiner import Refiner
 if TYPE_CHECKING:
     from torch import Tensor
 
-PACKAGED = "weights/s2s-st-natural"
+PACKAGED = "package://stzoo.plugins.s2s_st/weights/s2s-st-natural"
 
 
 class S2SST(Imputer):
@@ -59,7 +59,7 @@ class S2SST(Imputer):
         Untrained it corrects nothing until it has learned on a section.
         """
         if self._refiner is None and self.config.start is Weights.natural:
-            with as_file(files("stzoo.plugins.s2s_st") / PACKAGED) as folder, open_repository(Path(folder)) as packaged:
+            with open_repository(package_folder(PACKAGED)) as packaged:
                 self.restore(packaged.tensors(), packaged.description, {})
         if self._refiner is None:
             with torch.random.fork_rng(devices=[]):

@@ -38,7 +38,7 @@ from stzoo.plugins.s2s_st.tiles import Tile
 
 OWN = 0.35
 """Share of a gene's own map in its prediction; the rest comes from the components."""
-STRENGTHS = (0.0, 0.5, 1.0)
+STRENGTHS = (0.5, 1.0)
 """How far the refiner may be followed; held-out measured spots choose."""
 MAPS = 64
 """Maps that the refiner corrects at a time."""

@@ -13,8 +13,8 @@ import torch
 from stzoo.core.errors import ConfigError, PluginError, UnknownNameError, WeightsError
 from stzoo.core.interfaces import provenance_of
 from stzoo.core.manifest import DamagedError, write_manifest
+from stzoo.core.resources import package_folder
 from stzoo.zoo.catalogue import catalogue
-from stzoo.zoo.resolving import package_folder
 
 import stzoo
 
