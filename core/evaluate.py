@@ -156,5 +156,8 @@ def cell(score: Mapping[str, Any], name: str, digits: int) -> str:
     """Return a figure of a report as text, with its spread over seeds where that is not 0."""
     if name not in score["figures"]:
         return ""
-    text, spread = f"{score['figures'][name]:.{digits}f}", score["sd"][name]
+    value, spread = score["figures"][name], score["sd"][name]
+    if name.startswith("p_") and value < 0.5 * 10**-digits:
+        return f"< {10**-digits:.{digits}f}"
+    text = f"{value:.{digits}f}"
     return f"{text} ± {spread:.{digits}f}" if spread > 0 and digits and not name.startswith("p_") else text
