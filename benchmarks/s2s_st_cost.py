@@ -134,7 +134,7 @@ def fill(job: Found) -> Found:
     grid = [int(np.ptp(whole.adata.obs[name])) + 1 for name in ("array_row", "array_col")]
     return {
         "model": job["model"],
-        "overrides": [item.replace(str(DATA), "{data}") for item in job["overrides"]],
+        "overrides": [item.replace(str(DATA.resolve()), "{data}") for item in job["overrides"]],
         "grid": grid,
         "bins": bins,
         "genes": len(sparse.section.genes),
