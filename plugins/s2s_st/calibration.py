@@ -11,6 +11,8 @@ from stzoo.core.section import Floats
 
 BINS = 20
 """Steps of the curve: values of trust are pooled by rank before a monotone curve is fitted."""
+POOL = 100
+"""Values of trust in a step, at least: means of few values would lift the upper end of a monotone curve."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Calibration:
             return cls.none()
         x, y = (np.concatenate([part.ravel() for part in parts]) for parts in (trust, explained))
         order = np.argsort(x, kind="stable")
-        pools = [pool for pool in np.array_split(order, BINS) if len(pool)]
+        pools = [pool for pool in np.array_split(order, max(1, min(BINS, len(order) // POOL)))]
         points = np.array([[x[pool].mean(), y[pool].mean(), len(pool)] for pool in pools])
         level = isotonic_regression(points[:, 1], sample_weight=points[:, 2], y_min=0.0, y_max=1.0)
         return cls(points[:, 0], np.asarray(level, dtype=np.float64))
 
     def apply(self, trust: Matrix) -> Floats:
-        """Return the confidence for values of trust, float32 of the same shape."""
-        return np.interp(trust, self.trust, self.confidence).astype(np.float32)
+        """Return the confidence for values of trust, float32 of the same shape; no trust, no confidence."""
+        return np.where(trust > 0, np.interp(trust, self.trust, self.confidence), 0.0).astype(np.float32)

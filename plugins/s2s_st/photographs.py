@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from stzoo.core.errors import DataError
 from stzoo.core.gp.fitting import Choice, Spectrum
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
 from stzoo.core.section import Mask
@@ -33,6 +34,8 @@ NOISE_RANGE = (0.1, 8.0)
 """Ratio of noise to signal variance of a crop, log-uniform."""
 FLAT = 0.03
 """Crops with a standard deviation below this share of the gray range are drawn again."""
+TRIES = 1000
+"""Crops that are drawn for one."""
 DRAWN = 4
 """Batches that are made at once, from one mask."""
 
@@ -158,7 +161,7 @@ def task_of(
 
 def _crop(images: NaturalImages, rng: np.random.Generator) -> Matrix:
     """Return a random crop, shrunk, mirrored, turned, inverted or not, of mean 0 and standard deviation 1."""
-    while True:
+    for _ in range(TRIES):
         image: Gray = images.images[rng.integers(len(images.images))]
         side = int(SIDE * math.exp(rng.uniform(0, math.log(SHRINK))))
         if min(image.shape) < side:
@@ -170,6 +173,10 @@ def _crop(images: NaturalImages, rng: np.random.Generator) -> Matrix:
             continue
         crop = np.rot90(crop, int(rng.integers(4))) * rng.choice((-1.0, 1.0))
         return np.asarray((crop - crop.mean()) / crop.std(), dtype=np.float64)
+    raise DataError(
+        f"{TRIES} crops of the natural images are all of one shade, or larger than their image",
+        todo="give photographs that show something",
+    )
 
 
 def _occupied(rng: np.random.Generator) -> Mask:

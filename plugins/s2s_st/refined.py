@@ -45,7 +45,8 @@ MAPS = 64
 GENES = 2048
 """Genes predicted at a time."""
 LEAST = 50
-"""With fewer measured spots nothing is learned on the section, and the confidence stays uncalibrated."""
+"""With fewer measured spots, or where no gene varies, nothing is learned on the section, and the confidence stays
+uncalibrated."""
 
 
 @dataclass
@@ -102,7 +103,7 @@ def fit_refined(
     first = first_choice(scene)
     context = Context.of(scene, first) if config.context else None
     refiner = copy.deepcopy(refiner).to(device)
-    if len(scene.seen) < LEAST:
+    if len(scene.seen) < LEAST or not scene.spread.any():
         return Fitted(scene, first, context, refiner.eval(), 1.0, Calibration.none())
     rng = np.random.default_rng(seed)
     held = rng.random(len(scene.seen)) < HELD_OUT
