@@ -38,7 +38,7 @@ class Calibration:
 
     @classmethod
     def of(cls, trust: Sequence[Matrix], explained: Sequence[Matrix]) -> Calibration:
-        """Fit the curve by isotonic regression.
+        """Fit the curve by isotonic regression; it starts at 0, where nothing is known.
 
         Parameters
         ----------
@@ -51,11 +51,12 @@ class Calibration:
             return cls.none()
         x, y = (np.concatenate([part.ravel() for part in parts]) for parts in (trust, explained))
         order = np.argsort(x, kind="stable")
-        pools = [pool for pool in np.array_split(order, max(1, min(BINS, len(order) // POOL)))]
+        pools = np.array_split(order, max(1, min(BINS, len(order) // POOL)))
         points = np.array([[x[pool].mean(), y[pool].mean(), len(pool)] for pool in pools])
         level = isotonic_regression(points[:, 1], sample_weight=points[:, 2], y_min=0.0, y_max=1.0)
-        return cls(points[:, 0], np.asarray(level, dtype=np.float64))
+        some = points[:, 0] > 0
+        return cls(np.append(0.0, points[some, 0]), np.append(0.0, np.asarray(level, dtype=np.float64)[some]))
 
     def apply(self, trust: Matrix) -> Floats:
-        """Return the confidence for values of trust, float32 of the same shape; no trust, no confidence."""
-        return np.where(trust > 0, np.interp(trust, self.trust, self.confidence), 0.0).astype(np.float32)
+        """Return the confidence for values of trust, float32 of the same shape."""
+        return np.interp(trust, self.trust, self.confidence).astype(np.float32)
