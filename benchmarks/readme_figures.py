@@ -45,9 +45,10 @@ SHOWN = {
     "her2st-zeroshot-genes": ("pcc_mean", "share", "p_spots", "p_genes"),
     "her2st-retrieval": ("recall_1", "recall_10", "recall_50", "median_rank"),
     **dict.fromkeys(
-        ("xenium-q1-50um", "xenium-q1-25um", "xenium-q2-50um", "mouse-brain-50um"),
-        ("pcc_median", "mae", "ssim", "gain", "p_pcc"),
+        ("xenium-q1-50um", "xenium-q1-50um-ablation", "xenium-q1-25um", "xenium-q2-50um", "mouse-brain-50um"),
+        ("pcc_median", "mae", "rmse", "ssim", "gain", "p_pcc"),
     ),
+    "xenium-q1-50um-cdcin": ("pcc_median", "mae", "gain"),
     "dlpfc-eight-genes": ("mae", "pcc", "pcc_concatenated"),
 }
 """Figures of protocols for which the first two are not the ones to show."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def evaluate(
     protocol
         From :func:`~stzoo.core.protocol.load_protocol`.
     data
-        Folder that holds the sections.
+        Folder that holds the sections; ``{data}`` in overrides of rows stands for it.
     load
         How weights are found.
     work
@@ -84,6 +84,7 @@ def evaluate(
     -------
     A :class:`Score` for each row and part. A row whose optional package is not installed is not run, and says so.
     """
+    protocol = replace(protocol, rows=[row.below(data) for row in protocol.rows])
     with tempfile.TemporaryDirectory() as scratch:
         models = Models(load, work or Path(scratch))
         models.check(protocol.rows)
@@ -155,5 +156,8 @@ def cell(score: Mapping[str, Any], name: str, digits: int) -> str:
     """Return a figure of a report as text, with its spread over seeds where that is not 0."""
     if name not in score["figures"]:
         return ""
-    text, spread = f"{score['figures'][name]:.{digits}f}", score["sd"][name]
+    value, spread = score["figures"][name], score["sd"][name]
+    if name.startswith("p_") and value < 0.5 * 10**-digits:
+        return f"< {10**-digits:.{digits}f}"
+    text = f"{value:.{digits}f}"
     return f"{text} ± {spread:.{digits}f}" if spread > 0 and digits and not name.startswith("p_") else text

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Imputer, Progress
 from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import summarise
+from stzoo.core.metrics import Doubles, reliability, summarise
 from stzoo.core.section import Floats, Section
 from stzoo.core.store import write
 
@@ -46,21 +47,56 @@ class ImputedSection:
             )
         return lines
 
-    def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
-        """Write the section, and the picture of its most variable genes if asked."""
-        from stzoo.core.plot import plot_genes
+    def reliability(self) -> Doubles:
+        """Compare confidence with the share of variance explained, over hidden spots whose truth is known.
+
+        :func:`require_truth` says beforehand whether there are any.
+
+        Returns
+        -------
+        As :func:`stzoo.core.metrics.reliability`, with variances over the measured spots.
+        """
+        measured, layers = self.section.measured, self.section.adata.layers
+        known = ~measured & np.isfinite(self.truth).all(axis=1)
+        variance = layers["imputed"][measured].var(axis=0)
+        return reliability(self.truth[known], layers["imputed"][known], layers["confidence"][known], variance)
+
+    def write(
+        self,
+        out: str | Path,
+        plot: str | Path | None = None,
+        reliability_plot: str | Path | None = None,
+        *,
+        show: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write the section and, if asked, its pictures.
+
+        Parameters
+        ----------
+        out
+            NAME.h5ad or NAME.zarr.
+        plot
+            Picture of ``show``, by default the most variable genes: measured, imputed, truth, confidence.
+        reliability_plot
+            Picture of :meth:`reliability`.
+        """
+        from stzoo.core.plot import plot_genes, plot_reliability
 
         layers = self.section.adata.layers
+        name = f"{self.section.name}: {self.section.adata.uns['stzoo']['imputed']['model']}"
+        shown = None if show is None else self.section.gene_index(show)
+        if reliability_plot is not None:
+            plot_reliability(self.reliability(), reliability_plot, title=name, overwrite=overwrite)
         if plot is not None:
             given = np.where(self.section.measured[:, None], layers["imputed"], np.nan)
-            top = np.argsort(-np.nanvar(given, axis=0), kind="stable")[:SHOWN]
+            top = np.argsort(-np.nanvar(given, axis=0), kind="stable")[:SHOWN] if shown is None else shown
             maps = [("measured", given[:, top]), ("imputed", layers["imputed"][:, top])]
             if np.isfinite(self.truth[~self.section.measured]).any():
                 maps.append(("truth", self.truth[:, top]))
             maps.append(("confidence", layers["confidence"][:, top]))
             genes = [self.section.genes[i] for i in top]
-            title = f"{self.section.name}: {self.section.adata.uns['stzoo']['imputed']['model']}"
-            plot_genes(self.section, genes, maps, plot, title=title, overwrite=overwrite)
+            plot_genes(self.section, genes, maps, plot, title=name, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
 
 
@@ -104,6 +140,21 @@ def sparse_section(
         depth = section.depth[measured]
         target = float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0
     return Sparse(section.hide(measured), section.expression(target=target), target)
+
+
+def require_truth(section: Section, rule: str) -> None:
+    """Refuse a rule that hides nothing of which the counts are known: then nothing can be compared.
+
+    Raises
+    ------
+    DataError
+        Fewer than three spots that the data measured lie outside the rule.
+    """
+    if (section.measured & ~measured_mask(section, rule)).sum() < 3:
+        raise DataError(
+            f"of the hidden spots of '{section.name}' no counts are known, so confidence can not be checked",
+            todo="hide some measured spots with a rule: --measured grid:2",
+        )
 
 
 def impute_section(

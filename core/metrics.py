@@ -176,6 +176,32 @@ def masked_ssim(
     return float(scores[kept].mean()) if kept.any() else float("nan")
 
 
+def reliability(truth: Array, predicted: Array, confidence: Array, variance: Array, *, bins: int = 10) -> Doubles:
+    """Compare confidence with the share of variance that predictions really explain.
+
+    Confidence is read as the expected share of a gene's variance that is explained: 1 - squared error / variance.
+    Values are pooled by rank of their confidence.
+
+    Parameters
+    ----------
+    truth, predicted, confidence
+        (n_spots, n_genes), finite.
+    variance
+        (n_genes,), of each gene; genes that do not vary are left out.
+
+    Returns
+    -------
+    float64 (b, 3), b <= bins: mean confidence, the share that was explained, and the number of values.
+    """
+    truth, predicted = _checked(truth, predicted)
+    varies = np.asarray(variance) > 0
+    explained = 1 - ((truth - predicted)[:, varies]) ** 2 / np.asarray(variance)[varies]
+    sure, found = np.asarray(confidence, dtype=np.float64)[:, varies].ravel(), explained.ravel()
+    pools = np.array_split(np.argsort(sure, kind="stable"), bins)
+    rows = [[sure[pool].mean(), found[pool].mean(), len(pool)] for pool in pools if len(pool)]
+    return np.asarray(rows, dtype=np.float64).reshape(-1, 3)
+
+
 def top_k_overlap(truth: Array, predicted: Array, k: int) -> Doubles:
     """Return, for each gene, the share of its k highest spots that are among the k highest predicted.
 

@@ -99,6 +99,27 @@ def plot_chosen(section: Section, chosen: Mask, path: str | Path, *, title: str 
     return path
 
 
+def plot_reliability(
+    curve: npt.NDArray[np.float64], path: str | Path, *, title: str = "", overwrite: bool = False
+) -> Path:
+    """Draw confidence against what came true (see :func:`~stzoo.core.metrics.reliability`), float64 (b, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis: Any = figure.subplots()
+    low, high = min(0.0, float(curve[:, :2].min())), max(0.1, float(curve[:, :2].max())) * 1.05
+    axis.plot([low, high], [low, high], color="0.7", linewidth=1)
+    axis.plot(curve[:, 0], curve[:, 1], "o-", color="black", markersize=4, linewidth=1)
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axis.set(xlabel="confidence", ylabel="share of variance explained", title=title)
+    path = check_plot(path)
+    with writing(path, overwrite=overwrite) as scratch:
+        figure.savefig(scratch, dpi=110)
+    return path
+
+
 def _place(section: Section) -> tuple[npt.NDArray[np.float64], float]:
     place = section.pixels if section.slide is not None else section.um
     extent = float(np.ptp(place, axis=0).max()) or 1.0

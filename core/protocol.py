@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,8 @@ class Row:
     head
         Head of the encoder; ``ridge+retrieval`` is the mean of what both predict. Some kinds read it otherwise.
     overrides
-        ``key.sub=value``, applied to the config of the recipe, or to the options of a model without one.
+        ``key.sub=value``, applied to the config of the recipe, or to the options of a model without one. ``{data}`` in
+        a value is the data folder: ``images={data}/natural/skimage_gray``.
     untrained
         The model of the recipe with its random initial weights.
     control
@@ -82,6 +83,10 @@ class Row:
     def heads(self) -> list[str]:
         """Heads whose predictions are averaged; one empty name for the default head."""
         return self.head.split("+")
+
+    def below(self, data: Path) -> Row:
+        """Return the row with ``{data}`` in its overrides replaced by a folder, as an absolute path."""
+        return replace(self, overrides=[item.replace("{data}", str(data.resolve())) for item in self.overrides])
 
 
 @dataclass

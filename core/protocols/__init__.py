@@ -18,6 +18,8 @@ _PROTOCOLS = (
     ("dlpfc-clustering", "k-means of frozen embeddings against cortical layers: ARI (the paper's task 1)"),
     ("dlpfc-eight-genes", "eight genes, 80/20 spots of a slide: MAE and PCC (the paper's task 2)"),
     ("xenium-q1-50um", "fill three quarters of the 50 µm bins of a breast tumour, four phases (Xenium, quadrant 1)"),
+    ("xenium-q1-50um-ablation", "the same data: each part of s2s-st's refined variant off in turn"),
+    ("xenium-q1-50um-cdcin", "the same, two phases, eight genes: each part of the paper's network off in turn"),
     ("xenium-q1-25um", "the same at 25 µm"),
     ("xenium-q2-50um", "the same at 50 µm in quadrant 2"),
     ("mouse-brain-50um", "the same at 50 µm in a mouse brain (Xenium)"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.distance import pdist
 from stzoo.core.gp.fitting import Choice, Spectrum
-from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
+from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.plugins.s2s_st.scene import FIT_SPOTS, Scene
 from stzoo.plugins.s2s_st.start import Start, chosen, kernels, start
 
@@ -22,7 +22,7 @@ WEIGHTS = (0.25, 0.5)
 """Shares of the variance given to the surroundings that are tried, beside 0."""
 LENGTHS = (0.5, 1.0, 2.0)
 """Length scales over the surroundings that are tried, in median distances between measured spots."""
-FEW = 6
+FEW = 3
 """Kernels kept beyond :data:`~stzoo.plugins.s2s_st.scene.FIT_SPOTS` measured spots."""
 
 
@@ -87,23 +87,17 @@ def _surroundings(scene: Scene, first: Choice) -> Matrix:
         near, inside = scene.around(tile), tile.inside(lattice.row, lattice.col)
         if not len(near):
             continue
-        y, places = scene.columns[np.ix_(near, leading)], scene.places.take(near)
-        features[inside] = start(choice, places, y, scene.spots(inside)).mean
         own = np.isin(scene.seen[near], inside)
-        features[scene.seen[near[own]]] = _left_out(choice, places, y)[own]
+        y, places = scene.columns[np.ix_(near, leading)], scene.places.take(near)
+        for kernel, columns in choice.groups():
+            spectrum, noise = Spectrum.of(kernel, places), choice.noise[columns]
+            features[np.ix_(inside, columns)] = spectrum.predict(scene.spots(inside), y[:, columns], noise)[0]
+            left_out = spectrum.left_out(y[:, columns], noise)
+            features[np.ix_(scene.seen[near[own]], columns)] = left_out[own]
     features *= scene.spread[leading]
     sample = features[scene.seen[np.unique(np.linspace(0, len(scene.seen) - 1, 500).astype(int))]]
     typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
     return features / typical if typical > 0 else features
-
-
-def _left_out(choice: Choice, places: Places, y: Matrix) -> Matrix:
-    found = np.zeros_like(y)
-    spectra: dict[Kernel, Spectrum] = {}
-    for kernel, columns in choice.groups():
-        spectrum = spectra.setdefault(kernel, Spectrum.of(kernel, places))
-        found[:, columns] = spectrum.left_out(y[:, columns], choice.noise[columns])
-    return found
 
 
 def _extent(scene: Scene) -> float:

@@ -73,6 +73,7 @@ class S2SST(Imputer):
 
     def description(self) -> dict[str, Any]:
         """Return what the weights were trained on."""
+        assert self.refiner is not None  # it brings what is known of the packaged weights
         return {"trained_on": self.trained_on}
 
     def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.gp.kernels import Indices
 
-CORE, MARGIN = 24.0, 6.0
-"""Side of a tile's core, and its margin, in mean distances of measured spots: a tile holds some 1,300 of them."""
+CORE, MARGIN = 16.0, 5.0
+"""Side of a tile's core, and its margin, in mean distances of measured spots: a tile holds some 700 of them."""
 WHOLE = 1500
 """A grid with at most this many measured spots is one tile."""
 

@@ -112,3 +112,33 @@ def test_spots_of_her2st(stzoo: Run, shared_data: Path, tmp_path: Path) -> None:
     done = stzoo("impute", source, "--genes", GENES, "--model", "bicubic", "--measured", "grid:2+1,1", "--out", out)
     assert done.code == 0, done.err
     assert check(out, read(source)).uns["stzoo_section"]["spatial_unit"] == "px"
+
+
+def test_s2s_st_with_its_options_and_pictures(stzoo: Run, tissue: Path, tmp_path: Path) -> None:
+    args = ["impute", tissue, "--model", "s2s-st", "--genes", GENES, "--measured", "grid:2", "--set", "refined.steps=2"]
+    pictures = ["--plot", tmp_path / "maps.png", "--show", "CD74", "--reliability", tmp_path / "curve.png"]
+    done = stzoo(*args, "--out", tmp_path / "F.h5ad", *pictures)
+    assert done.code == 0, done.err
+    adata = check(tmp_path / "F.h5ad", read(tissue))
+    assert '"steps": 2' in adata.uns["stzoo"]["imputed"]["config"]
+    assert all((tmp_path / name).stat().st_size > 5000 for name in ("maps.png", "curve.png"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (["--set", "refined.step=2"], "refined.step"),
+        (["--show", "NOGENE"], "NOGENE"),
+        (["--model", "kriging", "--set", "components=-1"], "components"),
+        (["--measured", "all", "--reliability", "r.png"], "no counts are known"),
+    ],
+)
+def test_what_is_asked_wrongly_is_named(
+    stzoo: Run, tissue: Path, tmp_path: Path, extra: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = ["impute", tissue, "--genes", GENES, "--measured", "grid:2", "--out", "F.h5ad"]
+    done = stzoo(*args, *([] if "--model" in extra else ["--model", "s2s-st"]), *extra)
+    assert done.code in (1, 2)
+    assert words in done.err
+    assert not list(tmp_path.glob("*.*"))

@@ -135,6 +135,16 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
         run(folder, *rows, work=tmp_path, genes=["KRT8", "CD74"])
 
 
+def test_options_name_folders_below_the_data(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row("p", model="s2s-st", overrides=["variant=cdcin", "images={data}/natural"])
+    with pytest.raises(DataError, match="no natural image was found") as caught:
+        run(folder, row)
+    assert caught.value.where == str(folder.resolve() / "natural")
+    monkeypatch.chdir(folder)
+    assert row.below(Path()) == row.below(folder)  # however the folder is written, kept results are found
+    assert row.overrides[1] == "images={data}/natural"
+
+
 def test_genes_and_bins_and_few_counts(folder: Path, section: Section) -> None:
     result = run(folder, Row("n", model="knn"), genes=["KRT8", "CD74", "COL1A1"], top=2, bin_um=400.0)
     assert [score.part for score in result.scores] == ["all genes", "top-2-variance"]
@@ -181,13 +191,17 @@ def test_similarity_of_maps_over_hidden_places(section: Section) -> None:
     assert np.isnan(hidden_ssim(crowded, truth, truth[hidden], hidden)).all()
 
 
-@pytest.mark.parametrize("name", ["xenium-q1-50um", "xenium-q1-25um", "xenium-q2-50um", "mouse-brain-50um"])
+@pytest.mark.parametrize(
+    "name", ["xenium-q1-50um", "xenium-q1-50um-ablation", "xenium-q1-25um", "xenium-q2-50um", "mouse-brain-50um"]
+)
 def test_the_shipped_protocols_are_read(name: str) -> None:
     protocol = load_protocol(name)
     assert isinstance(protocol, ImputationProtocol)
     assert len(protocol.measured) == 4
     assert protocol.min_counts == 10
     assert protocol.reference in [row.name for row in protocol.rows]
+    for row in protocol.rows:  # options are known; a folder of the data is one
+        Models(lambda name: None, Path()).imputer(row.below(Path()), 0)
 
 
 @pytest.mark.real
