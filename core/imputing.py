@@ -94,7 +94,8 @@ class ImputedSection:
             maps = [("measured", given[:, top]), ("imputed", layers["imputed"][:, top])]
             if np.isfinite(self.truth[~self.section.measured]).any():
                 maps.append(("truth", self.truth[:, top]))
-            maps.append(("confidence", layers["confidence"][:, top]))
+            sure = np.where(self.section.measured[:, None], np.nan, layers["confidence"])  # 1 where measured
+            maps.append(("confidence", sure[:, top]))
             genes = [self.section.genes[i] for i in top]
             plot_genes(self.section, genes, maps, plot, title=name, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)

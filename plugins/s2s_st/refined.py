@@ -32,6 +32,7 @@ from stzoo.plugins.s2s_st.sparser import (
     dropped,
     examination,
     learned_columns,
+    left_out,
 )
 from stzoo.plugins.s2s_st.start import inputs, start
 from stzoo.plugins.s2s_st.tiles import Tile
@@ -44,6 +45,8 @@ MAPS = 64
 """Maps that the refiner corrects at a time."""
 GENES = 2048
 """Genes predicted at a time."""
+FOLDS, CALIBRATED = 5, 1000
+"""Confidence is calibrated on every measured spot, left out in one of so many parts, and at most so many genes."""
 LEAST = 50
 """With fewer measured spots, or where no gene varies, nothing is learned on the section, and the confidence stays
 uncalibrated."""
@@ -126,7 +129,7 @@ def fit_refined(
     refiner.eval()
     asked = examination(scene, first, held, columns)
     strength = _strength(scene, refiner, asked, columns)
-    return Fitted(scene, first, context, refiner, strength, _calibrated(scene, refiner, strength, asked, columns))
+    return Fitted(scene, first, context, refiner, strength, _calibrated(scene, first, rng))
 
 
 def fill_refined(fitted: Fitted, genes: int, *, progress: Progress | None = None) -> tuple[Floats, Floats]:
@@ -194,21 +197,23 @@ def _strength(scene: Scene, refiner: Refiner, asked: list[Examination], columns:
     return STRENGTHS[int(errors.argmin())] if asked else 1.0
 
 
-def _calibrated(
-    scene: Scene, refiner: Refiner, strength: float, asked: list[Examination], columns: Indices
-) -> Calibration:
-    """Compare trust with the share of variance explained, over held-out spots and the genes that were learned from."""
-    k = scene.n_components
-    genes = columns[columns >= k] - k
+def _calibrated(scene: Scene, first: Choice, rng: np.random.Generator) -> Calibration:
+    """Compare trust with the share of variance that the first process explains, every measured spot left out once.
+
+    Of the genes, at most CALIBRATED are looked at. The refiner and the context add a little: so confidence errs to
+    the low side, not to the high one.
+    """
+    k, everything = scene.n_components, slice(0, len(scene.means))
+    varying = np.flatnonzero(scene.spread[k:] > 0)
+    genes = np.sort(rng.permutation(varying)[:CALIBRATED])
+    fold = rng.permutation(len(scene.seen)) % FOLDS
     trust, explained = [], []
-    for one in asked:
-        value = one.start.mean.copy()
-        value[:, columns] += strength * _corrections(refiner, one.x, one.at)
-        everything = slice(0, scene.columns.shape[1] - k)
-        predicted = scene.genes_of(value, everything, OWN)[:, genes]
-        truth = (scene.columns[one.spots, k:] * scene.spread[k:] + scene.means)[:, genes]
-        trust.append(scene.trust_of(one.start.trust, everything, OWN)[:, genes])
-        explained.append(1 - (truth - predicted) ** 2 / scene.spread[k:][genes] ** 2)
+    for number in range(FOLDS):
+        for spots, found in left_out(scene, first, fold == number):
+            predicted = scene.genes_of(found.mean, everything, OWN)[:, genes]
+            truth = (scene.columns[spots, k:] * scene.spread[k:] + scene.means)[:, genes]
+            trust.append(scene.trust_of(found.trust, everything, OWN)[:, genes])
+            explained.append(1 - (truth - predicted) ** 2 / scene.spread[k:][genes] ** 2)
     return Calibration.of(trust, explained)
 
 

@@ -8,6 +8,7 @@ spots are never learned from: they say how far to follow the refiner, and how fa
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -181,18 +182,30 @@ def dropped(scene: Scene, choice: Choice, held: Mask, columns: Indices, rng: np.
 def examination(scene: Scene, choice: Choice, held: Mask, columns: Indices) -> list[Examination]:
     """Predict the held-out spots of each region from all others around them."""
     found = []
+    for tile, asked, left in _parted(scene, held):
+        x = _inputs(scene, choice, tile, left, columns)
+        at = tile.number(scene.lattice.row[scene.seen[asked]], scene.lattice.col[scene.seen[asked]])
+        found.append(Examination(asked, _kriged(scene, choice, asked, left), x, at))
+    return found
+
+
+def left_out(scene: Scene, choice: Choice, held: Mask) -> list[tuple[Indices, Start]]:
+    """Krige the held-out spots of each region from all others around them: spots (into ``scene.seen``), and how."""
+    return [(asked, _kriged(scene, choice, asked, left)) for _, asked, left in _parted(scene, held)]
+
+
+def _parted(scene: Scene, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]:
+    """Yield each region with its held-out spots, and the others in and around it."""
     for tile, near in regions(scene):
         spots = scene.seen[near]
         own = np.isin(np.arange(len(near)), tile.inside(scene.lattice.row[spots], scene.lattice.col[spots]))
         asked, left = near[held[near] & own], near[~held[near]]
-        if not len(asked) or not len(left):
-            continue
-        places = scene.places.take(left)
-        known = start(choice, places, scene.columns[left], scene.spots(scene.seen[asked]))
-        x = _inputs(scene, choice, tile, left, columns)
-        at = tile.number(scene.lattice.row[scene.seen[asked]], scene.lattice.col[scene.seen[asked]])
-        found.append(Examination(asked, known, x, at))
-    return found
+        if len(asked) and len(left):
+            yield tile, asked, left
+
+
+def _kriged(scene: Scene, choice: Choice, asked: Indices, left: Indices) -> Start:
+    return start(choice, scene.places.take(left), scene.columns[left], scene.spots(scene.seen[asked]))
 
 
 def _inputs(scene: Scene, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
