@@ -33,7 +33,7 @@ class S2SST(Imputer):
 
     ``variant=refined`` (the default, ours) kriges with noise that depends on each spot's depth, corrects the maps with
     a network that learned from photographs and from measured spots that were dropped on the section, and averages with
-    a process over what surrounds a spot; its confidence is calibrated on measured spots that it did not learn from.
+    a process over what surrounds a spot; its confidence is calibrated on measured spots, each left out in turn.
     ``variant=cdcin`` is the paper's network and training (specification, section 2), for one gene
     at a time or (ours) shared; its confidence is the squared correlation at the sparser level.
 

@@ -200,8 +200,7 @@ def _strength(scene: Scene, refiner: Refiner, asked: list[Examination], columns:
 def _calibrated(scene: Scene, first: Choice, rng: np.random.Generator) -> Calibration:
     """Compare trust with the share of variance that the first process explains, every measured spot left out once.
 
-    Of the genes, at most CALIBRATED are looked at. The refiner and the context add a little: so confidence errs to
-    the low side, not to the high one.
+    Of the genes, at most CALIBRATED are looked at. What the refiner and the context add is not counted.
     """
     k, everything = scene.n_components, slice(0, len(scene.means))
     varying = np.flatnonzero(scene.spread[k:] > 0)

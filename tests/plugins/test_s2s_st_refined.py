@@ -250,7 +250,7 @@ def test_confidence_is_the_share_of_variance_that_is_explained():
             realised.append((1 - (truth - values)[hidden] ** 2 / truth[~hidden].var(axis=0)).ravel())
     sure, share = np.array(confidence), np.array(realised)
     for some in (slice(0, 4), slice(4, 8)):
-        assert abs(sure[some].mean() - share[some].mean()) < 0.06
+        assert abs(sure[some].mean() - share[some].mean()) < 0.08
     assert np.abs(sure.mean(axis=1) - share.mean(axis=1)).mean() < 0.1
     assert sure[4:].mean() > sure[:4].mean() + 0.1  # depths differ, and it says so
     for some in np.array_split(np.argsort(sure.ravel(), kind="stable"), 4):
