@@ -11,7 +11,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Imputer, Progress
 from stzoo.core.measured import measured_mask
 from stzoo.core.metrics import Doubles, reliability, summarise
-from stzoo.core.section import Floats, Section
+from stzoo.core.section import Floats, Mask, Section
 from stzoo.core.store import write
 
 SHOWN = 4
@@ -34,11 +34,15 @@ class ImputedSection:
     section: Section
     truth: Floats
 
+    @property
+    def _known(self) -> Mask:
+        """Hidden spots whose counts the data hold, bool (n,)."""
+        return ~self.section.measured & np.isfinite(self.truth).all(axis=1)
+
     def lines(self) -> list[str]:
         """Say how many spots were filled and, where their truth is known, how well."""
-        measured = self.section.measured
+        measured, known = self.section.measured, self._known
         lines = [f"{int(measured.sum())} spots measured, {int((~measured).sum())} filled, {self.section.n_genes} genes"]
-        known = ~measured & np.isfinite(self.truth).all(axis=1)
         if known.sum() > 2:
             figures = summarise(self.truth[known], self.section.adata.layers["imputed"][known])
             lines.append(
@@ -57,7 +61,7 @@ class ImputedSection:
         As :func:`stzoo.core.metrics.reliability`, with variances over the measured spots.
         """
         measured, layers = self.section.measured, self.section.adata.layers
-        known = ~measured & np.isfinite(self.truth).all(axis=1)
+        known = self._known
         variance = layers["imputed"][measured].var(axis=0)
         return reliability(self.truth[known], layers["imputed"][known], layers["confidence"][known], variance)
 

@@ -9,6 +9,9 @@ from scipy.spatial import cKDTree
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.section import Points
 
+FIT_SPOTS, FIT_BLOCKS = 1000, 4
+"""The likelihood is taken on at most this many blocks of at most this many measured spots."""
+
 
 def halves(points: Points, most: int) -> Iterator[Indices]:
     """Split points along their longer side at the median until no part holds more than ``most``.
@@ -26,6 +29,11 @@ def halves(points: Points, most: int) -> Iterator[Indices]:
         axis = int(np.ptp(points[part], axis=0).argmax())
         order = part[np.argsort(points[part, axis], kind="stable")]
         waiting += [order[len(order) // 2 :], order[: len(order) // 2]]
+
+
+def fit_blocks(points: Points) -> list[Indices]:
+    """Return the blocks of measured spots that kernels are chosen on: FIT_BLOCKS of FIT_SPOTS spots at most."""
+    return spread_out(list(halves(points, FIT_SPOTS)), FIT_BLOCKS)
 
 
 def spread_out(parts: list[Indices], most: int) -> list[Indices]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import eigh
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
+from stzoo.core.section import Floats
 
 NOISE = 2.0 ** np.arange(-4, 9)
 """Ratios of noise to signal variance that are tried."""
@@ -123,6 +124,11 @@ class Choice:
             columns = np.flatnonzero(self.kernel == number)
             for start in range(0, len(columns), COLUMNS):
                 yield self.kernels[number], columns[start : start + COLUMNS]
+
+
+def centred(y: Matrix | Floats) -> Matrix:
+    """Return columns, (n, g), with their means taken out, as :func:`likelihoods` wants them."""
+    return np.asarray(y - y.mean(axis=0), dtype=np.float64)
 
 
 def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix]]) -> Matrix:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 from stzoo.core.errors import ConfigError
-from stzoo.core.gp.blocks import halves, spread_out, surroundings
+from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.gp.components import Components
-from stzoo.core.gp.fitting import Choice, choose, few, likelihoods, predict
+from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, predict
 from stzoo.core.gp.kernels import (
     CORRELATIONS,
     Indices,
@@ -30,8 +30,6 @@ from stzoo.plugins.baselines.kriging_data import Scene
 
 LENGTHS = 10
 """Length scales tried."""
-FIT_SPOTS, FIT_BLOCKS = 1000, 4
-"""The likelihood is taken on at most this many blocks of at most this many measured spots."""
 FEW_LENGTHS = 3
 """Length scales kept beyond that size: each costs an eigendecomposition of all measured spots."""
 
@@ -111,8 +109,8 @@ class Kriging(Imputer):
 
     def _choose(self, scene: Scene, columns: Floats) -> Choice:
         """Choose kernel and nugget of every column (genes, then components)."""
-        parts = spread_out(list(halves(scene.seen.um, FIT_SPOTS)), FIT_BLOCKS)
-        blocks = [(scene.seen.take(part), _centred(columns[part])) for part in parts]
+        parts = fit_blocks(scene.seen.um)
+        blocks = [(scene.seen.take(part), centred(columns[part])) for part in parts]
         several = len(set(scene.seen.section.tolist())) > 1
         lengths = length_scales(scene.spacing, scene.extent, LENGTHS)
         kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]
@@ -164,7 +162,3 @@ def _predict(
         trust = np.asarray((trust + explained[:, genes:] @ components.shares()) / 2, dtype=np.float32)
     values = np.maximum(values + scene.means[at.section], scene.floor)
     return values, np.clip(trust, 0.0, 1.0).astype(np.float32)
-
-
-def _centred(y: Floats) -> Matrix:
-    return np.asarray(y - y.mean(axis=0), dtype=np.float64)

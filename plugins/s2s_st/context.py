@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.distance import pdist
-from stzoo.core.gp.fitting import Choice, Spectrum
+from stzoo.core.gp.blocks import FIT_SPOTS
+from stzoo.core.gp.fitting import Choice, Spectrum, centred
 from stzoo.core.gp.kernels import Indices, Matrix
-from stzoo.plugins.s2s_st.scene import FIT_SPOTS, Scene
+from stzoo.plugins.s2s_st.scene import Scene
 from stzoo.plugins.s2s_st.start import Start, chosen, kernels, start
 
 COMPONENTS = 8
@@ -23,7 +24,7 @@ WEIGHTS = (0.25, 0.5)
 LENGTHS = (0.5, 1.0, 2.0)
 """Length scales over the surroundings that are tried, in median distances between measured spots."""
 FEW = 3
-"""Kernels kept beyond :data:`~stzoo.plugins.s2s_st.scene.FIT_SPOTS` measured spots."""
+"""Kernels kept beyond :data:`~stzoo.core.gp.blocks.FIT_SPOTS` measured spots."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Context:
         """Describe the surroundings of every spot by the first process, then choose kernels over both."""
         features = _surroundings(scene, first)
         places = replace(scene.places, features=features[scene.seen])
-        blocks = [(places.take(block), _centred(scene.columns[block])) for block in scene.fit_blocks()]
+        blocks = [(places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
         plain = kernels(scene.spacing, _extent(scene))
         tried = plain + [
             replace(kernel, weight=weight, feature_length=length)
@@ -66,7 +67,7 @@ class Context:
 
 def first_choice(scene: Scene) -> Choice:
     """Choose the kernels of the first process, over position alone."""
-    blocks = [(scene.places.take(block), _centred(scene.columns[block])) for block in scene.fit_blocks()]
+    blocks = [(scene.places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
     tried = kernels(scene.spacing, _extent(scene))
     return chosen(tried, blocks, len(tried) if len(scene.seen) <= FIT_SPOTS else FEW)
 
@@ -102,7 +103,3 @@ def _surroundings(scene: Scene, first: Choice) -> Matrix:
 
 def _extent(scene: Scene) -> float:
     return float(np.ptp(scene.places.um, axis=0).max())
-
-
-def _centred(y: Matrix) -> Matrix:
-    return np.asarray(y - y.mean(axis=0), dtype=np.float64)

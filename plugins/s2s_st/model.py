@@ -58,14 +58,18 @@ class S2SST(Imputer):
 
         Untrained it corrects nothing until it has learned on a section.
         """
-        if self._refiner is None and self.config.start is Weights.natural:
-            with open_repository(package_folder(PACKAGED)) as packaged:
-                self.restore(packaged.tensors(), packaged.description, {})
+        self._bring()
         if self._refiner is None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)
                 self._refiner = Refiner(self.config.refiner)
         return self._refiner
+
+    def _bring(self) -> None:
+        """Restore the packaged weights, with what they say of themselves, where nothing was restored yet."""
+        if self._refiner is None and self.config.start is Weights.natural:
+            with open_repository(package_folder(PACKAGED)) as packaged:
+                self.restore(packaged.tensors(), packaged.description, {})
 
     def state(self) -> dict[str, Tensor]:
         """Return the refiner's weights."""
@@ -73,7 +77,7 @@ class S2SST(Imputer):
 
     def description(self) -> dict[str, Any]:
         """Return what the weights were trained on."""
-        assert self.refiner is not None  # it brings what is known of the packaged weights
+        self._bring()
         return {"trained_on": self.trained_on}
 
     def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:

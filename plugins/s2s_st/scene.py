@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from stzoo.core.gp.blocks import halves, spread_out
+from stzoo.core.gp.blocks import fit_blocks
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.measured import informative
@@ -17,9 +17,6 @@ from stzoo.core.section import Floats, Section
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.start import relative_noise
 from stzoo.plugins.s2s_st.tiles import Tile, tiles
-
-FIT_SPOTS, FIT_BLOCKS = 1000, 4
-"""Kernels are chosen on at most this many blocks of at most this many measured spots."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ class Scene:
 
     def fit_blocks(self) -> list[Indices]:
         """Return the blocks of measured spots, indices into ``seen``, that kernels are chosen on."""
-        return spread_out(list(halves(self.places.um, FIT_SPOTS)), FIT_BLOCKS)
+        return fit_blocks(self.places.um)
 
     def genes_of(self, columns: Matrix, part: slice, own: float) -> Matrix:
         """Put genes together from predicted columns: ``own`` times the gene's map, the rest from the components.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.gp.fitting import NOISE, Choice, choose, few, likelihoods, predict
+from stzoo.core.gp.fitting import Choice, choose, few, likelihoods, predict
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places, length_scales
 from torch import Tensor
 
@@ -89,8 +89,3 @@ def inputs(found: Start, given: Matrix, known: Indices, shape: tuple[int, int]) 
     planes[:, 2, known], planes[:, 3, known] = given.T, 1.0
     planes[:, 4] = found.reliability[:, None]
     return torch.from_numpy(planes.reshape(columns, 5, *shape))
-
-
-def noise_ratios(choice: Choice) -> Matrix:
-    """Return each column's ratio of noise to signal variance, float64 (c,)."""
-    return np.asarray(NOISE[choice.noise], dtype=np.float64)
