@@ -230,7 +230,7 @@ class Stack:
     z_um
         Depth of each section in micrometres; by default its index (one unit apart).
     transforms
-        For each section the transform of its micrometres into the frame of the first, or None where they share it.
+        For each section the transform of its micrometres into the common frame, or None where it lies in it.
     """
 
     sections: tuple[Section, ...]
