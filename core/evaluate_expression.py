@@ -78,7 +78,7 @@ def gene_sets(train: Sequence[Section], test: Sequence[Section], protocol: Expre
     available = set.intersection(*(set(section.genes) for section in test))
     chosen = {}
     for rule in protocol.gene_sets:
-        chosen[rule.name] = [genes[i] for i in _ranked(values, rule) if genes[i] in available]
+        chosen[rule.name] = [genes[i] for i in ranked(values, rule) if genes[i] in available]
         if not chosen[rule.name]:
             raise DataError(f"no gene is left in the set '{rule.name}'", todo="lower min_detected")
     return chosen
@@ -92,6 +92,7 @@ def detected_genes(train: Sequence[Section], share: float) -> list[str]:
     return [gene for gene, fraction in zip(genes, seen, strict=True) if fraction >= share]
 
 
-def _ranked(values: Floats, rule: GeneSet) -> Any:
+def ranked(values: Floats, rule: GeneSet) -> Any:
+    """Return the columns of the first genes by mean or variance over the rows of ``values``, intp (count,)."""
     by = values.mean(axis=0) if rule.rank is Rank.mean else values.var(axis=0)
     return np.argsort(-by, kind="stable")[: rule.count]

@@ -24,6 +24,7 @@ KINDS = {
     "clustering": "stzoo.core.evaluate_clustering:Clustering",
     "same-slide": "stzoo.core.evaluate_slide:SameSlide",
     "imputation": "stzoo.core.evaluate_imputation:Imputation",
+    "stack": "stzoo.core.evaluate_stack:StackTask",
 }
 """What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
 

@@ -22,6 +22,7 @@ _PROTOCOLS = (
     ("xenium-q1-50um-cdcin", "the same, two phases, eight genes: each part of the paper's network off in turn"),
     ("xenium-q1-25um", "the same at 25 µm"),
     ("xenium-q2-50um", "the same at 50 µm in quadrant 2"),
+    ("her2st-c-2.5d", "2.5D: C4 in full, a quarter of C2, C3 and C5 (breast tumour, H&E); fill the rest"),
     ("mouse-brain-50um", "the same at 50 µm in a mouse brain (Xenium)"),
 )
 

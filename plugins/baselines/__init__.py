@@ -32,6 +32,13 @@ def stzoo_models() -> Iterable[ModelSpec]:
         _spec("nearest", "imputer", "interpolate", "Nearest", "the nearest measured spot"),
         _spec("bilinear", "imputer", "interpolate", "Bilinear", "linear interpolation, grid-aligned"),
         _spec("bicubic", "imputer", "interpolate", "Bicubic", "cubic interpolation, grid-aligned"),
+        _spec(
+            "transfer",
+            "imputer",
+            "transfer",
+            "Transfer",
+            "measured spots of the other sections of a stack, carried over",
+        ),
         _spec("smooth", "imputer", "smooth", "Smooth", "Gaussian smoothing, width chosen on the measured spots"),
         _spec(
             "kriging",
