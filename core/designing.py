@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from stzoo.core.errors import DataError, UsageError
+from stzoo.core.measured import lattice_columns
 from stzoo.core.output import writing
 from stzoo.core.section import Mask, Points, Section
 
@@ -83,8 +84,7 @@ def lattice_places(section: Section) -> npt.NDArray[np.int64] | None:
     if not (np.isfinite(places).all() and (places == np.rint(places)).all()):
         return None
     whole: npt.NDArray[np.int64] = places.astype(np.int64)
-    if (whole.sum(axis=1) % 2 == 0).all() and (whole[:, 0] % 2).any():
-        whole[:, 1] //= 2
+    whole[:, 1] = lattice_columns(*whole.T)
     return whole
 
 

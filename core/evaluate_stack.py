@@ -317,14 +317,13 @@ def scored(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
     pcc = correlations(truth, guess.values)
     error = guess.values.astype(np.float64) - truth
     figures = over_genes(pcc) | {"mse": float((error**2).mean()), "mae": float(np.abs(error).mean())}
-    sure = guess.confidence
-    if sure is None or np.ptp(sure) < 1e-9:  # confidence that is the same everywhere trusts no half more
+    sure, varies = guess.confidence, ~is_constant(truth)
+    if sure is None or np.ptp(sure) < 1e-9 or not varies.any():  # the same everywhere: no half is trusted more
         return figures, pcc
-    varies = ~is_constant(truth)
-    lost = (error[:, varies] ** 2 / truth[:, varies].var(axis=0, dtype=np.float64)).mean(axis=1)
     half = np.argsort(-sure, kind="stable")[: (len(sure) + 1) // 2]
-    figures["rho"] = float(spearmanr(sure, lost).statistic)
     figures["pcc_trusted"] = over_genes(correlations(truth[half], guess.values[half]))["pcc_median"]
+    lost = (error[:, varies] ** 2 / truth[:, varies].var(axis=0, dtype=np.float64)).mean(axis=1)
+    figures["rho"] = float(spearmanr(sure, lost).statistic) if np.ptp(lost) > 0 else 0.0
     return figures, pcc
 
 

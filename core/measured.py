@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.section import Mask, Section
+
+Wholes = npt.NDArray[np.int64]
 
 _FORMS = "all, grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN or file:barcodes.txt"
 
@@ -19,7 +22,8 @@ def measured_mask(section: Section, rule: str) -> Mask:
     section
         The section; ``grid`` needs ``obs["array_row"]`` and ``obs["array_col"]``.
     rule
-        ``all``; ``grid:S`` (array row and column divisible by S) or ``grid:S+r,c`` (another phase);
+        ``all``; ``grid:S`` (array row and column divisible by S) or ``grid:S+r,c`` (another phase), where the columns
+        of a row of a hexagonal lattice (Visium: row + column is even) are counted one by one;
         ``random:SHARE`` or ``random:SHARE+SEED``; ``obs:COLUMN`` (true where the column is true); ``file:PATH``
         (one barcode a line).
 
@@ -58,6 +62,18 @@ def informative(section: Section) -> Mask:
     return seen if seen.any() else measured
 
 
+def lattice_columns(row: Wholes, col: Wholes) -> Wholes:
+    """Return array columns as they are, or, of a hexagonal lattice (row + column is always even), counted one by one.
+
+    Parameters
+    ----------
+    row, col
+        int64 (n,), of all spots of a section.
+    """
+    hexagonal = ((row + col) % 2 == 0).all() and (row % 2 == 1).any()
+    return np.asarray(col // 2 if hexagonal else col, dtype=np.int64)
+
+
 def _all(section: Section, argument: str) -> Mask:
     if argument:
         raise UsageError(f"'all:{argument}' is not a rule", todo="write all")
@@ -80,18 +96,19 @@ def _grid(section: Section, argument: str) -> Mask:
             todo="use random:0.25 or file:barcodes.txt",
         )
     row, col = _positions(section, "array_row"), _positions(section, "array_col")
+    col = lattice_columns(row, col)
     mask: Mask = ((row - row0) % stride == 0) & ((col - col0) % stride == 0)
     return mask
 
 
-def _positions(section: Section, column: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _positions(section: Section, column: str) -> Wholes:
     try:
         values = np.asarray(section.adata.obs[column], dtype=float)
     except (TypeError, ValueError) as error:
         raise DataError(f"obs['{column}'] of section '{section.name}' is not numbers") from error
     if not np.isfinite(values).all():
         raise DataError(f"obs['{column}'] of section '{section.name}' has {int((~np.isfinite(values)).sum())} gaps")
-    whole: np.ndarray[tuple[int], np.dtype[np.int64]] = np.rint(values).astype(np.int64)
+    whole: Wholes = np.rint(values).astype(np.int64)
     return whole
 
 

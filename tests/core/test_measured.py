@@ -29,6 +29,15 @@ def test_the_grid_rule_of_the_imputation_tasks():
     assert measured_mask(section(), "all").all()
 
 
+def test_a_grid_on_a_hexagonal_lattice_counts_the_columns_of_a_row_one_by_one():
+    s = section(rows=8, columns=6)
+    s.adata.obs["array_col"] = 2 * s.adata.obs["array_col"] + s.adata.obs["array_row"] % 2
+    masks = [measured_mask(s, f"grid:2+{r},{c}") for r in (0, 1) for c in (0, 1)]
+    assert [mask.sum() for mask in masks] == [12] * 4
+    assert (np.sum(masks, axis=0) == 1).all()
+    assert np.array_equal(masks[0].reshape(8, 6)[::2, ::2], np.ones((4, 3), bool))
+
+
 @settings(deadline=None)
 @given(stride=st.integers(1, 4), data=st.data())
 def test_the_phases_of_a_grid_share_out_the_spots(stride, data):
