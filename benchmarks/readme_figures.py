@@ -26,16 +26,22 @@ def table(found: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
         Report of ``stzoo evaluate --json``.
     figures
         Names of the figures that are shown; by default the first two of the protocol's that are no count. A report
-        with more than two parts shows the first one alone: all genes, all sections.
+        with more than two parts shows the first one alone (all genes, all sections), and of a stack the first figure
+        of every section, or every figure of every share of measured spots.
     """
     parts = list(dict.fromkeys(score["part"] for score in found["scores"]))
-    parts = parts if len(parts) <= 2 else parts[:1]
     shown = [c for c in found["columns"] if c[0] in figures] or [c for c in found["columns"] if c[2]][:2]
-    heads = [f"{part}: {head}" for part in parts for _, head, _ in shown]
+    if found["protocol"]["kind"] == "stack" and parts[0] == "all sections":
+        places = [(part, shown[0]) for part in parts] + [(parts[0], column) for column in shown[1:]]
+    elif found["protocol"]["kind"] == "stack":
+        places = [(part, column) for column in shown for part in parts if ", " not in part]
+    else:
+        places = [(part, column) for part in (parts if len(parts) <= 2 else parts[:1]) for column in shown]
+    heads = [f"{part}: {head}" for part, (_, head, _) in places]
     lines = ["| | " + " | ".join(heads) + " | seeds |", "|---|" + "---|" * (len(heads) + 1)]
     for row in dict.fromkeys(score["row"] for score in found["scores"]):
         own = {score["part"]: score for score in found["scores"] if score["row"] == row}
-        cells = [cell(own[part], name, digits) for part in parts for name, _, digits in shown]
+        cells = [cell(own[part], name, digits) for part, (name, _, digits) in places]
         lines.append(f"| {row} | " + " | ".join(cells) + f" | {own[parts[0]]['seeds']} |")
     lines += [f"| {row} | not run: {reason} |" for row, reason in found["not_run"].items()]
     return "\n".join(lines)
@@ -49,6 +55,12 @@ SHOWN = {
         ("pcc_median", "mae", "rmse", "ssim", "gain", "p_pcc"),
     ),
     "xenium-q1-50um-cdcin": ("pcc_median", "mae", "gain"),
+    **dict.fromkeys(
+        ("her2st-c-2.5d", "paste-breast-2.5d", "dlpfc-2.5d", "mob-2.5d"),
+        ("pcc_median", "pcc_mean", "mse", "gain", "p_pcc", "rho", "pcc_trusted"),
+    ),
+    "her2st-c-2.5d-rates": ("pcc_median", "mse"),
+    "her2st-c-2.5d-rotate": ("pcc_median", "mse", "gain", "p_pcc"),
     "dlpfc-eight-genes": ("mae", "pcc", "pcc_concatenated"),
 }
 """Figures of protocols for which the first two are not the ones to show."""

@@ -15,6 +15,7 @@ from stzoo.core.output import writing
 from stzoo.core.protocol import Row
 from stzoo.core.recipes import fingerprint, load_recipe, trained
 from stzoo.core.registry import model, model_class
+from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Section
 
 Loader = Callable[[str], Any]
@@ -66,7 +67,7 @@ class Models:
         if row.recipe:
             key += row.recipe + fingerprint(row.model, row.recipe, train, row.overrides)
         if key not in self._encoders:
-            self._encoders[key] = _remembering(self._made(row, seed, train))
+            self._encoders[key] = remembering(self._made(row, seed, train))
         return self._encoders[key]
 
     def _made(self, row: Row, seed: int, train: Sequence[Section]) -> Encoder:
@@ -150,17 +151,3 @@ def gene_mean(genes: Sequence[str], train: Sequence[Section], test: Sequence[Sec
     """Return each gene's mean over the measured training spots, for every test section float32 (n, g)."""
     mean = np.concatenate([s.expression(genes, target=target)[s.measured] for s in train]).mean(axis=0)
     return [np.tile(mean, (section.n_spots, 1)).astype(np.float32) for section in test]
-
-
-def _remembering(encoder: Encoder) -> Encoder:
-    """Let an encoder embed the same spots of a slide once, whichever head asks (an embedding reads no counts)."""
-    embed, seen = encoder.embed, dict[tuple[int, bytes], tuple[object, Floats]]()
-
-    def remembered(section: Section, **options: Any) -> Floats:
-        key = (id(section.slide), section.pixels.tobytes() if section.slide else b"")
-        if section.slide is None or key not in seen:
-            seen[key] = (section.slide, embed(section, **options))  # the slide is held, so that its id stays taken
-        return seen[key][1]
-
-    vars(encoder)["embed"] = remembered
-    return encoder

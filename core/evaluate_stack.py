@@ -10,25 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from stzoo.core.errors import ConfigError, DataError, nearest
-from stzoo.core.evaluate_hidden import (
-    HiddenProtocol,
-    HiddenTask,
-    Outcome,
-    averaged,
-    correlations,
-    mark,
-    over_genes,
-)
+from stzoo.core.evaluate_hidden import HiddenProtocol, HiddenTask, Outcome, averaged, mark
 from stzoo.core.evaluate_models import Models
 from stzoo.core.evaluate_stack_data import NO_ALIGNER, Round
-from stzoo.core.evaluate_task import Column, Figures
+from stzoo.core.evaluate_stack_score import Arrays, Guess, guess, imputed, scored
+from stzoo.core.evaluate_task import Column
 from stzoo.core.interfaces import Aligner, Imputer
-from stzoo.core.metrics import Doubles, is_constant
 from stzoo.core.protocol import GeneSet, Row
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Mask, Section, Stack
+from stzoo.core.section import Floats, Section, Stack
 
 ALL = "all sections"
 """The part that is the mean over the adjacent sections."""
@@ -97,22 +88,6 @@ class StackProtocol(HiddenProtocol):
     rows: list[StackRow] = field(default_factory=list)  # type: ignore[assignment]  # more keys than other kinds have
 
 
-@dataclass(frozen=True)
-class Guess:
-    """What a row says of the scored spots of a section.
-
-    Parameters
-    ----------
-    values
-        float32 (scored spots, g).
-    confidence
-        float64 (scored spots,), mean over genes; None for encoders, which have none.
-    """
-
-    values: Floats
-    confidence: Doubles | None = None
-
-
 class StackTask(HiddenTask):
     """Figures over the hidden spots of every adjacent section, and their means over sections.
 
@@ -146,6 +121,7 @@ class StackTask(HiddenTask):
     def __init__(self, protocol: StackProtocol, data: Path, models: Models) -> None:
         super().__init__(protocol, data, models)
         self._aligner(protocol.aligner)
+        self._imputers: dict[tuple[str, int], Imputer] = {}
         self.sections = [self._section(source) for source in protocol.sections]
         self.rounds = list(self._rounds(protocol))
         self.notes.append(_on_genes(self.rounds))
@@ -157,7 +133,8 @@ class StackTask(HiddenTask):
         if _is_encoder(row):
             if row.control:
                 raise ConfigError(f"row '{row.name}' has a head, but the control '{row.control}' takes an imputer")
-            self.models.encoder(row, self.protocol.seeds[0]) if not (row.weights or row.recipe) else None
+            if not (row.weights or row.recipe):
+                self.models.encoder(row, self.protocol.seeds[0])
             return
         if row.uses is Uses.central:
             raise ConfigError(
@@ -185,7 +162,7 @@ class StackTask(HiddenTask):
                 found[_kind(one.rule)].setdefault(name, []).append(outcome)
         parts: dict[str, Outcome] = {}
         for kind in kinds:
-            own = {name: averaged(found[kind][name]) for name in sorted(found[kind])}
+            own = {s.name: averaged(found[kind][s.name]) for s in self.sections if s.name in found[kind]}
             together = Outcome(averaged(list(own.values())).figures, np.concatenate([one.pcc for one in own.values()]))
             parts |= {ALL: together, **own} if len(kinds) == 1 else {kind: together}
             if len(kinds) > 1:
@@ -202,9 +179,8 @@ class StackTask(HiddenTask):
             guesses, seconds = self._filled(row, seed, one)
         genes = [self._genes[gene] for gene in one.genes]
         found = {}
-        for number, guess in guesses.items():
-            mask = one.scored[number]
-            figures, pcc = scored(one.truth[number][mask], guess)
+        for number, said in guesses.items():
+            figures, pcc = scored(one.truth[number][one.scored[number]], said)
             whole = np.full(len(self._genes), np.nan)
             whole[genes] = pcc
             found[self.sections[number].name] = Outcome({**figures, "seconds": seconds}, whole)
@@ -212,15 +188,17 @@ class StackTask(HiddenTask):
 
     def _filled(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:
         """Return what an imputer says of each adjacent section, and the seconds it took."""
-        imputer = self.models.imputer(row, seed)
+        if (row.name, seed) not in self._imputers:  # kept: an imputer may remember what it read from the images
+            self._imputers[row.name, seed] = self.models.imputer(row, seed)
+        imputer = self._imputers[row.name, seed]
         if row.control == FULL:
             return self._from_all_others(imputer, one, seed)
         if row.uses is Uses.sparse:
             done = {i: self._impute(imputer, Stack((one.given.sections[i],))) for i in one.adjacent}
-            return {i: _guess(kept, 0, one.scored[i]) for i, kept in done.items()}, _seconds(done.values())
+            return {i: guess(kept, 0, one.scored[i]) for i, kept in done.items()}, _seconds(done.values())
         name = row.aligner or self.protocol.aligner
         kept = self._impute(imputer, one.aligned(name, lambda: self._made_aligner(name)))
-        return {i: _guess(kept, i, one.scored[i]) for i in one.adjacent}, _seconds([kept])
+        return {i: guess(kept, i, one.scored[i]) for i in one.adjacent}, _seconds([kept])
 
     def _from_all_others(self, imputer: Imputer, one: Round, seed: int) -> tuple[dict[int, Guess], float]:
         """Fill each fold of each adjacent section from all its other spots."""
@@ -236,10 +214,10 @@ class StackTask(HiddenTask):
             found[i] = Guess(values[one.scored[i]], sure[one.scored[i]])
         return found, _seconds(done)
 
-    def _impute(self, imputer: Imputer, stack: Stack) -> dict[str, npt.NDArray[Any]]:
+    def _impute(self, imputer: Imputer, stack: Stack) -> dict[str, Arrays]:
         """Return ``values0`` (spots, genes), ``confidence0`` (spots,) ... of each section, and ``seconds``."""
         target = self.protocol.target
-        return self.models.kept(mark(imputer, stack, target), lambda: _imputed(imputer, stack, target))
+        return self.models.kept(mark(imputer, stack, target), lambda: imputed(imputer, stack, target))
 
     def _predicted(self, row: StackRow, seed: int, one: Round) -> dict[int, Guess]:
         """Fit the row's heads on what it may use, and predict the adjacent sections from their images."""
@@ -302,43 +280,6 @@ class StackTask(HiddenTask):
     def _made_aligner(name: str) -> Aligner:
         made: Aligner = model(name, role="aligner")
         return made
-
-
-def scored(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
-    """Return the figures of a section's scored spots, and the correlation of each gene (see :class:`StackTask`).
-
-    Parameters
-    ----------
-    truth
-        float32 (scored spots, g).
-    """
-    from scipy.stats import spearmanr
-
-    pcc = correlations(truth, guess.values)
-    error = guess.values.astype(np.float64) - truth
-    figures = over_genes(pcc) | {"mse": float((error**2).mean()), "mae": float(np.abs(error).mean())}
-    sure, varies = guess.confidence, ~is_constant(truth)
-    if sure is None or np.ptp(sure) < 1e-9 or not varies.any():  # the same everywhere: no half is trusted more
-        return figures, pcc
-    half = np.argsort(-sure, kind="stable")[: (len(sure) + 1) // 2]
-    figures["pcc_trusted"] = over_genes(correlations(truth[half], guess.values[half]))["pcc_median"]
-    lost = (error[:, varies] ** 2 / truth[:, varies].var(axis=0, dtype=np.float64)).mean(axis=1)
-    figures["rho"] = float(spearmanr(sure, lost).statistic) if np.ptp(lost) > 0 else 0.0
-    return figures, pcc
-
-
-def _imputed(imputer: Imputer, stack: Stack, target: float) -> dict[str, npt.NDArray[Any]]:
-    start = time.perf_counter()
-    done = imputer.impute(stack, target=target)
-    kept: dict[str, npt.NDArray[Any]] = {"seconds": np.array(time.perf_counter() - start)}
-    for number, section in enumerate(done.sections):
-        kept[f"values{number}"] = np.asarray(section.adata.layers["imputed"], dtype=np.float32)
-        kept[f"confidence{number}"] = section.adata.layers["confidence"].mean(axis=1, dtype=np.float64)
-    return kept
-
-
-def _guess(kept: dict[str, npt.NDArray[Any]], number: int, mask: Mask) -> Guess:
-    return Guess(kept[f"values{number}"][mask], kept[f"confidence{number}"][mask])
 
 
 def _seconds(done: Any) -> float:

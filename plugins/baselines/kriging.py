@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,9 +25,10 @@ from stzoo.core.gp.kernels import (
     length_scales,
     with_features,
 )
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
+from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.kriging_data import Scene
+from stzoo.plugins.baselines.kriging_data import Scene, encoder_of
 
 LENGTHS = 10
 """Length scales tried."""
@@ -90,7 +92,7 @@ class Kriging(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
-        scene = Scene.of(stack, values, encoder=self.config.encoder, device=self.device, seed=self.seed)
+        scene = Scene.of(stack, values, encoder=self._encoder if self.config.encoder else None)
         filled = np.concatenate(list(values))
         confidence = np.zeros_like(filled)
         if len(scene.hidden):
@@ -106,6 +108,11 @@ class Kriging(Imputer):
         confidence[scene.measured] = 1.0
         starts = np.cumsum([len(given) for given in values])[:-1]
         return [Filled(*pair) for pair in zip(np.split(filled, starts), np.split(confidence, starts), strict=True)]
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """The encoder of the options; what it embedded is kept, so that filling a section again is quick."""
+        return remembering(encoder_of(self.config.encoder, device=self.device, seed=self.seed))
 
     def _choose(self, scene: Scene, columns: Floats) -> Choice:
         """Choose kernel and nugget of every column (genes, then components)."""

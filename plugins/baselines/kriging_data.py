@@ -49,8 +49,8 @@ class Scene:
     extent: float
 
     @classmethod
-    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: str, device: str, seed: int) -> Scene:
-        """Gather a stack; with an encoder (see :class:`KrigingConfig`) image features join the places."""
+    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None) -> Scene:
+        """Gather a stack; with an encoder image features join the places."""
         sizes = [len(section) for section in stack.sections]
         um = np.concatenate([stack.um(i) for i in range(len(stack))])
         number = np.repeat(np.arange(len(stack)), sizes)
@@ -58,8 +58,8 @@ class Scene:
         index = np.flatnonzero(known)
         index = index[np.lexsort((um[index, 1], um[index, 0], number[index]))]
         features = None
-        if encoder:
-            features = _features(stack.sections, encoder, device, seed, index)
+        if encoder is not None:
+            features = _features(stack.sections, encoder, index)
         places = Places(um, number, features)
         y = np.concatenate(list(values))[index]
         means = np.stack([y[number[index] == i].mean(axis=0, dtype=np.float64) for i in range(len(stack))])
@@ -74,12 +74,11 @@ class Scene:
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
 
 
-def _features(sections: Sequence[Section], encoder: str, device: str, seed: int, seen: Indices) -> Matrix:
+def _features(sections: Sequence[Section], encoder: Encoder, seen: Indices) -> Matrix:
     """Embed every spot; standardise within each section (stains differ), and scale to typical distances of 1."""
-    model = _encoder(encoder, device, seed)
     parts = []
     for section in sections:
-        part = np.asarray(model.embed(section), dtype=np.float64)
+        part = np.asarray(encoder.embed(section), dtype=np.float64)
         spread = part.std(axis=0)
         parts.append(np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0))
     features = np.concatenate(parts)
@@ -88,7 +87,8 @@ def _features(sections: Sequence[Section], encoder: str, device: str, seed: int,
     return features / typical if typical > 0 else features
 
 
-def _encoder(name: str, device: str, seed: int) -> Encoder:
+def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
+    """Return an encoder by the name of a model that needs no weights, or a folder with weights."""
     from stzoo.core.registry import model, model_class
     from stzoo.core.repository import open_repository
 

@@ -15,7 +15,8 @@ from scipy.stats import spearmanr
 from stzoo.core.errors import ConfigError, DataError, StzooError
 from stzoo.core.evaluate import Result, evaluate
 from stzoo.core.evaluate_models import Models
-from stzoo.core.evaluate_stack import Guess, StackProtocol, StackRow, Uses, scored
+from stzoo.core.evaluate_stack import StackProtocol, StackRow, Uses
+from stzoo.core.evaluate_stack_score import Guess, scored
 from stzoo.core.interfaces import Filled, Imputer, Progress
 from stzoo.core.measured import measured_mask
 from stzoo.core.protocol import GeneSet, Rank, load_protocol
