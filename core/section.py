@@ -256,6 +256,24 @@ class Stack:
         own, transform = self.sections[index].um, self.transforms[index]
         return own if transform is None else transform.apply(own)
 
+    def between(self, moving: int, fixed: int) -> Transform:
+        """Return the transform from micrometres of one section to those of another, through the common frame.
+
+        It has the matches of the two where they follow from the transforms (the common frame is then that of a
+        section of the stack).
+
+        Raises
+        ------
+        DataError
+            The transform of ``fixed`` folds, so that it has no inverse.
+        """
+        from stzoo.core.transform import Transform
+
+        there, back = self.transforms[moving], self.transforms[fixed]
+        if back is None:
+            return Transform.identity() if there is None else there
+        return back.inverse() if there is None else there.then(back.inverse())
+
     @property
     def genes(self) -> list[str]:
         """Genes that every section has, in the order of the first."""
