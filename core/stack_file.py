@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +116,11 @@ class StackFile:
         entries = []
         for entry in self.sections:
             root, section = split_source(entry.source)
-            source = f"{self._seen_from(path.parent, root)}" + ("" if section is None else f"::{section}")
+            source = f"{_seen_from(root, self.folder, path.parent)}" + ("" if section is None else f"::{section}")
             kind, _, argument = entry.measured.partition(":")
-            rule = f"file:{self._seen_from(path.parent, Path(argument))}" if kind == "file" else entry.measured
+            rule = f"file:{_seen_from(Path(argument), self.folder, path.parent)}" if kind == "file" else entry.measured
             entries.append(replace(entry, source=source, measured=rule))
         return replace(self, sections=tuple(entries), lines=Lines(path))
-
-    def _seen_from(self, folder: Path, path: Path) -> Path:
-        return path if path.is_absolute() else _seen_from(self.folder / path, folder, relative=True)
 
 
 def is_stack_file(source: str | Path) -> bool:
@@ -196,7 +194,7 @@ def new_stack_file(
         raise UsageError(f"{folder} holds one section, a stack needs two", todo="use stzoo impute for a single section")
     middle = wanted[(len(wanted) - 1) // 2] if central is None else central
     _require_positive(spacing_um, None)
-    rule, place = share_rule(share), _seen_from(folder, path.parent)
+    rule, place = share_rule(share), _seen_from(folder, Path.cwd(), path.parent)
     entries = tuple(
         StackEntry(name.replace("/", "-"), f"{place}::{name}", "all" if name == middle else rule) for name in wanted
     )
@@ -268,7 +266,7 @@ def _check_entries(file: StackFile) -> None:
             )
         seen[entry.name] = i
     depths = file.z_um
-    for i, (above, below) in enumerate(zip(depths, depths[1:], strict=False), start=1):
+    for i, (above, below) in enumerate(pairwise(depths), start=1):
         if not (math.isfinite(above) and math.isfinite(below) and below > above):
             raise ConfigError(
                 f"section '{file.sections[i].name}' lies at {below:g} µm, not below '{file.sections[i - 1].name}' at"
@@ -287,8 +285,11 @@ def _require_positive(spacing: float, where: str | None) -> None:
         )
 
 
-def _seen_from(path: Path, folder: Path, *, relative: bool = False) -> Path:
-    """Return a path as seen from a folder; an absolute one stays as it is, unless it is to be relative."""
-    if path.is_absolute() and not relative:
+def _seen_from(path: Path, base: Path, folder: Path) -> Path:
+    """Return a path that is relative to ``base`` as seen from ``folder``; an absolute one stays as it is.
+
+    Links in the path are kept as the user wrote them; those in the folders are followed, since ``..`` follows them.
+    """
+    if path.is_absolute():
         return path
-    return Path(os.path.relpath(path.resolve(), folder.resolve()))
+    return Path(os.path.relpath(base.resolve() / path, folder.resolve()))

@@ -76,7 +76,8 @@ def read_stack(path: str | Path, *, genes: Sequence[str] | None = None) -> Stack
 
 def open_stack(file: StackFile, *, genes: Sequence[str] | None = None) -> OpenedStack:
     """Read the sections of a stack file (see :func:`read_stack`)."""
-    whole, hidden = [], []
+    whole: list[Section] = []
+    hidden: list[Section] = []
     shared: set[str] | None = None
     for index in range(len(file.sections)):
         section = _read_one(file, index, genes)
