@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,15 +46,13 @@ class OpenedStack:
             )
 
 
-def read_stack(path: str | Path, *, genes: Sequence[str] | None = None) -> Stack:
+def read_stack(path: str | Path) -> Stack:
     """Read the stack that a YAML file describes; see docs/volume.md for its keys.
 
     Parameters
     ----------
     path
         The stack file.
-    genes
-        Genes wanted; by default all that each section has (``Stack.genes`` are those that all have).
 
     Returns
     -------
@@ -71,16 +68,16 @@ def read_stack(path: str | Path, *, genes: Sequence[str] | None = None) -> Stack
     --------
     >>> stzoo.read_stack("stack.yaml")  # doctest: +SKIP
     """
-    return open_stack(load_stack_file(path), genes=genes).stack
+    return open_stack(load_stack_file(path)).stack
 
 
-def open_stack(file: StackFile, *, genes: Sequence[str] | None = None) -> OpenedStack:
+def open_stack(file: StackFile) -> OpenedStack:
     """Read the sections of a stack file (see :func:`read_stack`)."""
     whole: list[Section] = []
     hidden: list[Section] = []
     shared: set[str] | None = None
     for index in range(len(file.sections)):
-        section = _read_one(file, index, genes)
+        section = _read_one(file, index)
         mask = _mask(file, index, section)
         shared = set(section.genes) if shared is None else shared & set(section.genes)
         if not shared:
@@ -95,7 +92,7 @@ def open_stack(file: StackFile, *, genes: Sequence[str] | None = None) -> Opened
     return OpenedStack(file, tuple(whole), Stack(tuple(hidden), file.z_um))
 
 
-def _read_one(file: StackFile, index: int, genes: Sequence[str] | None) -> Section:
+def _read_one(file: StackFile, index: int) -> Section:
     with file.lines.blame("sections", index, "source"):
         section = replace(read(file.source(index)), name=file.sections[index].name)
         try:
@@ -103,7 +100,7 @@ def _read_one(file: StackFile, index: int, genes: Sequence[str] | None) -> Secti
         except UnitsError as error:
             todo = f"write it with its scale first: stzoo data convert {file.source(index)} NAME.h5ad --mpp VALUE"
             raise UnitsError(error.what, where=error.where, todo=todo) from error
-        return section if genes is None else section.take_genes(genes)
+        return section
 
 
 def _mask(file: StackFile, index: int, section: Section) -> Mask:
