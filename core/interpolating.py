@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,18 +16,6 @@ Array = npt.NDArray[np.float64]
 def is_interpolated(section: Section) -> bool:
     """Say whether a plane lies between sections."""
     return INTERPOLATED in section.adata.uns.get("stzoo", {})
-
-
-def take_genes(volume: Volume, genes: Sequence[str]) -> Volume:
-    """Return the volume with some of its genes.
-
-    Raises
-    ------
-    GeneError
-        The volume does not have a gene.
-    """
-    sections = tuple(section.take_genes(genes) for section in volume.stack.sections)
-    return replace(volume, stack=replace(volume.stack, sections=sections))
 
 
 def densify(volume: Volume, between: int) -> Volume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,23 @@ class Volume:
     def names(self) -> list[str]:
         """Names of the sections, in order of depth."""
         return [section.name for section in self.stack.sections]
+
+    def take_genes(self, genes: Sequence[str]) -> Volume:
+        """Return the volume with some of its genes.
+
+        Raises
+        ------
+        GeneError
+            The volume does not have a gene.
+        """
+        sections = tuple(section.take_genes(genes) for section in self.stack.sections)
+        return replace(self, stack=replace(self.stack, sections=sections))
+
+    def most_variable(self, count: int) -> list[str]:
+        """Return the genes that vary most over the measured spots of all sections."""
+        seen = np.concatenate([s.adata.layers["imputed"][s.measured] for s in self.stack.sections])
+        order = np.argsort(-seen.var(axis=0), kind="stable")[:count]
+        return [self.stack.sections[0].genes[i] for i in order]
 
     def write(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write a zarr v3 store, whole or not at all.
