@@ -15,8 +15,11 @@ from stzoo.core.section import Section
 from stzoo.core.volume import COMMON, Volume
 
 _SHEAR, _FLAT = 0.35, 0.42
-_APART, _TALLEST = 1.12, 4.0
+_APART, _TALLEST = 1.12, 7.0
 """Sections are drawn so far apart (in drawn heights of one), and no stack higher than so many."""
+
+_MEASURED, _IMPUTED = 0.95, 0.6
+"""Diameter of a drawn spot, in pitches."""
 
 Array = npt.NDArray[np.float64]
 
@@ -25,8 +28,8 @@ def plot_volume(volume: Volume, genes: Sequence[str], path: str | Path, *, overw
     """Draw the sections of a volume one above the other, seen at an angle.
 
     Each gene has a row of three: what was measured (empty rings are spots that were not), the filled stack on the same
-    colours (measured spots have a black rim), and the confidence. Frames of planes that were interpolated between
-    sections are dashed. Planes are drawn apart; their distance is not to scale.
+    colours (large spots were measured, small ones imputed), and the confidence. Frames of planes that were interpolated
+    between sections are dashed. Planes are drawn apart; their distance is not to scale.
 
     Parameters
     ----------
@@ -38,9 +41,9 @@ def plot_volume(volume: Volume, genes: Sequence[str], path: str | Path, *, overw
 
     scene = _Scene(volume)
     low, high = scene.limits
-    width = 4.3
+    width = 3.9
     height = width * (high[1] - low[1]) / (high[0] - low[0])
-    figure = Figure(figsize=(3 * width, len(genes) * (height + 0.3) + 0.7), layout="constrained")
+    figure = Figure(figsize=(3 * width + 1.6, len(genes) * (height + 0.3) + 0.7), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(genes), 3, squeeze=False)
     for gene, row in zip(genes, axes, strict=True):
@@ -92,7 +95,7 @@ def _draw_gene(figure: Any, axes: Any, scene: _Scene, gene: str) -> None:
     limits = float(low), max(float(high), float(low) + 1e-6)
     seen = [np.where(s.measured, v, np.nan) for s, v in zip(scene.sections, values, strict=True)]
     _draw(axes[0], scene, seen, "magma", limits, f"{gene}, measured")
-    drawn = _draw(axes[1], scene, values, "magma", limits, f"{gene}, filled (black rim: measured)", rim=True)
+    drawn = _draw(axes[1], scene, values, "magma", limits, f"{gene}, filled (large: measured)", small=True)
     figure.colorbar(drawn, ax=list(axes[:2]), shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)
     sure = _draw(axes[2], scene, trust, "viridis", (0.0, 1.0), f"{gene}, confidence (1: measured)")
     figure.colorbar(sure, ax=axes[2], shrink=0.6, pad=0.01).ax.tick_params(labelsize=7)
@@ -106,7 +109,7 @@ def _draw(
     limits: tuple[float, float],
     title: str,
     *,
-    rim: bool = False,
+    small: bool = False,
 ) -> Any:
     """Draw one stack, the deepest plane first; return what a colour bar is made of."""
     from matplotlib.patches import Polygon
@@ -118,10 +121,12 @@ def _draw(
         corners = scene.corners(number)
         axis.add_patch(Polygon(corners, closed=True, facecolor=(1, 1, 1, 0.75), **frame))
         known = np.isfinite(values[number])
-        _spots(axis, scene, scene.drawn[number][~known], facecolors="none", edgecolors="0.75", linewidths=0.4)
-        edges = np.where(section.measured[known], "black", "none") if rim else "none"
-        style = {"cmap": colours, "clim": limits, "edgecolors": edges, "linewidths": 0.6}
-        drawn = _spots(axis, scene, scene.drawn[number][known], array=values[number][known], **style)
+        if not between:
+            ring = {"facecolors": "none", "edgecolors": "0.75", "linewidths": 0.4}
+            _spots(axis, scene, scene.drawn[number][~known], _IMPUTED, **ring)
+        wide = np.where(section.measured[known] | (not small), _MEASURED, _IMPUTED)
+        style = {"cmap": colours, "clim": limits, "linewidths": 0}
+        drawn = _spots(axis, scene, scene.drawn[number][known], wide, array=values[number][known], **style)
         axis.text(*corners[3], f"{_label(section, scene.z[number])}  ", ha="right", va="bottom", fontsize=6.5)
     (x0, y0), (x1, y1) = scene.limits
     axis.set(xlim=(x0, x1), ylim=(y0, y1), aspect="equal")
@@ -130,13 +135,13 @@ def _draw(
     return drawn
 
 
-def _spots(axis: Any, scene: _Scene, places: Array, **style: Any) -> Any:
-    """Draw spots as the discs they are, seen at an angle."""
+def _spots(axis: Any, scene: _Scene, places: Array, size: Any, **style: Any) -> Any:
+    """Draw spots as the discs they are, seen at an angle; their size in pitches."""
     from matplotlib.collections import EllipseCollection
 
-    n, wide = len(places), 0.85 * scene.pitch
+    wide = np.broadcast_to(size, len(places)) * scene.pitch
     spots = EllipseCollection(
-        np.full(n, wide), np.full(n, wide * _FLAT), np.zeros(n), units="xy", offsets=places,
+        wide, wide * _FLAT, np.zeros(len(places)), units="xy", offsets=places,
         offset_transform=axis.transData, **style,
     )  # fmt: skip
     return axis.add_collection(spots)
