@@ -75,14 +75,17 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
 def write_group(section: Section, path: Path) -> None:
     """Write a section as one group of a larger zarr store, which the caller makes whole (:func:`writing`).
 
-    As in a .h5ad file, the slide is named by its path, with a reduced image.
+    As in a .h5ad file, the slide is named by its path, with a reduced image. Every chunk of every array is there, also
+    those of zeros only, so that a store that was copied in part can be told from a whole one.
 
     Raises
     ------
     OutputError
         The AnnData holds something that no file can.
     """
-    with _naming_keys():
+    import zarr
+
+    with _naming_keys(), zarr.config.set({"array.write_empty_chunks": True}):
         _write_zarr(_annotated(section), path)
 
 

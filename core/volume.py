@@ -129,7 +129,7 @@ def _attributes(path: Path) -> dict[str, Any]:
     import zarr
 
     if not path.is_dir():
-        raise DataError(f"no volume at {path}", todo="give what 'stzoo impute STACK --out FOLDER' wrote")
+        raise DataError(f"no volume at {path}", todo="give the folder of 'stzoo impute STACK --out FOLDER'")
     try:
         about: dict[str, Any] = dict(zarr.open_group(path, mode="r").attrs)
     except (OSError, ValueError, KeyError) as error:
@@ -143,6 +143,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 
 def _section(path: Path, name: str) -> Section:
     try:
+        _require_chunks(path)
         section = replace(read(path), name=name)
     except StzooError as error:
         raise DataError(
@@ -153,7 +154,16 @@ def _section(path: Path, name: str) -> Section:
     missing += [COMMON] if COMMON not in adata.obsm else []
     if missing:
         raise DataError(f"section '{name}' of the volume has no '{missing[0]}'", where=path, todo="write it again")
-    for key in ("imputed", "confidence"):
-        if not np.isfinite(adata.layers[key]).all():
-            raise DataError(f"layers['{key}'] of section '{name}' has gaps", where=path, todo="write it again")
     return section
+
+
+def _require_chunks(path: Path) -> None:
+    """Refuse a section of which chunks are missing: zarr would read them as zeros, without a word."""
+    import zarr
+
+    layers = zarr.open_group(path, mode="r").get("layers") if path.is_dir() else None
+    for key, part in layers.members() if isinstance(layers, zarr.Group) else ():
+        if isinstance(part, zarr.Array) and part.nchunks_initialized < part.nchunks:
+            raise DataError(
+                f"{part.nchunks - part.nchunks_initialized} chunks are missing", where=path / "layers" / key
+            )
