@@ -42,7 +42,7 @@ def command(
 
     A stack file says itself which spots are measured; its sections are aligned and filled together.
     """
-    from stzoo.cli.outputs import check_outputs, check_suffix, parse_genes, refuse_options
+    from stzoo.cli.outputs import check_folder, check_outputs, check_suffix, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.imputing import impute_section, require_truth
     from stzoo.core.progress import progress_bar
@@ -55,6 +55,7 @@ def command(
         refuse_options(
             "a stack", measured=measured, bin_um=bin_um, plot=plot, show=show, reliability=reliability, mpp=mpp
         )
+        check_folder(out)
         check_outputs(overwrite, out)
         imputer = make(model, options, role="imputer", seed=seed)
         _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", export_sections, overwrite)

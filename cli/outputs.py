@@ -23,6 +23,14 @@ def check_suffix(out: Path) -> None:
         raise UsageError(f"'{out.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
 
 
+def check_folder(out: Path) -> None:
+    """Refuse the name of a file for what is written as a folder."""
+    if out.suffix in (".h5ad", ".zarr"):
+        raise UsageError(
+            f"'{out.name}' is the name of a file, and a stack is written as a folder", todo="name a folder"
+        )
+
+
 def check_stack_suffix(out: Path) -> None:
     """Refuse a stack file that would not be known as one."""
     from stzoo.core.stack_file import SUFFIXES, is_stack_file

@@ -75,5 +75,5 @@ def _print(volume: Volume) -> None:
     for section, z in zip(volume.stack.sections, volume.stack.z_um, strict=True):
         sure = f"{section.adata.layers['confidence'].mean():.2f}"
         kind = "interpolated" if is_interpolated(section) else f"{section.measured.mean():.0%} measured"
-        rows.append([section.name, f"{z:.3g}", section.n_spots, kind, sure])
+        rows.append([section.name, f"{z:g}", section.n_spots, kind, sure])
     echo(table(["plane", "z (µm)", "spots", "what", "mean confidence"], rows))

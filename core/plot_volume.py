@@ -149,5 +149,5 @@ def _spots(axis: Any, scene: _Scene, places: Array, size: Any, **style: Any) -> 
 
 def _label(section: Section, z: float) -> str:
     if is_interpolated(section):
-        return f"interpolated\n{z:.3g} µm"
-    return f"{section.name}, {section.measured.mean():.0%} measured\n{z:.3g} µm"
+        return f"interpolated\n{z:g} µm"
+    return f"{section.name}, {section.measured.mean():.0%} measured\n{z:g} µm"

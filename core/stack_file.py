@@ -146,8 +146,7 @@ def load_stack_file(path: str | Path) -> StackFile:
             where=lines.where("sections"),
             todo="write one a line: - {name: C3, source: her2st::C3, measured: all}",
         )
-    lines.build(StackKeys, {key: value for key, value in values.items() if key != "sections"})
-    head = lines.build(StackKeys, values)
+    head = lines.build(StackKeys, {key: value for key, value in values.items() if key != "sections"})
     if not head.sample:
         raise ConfigError("'sample' is missing or empty", where=lines.where(), todo="write sample: NAME")
     _require_positive(head.spacing_um, lines.where("spacing_um"))

@@ -76,6 +76,7 @@ WRONG = [
     (["impute", "STACK", "--plot", "p.png", "--out", "OUT"], "--plot has no meaning for a stack"),
     (["impute", "STACK", "--aligner", "rigd", "--out", "OUT"], "did you mean 'rigid'?"),
     (["impute", "STACK", "--aligner", "kriging", "--out", "OUT"], "is an imputer"),
+    (["impute", "STACK", "--out", "OUT.h5ad"], "a stack is written as a folder"),
     (["impute", "STACK", "--genes", "NOPE", "--out", "OUT"], "no gene 'NOPE'"),
     (["impute", "data/A.h5ad", "--aligner", "rigid", "--out", "OUT.h5ad"], "--aligner has no meaning for a single"),
     (["impute", "data/A.h5ad", "--export-sections", "--out", "OUT.h5ad"], "--export-sections has no meaning"),

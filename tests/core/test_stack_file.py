@@ -67,6 +67,7 @@ WRONG = {  # what is replaced, by what, the line, words of the message
     "one section": (YAML[YAML.index("  - name: B") :], "", 3, "at least two sections"),
     "sections that are none": (YAML[YAML.index("sections:") :], "sections: 3", 3, "at least two sections"),
     "no YAML": ("sample: tissue", "sample: [tissue", 2, "not readable as YAML"),
+    "a reference in a section": ("name: C", "name: ${x}", 10, "references are not read"),
     "a reference": ("sample: tissue", "sample: ${oc.env:HOME}", 1, "references are not read"),
 }  # fmt: skip
 
