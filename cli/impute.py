@@ -1,22 +1,30 @@
-"""``stzoo impute``: fill the spots of a section that were not measured."""
+"""``stzoo impute``: fill the spots of a section, or of a stack, that were not measured."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from stzoo.cli.tables import echo
 
+if TYPE_CHECKING:
+    from stzoo.core.interfaces import Imputer
+
 
 def command(
-    source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH or PATH::SECTION.")],
-    out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
+    source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH, PATH::SECTION or a stack file (.yaml).")],
+    out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write; for a stack a folder.")],
     model: Annotated[str, typer.Option(help="An imputer of 'plugins list'.")] = "kriging",
     measured: Annotated[
-        str, typer.Option(help="Measured spots: all, grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN, file:TXT.")
-    ] = "all",
+        str | None,
+        typer.Option(help="Measured spots: all (default), grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN, file:TXT."),
+    ] = None,
     genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all.")] = None,
+    aligner: Annotated[
+        str | None, typer.Option(help="Stack: an aligner of 'plugins list', or none. By default rigid.")
+    ] = None,
+    export_sections: Annotated[bool, typer.Option(help="Stack: write NAME.h5ad for each section too.")] = False,
     bin_um: Annotated[float | None, typer.Option(help="Sum into square bins of this size (µm) first.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture: measured, imputed and confidence maps.")] = None,
     show: Annotated[str | None, typer.Option(help="Genes of the picture; by default the most variable ones.")] = None,
@@ -30,26 +38,70 @@ def command(
     seed: Annotated[int, typer.Option(help="Seed of the method.")] = 0,
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
-    """Fill every spot outside the measured ones, whose counts are hidden from the method."""
-    from stzoo.cli.outputs import check_outputs, check_suffix, parse_genes
+    """Fill every spot outside the measured ones, whose counts are hidden from the method.
+
+    A stack file says itself which spots are measured; its sections are aligned and filled together.
+    """
+    from stzoo.cli.outputs import check_folder, check_outputs, check_suffix, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.imputing import impute_section, require_truth
     from stzoo.core.progress import progress_bar
     from stzoo.core.reading import read
     from stzoo.core.registry import model as make
+    from stzoo.core.stack_file import is_stack_file
 
-    wanted, shown = parse_genes(genes), parse_genes(show)
+    wanted, shown, options = parse_genes(genes), parse_genes(show), override({}, set_ or [])
+    if is_stack_file(source):
+        refuse_options(
+            "a stack", measured=measured, bin_um=bin_um, plot=plot, show=show, reliability=reliability, mpp=mpp
+        )
+        check_folder(out)
+        check_outputs(overwrite, out)
+        imputer = make(model, options, role="imputer", seed=seed)
+        _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", export_sections, overwrite)
+        return
+    refuse_options("a single section", aligner=aligner, export_sections=export_sections)
     check_suffix(out)
     for picture in (plot, reliability):
         check_outputs(overwrite, out, picture)
-    imputer = make(model, override({}, set_ or []), role="imputer", seed=seed)
+    imputer = make(model, options, role="imputer", seed=seed)
     section = read(source, mpp=mpp, bin_um=bin_um)
     section.gene_index(shown or [])
     if reliability:
-        require_truth(section, measured)
+        require_truth(section, measured or "all")
     with progress_bar("impute") as progress:
-        done = impute_section(imputer, section, rule=measured, genes=wanted, progress=progress)
+        done = impute_section(imputer, section, rule=measured or "all", genes=wanted, progress=progress)
     done.write(out, plot, reliability, show=shown, overwrite=overwrite)
     for line in done.lines():
         echo(line)
     echo("wrote " + ", ".join(str(path) for path in (out, plot, reliability) if path))
+
+
+def _impute_stack(
+    imputer: Imputer, path: Path, out: Path, genes: list[str] | None, aligner: str, export: bool, overwrite: bool
+) -> None:
+    from stzoo.core.progress import progress_bar
+    from stzoo.core.registry import model as make
+    from stzoo.core.stack_file import load_stack_file
+    from stzoo.core.stack_reading import open_stack
+    from stzoo.core.stacking import impute_stack
+
+    moving = None if aligner == "none" else make(aligner, role="aligner", seed=imputer.seed)
+    opened = open_stack(load_stack_file(path))
+    if imputer.needs_whole_section:
+        opened.require_whole()
+    with progress_bar("align and impute") as progress:
+        done = impute_stack(
+            imputer,
+            opened.stack,
+            sample=opened.file.sample,
+            aligner=moving,
+            genes=genes,
+            truth=opened.sections,
+            progress=progress,
+        )
+    done.write(out, export_sections=export, overwrite=overwrite)
+    for line in done.lines():
+        echo(line)
+    echo(f"wrote {out}" + (" with a .h5ad file for each section" if export else ""))
+    echo(f"look at it: stzoo volume {out} --plot stack.png --page stack.html")

@@ -35,13 +35,13 @@ class ImputedSection:
     truth: Floats
 
     @property
-    def _known(self) -> Mask:
+    def known(self) -> Mask:
         """Hidden spots whose counts the data hold, bool (n,)."""
         return ~self.section.measured & np.isfinite(self.truth).all(axis=1)
 
     def lines(self) -> list[str]:
         """Say how many spots were filled and, where their truth is known, how well."""
-        measured, known = self.section.measured, self._known
+        measured, known = self.section.measured, self.known
         lines = [f"{int(measured.sum())} spots measured, {int((~measured).sum())} filled, {self.section.n_genes} genes"]
         if known.sum() > 2:
             figures = summarise(self.truth[known], self.section.adata.layers["imputed"][known])
@@ -61,7 +61,7 @@ class ImputedSection:
         As :func:`stzoo.core.metrics.reliability`, with variances over the measured spots.
         """
         measured, layers = self.section.measured, self.section.adata.layers
-        known = self._known
+        known = self.known
         variance = layers["imputed"][measured].var(axis=0)
         return reliability(self.truth[known], layers["imputed"][known], layers["confidence"][known], variance)
 

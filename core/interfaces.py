@@ -312,6 +312,9 @@ class Filled:
 class Imputer(Model):
     """Fills the spots that were not measured; measured spots come back bit-equal."""
 
+    needs_whole_section: ClassVar[bool] = False
+    """One section of the stack has to be measured at every spot (the central one of 2.5D sampling)."""
+
     @abstractmethod
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill every section of a stack.

@@ -131,6 +131,7 @@ def _obs(section: Section, argument: str) -> Mask:
         raise DataError(
             f"section '{section.name}' has no obs column '{argument}'",
             where=f"columns: {', '.join(section.adata.obs.columns)}",
+            todo="name one of them, or use another rule",
         )
     try:
         values = np.asarray(section.adata.obs[argument]).astype(float)
@@ -149,12 +150,15 @@ def _file(section: Section, argument: str) -> Mask:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"can not read the list of barcodes: {error}", where=path) from error
+        raise DataError(
+            f"can not read the list of barcodes: {error}", where=path, todo="check the path; one barcode a line"
+        ) from error
     wanted = {line.strip() for line in lines} - {""}
     unknown = wanted - set(section.adata.obs_names)
     if unknown:
         raise DataError(
             f"{len(unknown)} of {len(wanted)} barcodes are not in section '{section.name}', e.g. '{min(unknown)}'",
             where=path,
+            todo="give barcodes of this section, one a line",
         )
     return np.asarray(section.adata.obs_names.isin(wanted))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +61,46 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
     path = Path(path)
     if path.suffix not in (".h5ad", ".zarr"):
         raise UsageError(f"'{path.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
-    with writing(path, overwrite=overwrite) as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with writing(path, overwrite=overwrite) as scratch, _naming_keys():
         adata = _annotated(section)
+        if path.suffix == ".h5ad":
+            adata.write_h5ad(scratch, compression="gzip")
+        else:
+            _write_zarr(adata, scratch)
+            if section.slide is not None:
+                write_pyramid(section.slide, scratch)
+    return path
+
+
+def write_group(section: Section, path: Path) -> None:
+    """Write a section as one group of a larger zarr store, which the caller makes whole (:func:`writing`).
+
+    As in a .h5ad file, the slide is named by its path, with a reduced image. Every chunk of every array is there, also
+    those of zeros only, so that a store that was copied in part can be told from a whole one.
+
+    Raises
+    ------
+    OutputError
+        The AnnData holds something that no file can.
+    """
+    import zarr
+
+    with _naming_keys(), zarr.config.set({"array.write_empty_chunks": True}):
+        _write_zarr(_annotated(section), path)
+
+
+@contextmanager
+def _naming_keys() -> Iterator[None]:
+    """Keep anndata's warnings for developers quiet, and name the key of what it can not write."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         try:
-            if path.suffix == ".h5ad":
-                adata.write_h5ad(scratch, compression="gzip")
-            else:
-                _write_zarr(adata, section, scratch)
+            yield
         except Exception as error:
             notes = [text for text in getattr(error, "__notes__", []) if "writing key" in text]
             if not notes:  # anndata's own class for this is not public, its note on the key is
                 raise
             raise OutputError(f"the section can not be written: {error}", where=notes[0], todo="remove it") from error
-    return path
 
 
 def check_version(version: Any, where: Path) -> None:
@@ -97,13 +125,11 @@ def check_version(version: Any, where: Path) -> None:
         )
 
 
-def _write_zarr(adata: Any, section: Section, path: Path) -> None:
+def _write_zarr(adata: Any, path: Path) -> None:
     import anndata
 
     with anndata.settings.override(zarr_write_format=3):
         adata.write_zarr(path)
-    if section.slide is not None:
-        write_pyramid(section.slide, path)
 
 
 def _annotated(section: Section) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stzoo.core.registry import model as model
     from stzoo.core.section import Section as Section
     from stzoo.core.section import Stack as Stack
+    from stzoo.core.stack_reading import read_stack as read_stack
     from stzoo.core.transform import Transform as Transform
     from stzoo.zoo.loading import load as load
 
@@ -43,6 +44,7 @@ _HOMES = {
     "load": "stzoo.zoo.loading",
     "model": "stzoo.core.registry",
     "read": "stzoo.core.reading",
+    "read_stack": "stzoo.core.stack_reading",
 }
 
 __all__ = sorted(_HOMES)

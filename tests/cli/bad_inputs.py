@@ -227,6 +227,33 @@ case("share above one")(lambda f: design(f, "--share", "1.5"))
 case("share that is no number")(lambda f: design(f, "--share", "nan"))
 case("design to an unwritable place")(lambda f: ["design", str(good(f)), "--out", "/proc/OUT.txt"])
 case("picture of a design of another kind")(lambda f: design(f, "--plot", str(f / "OUT.doc")))
+
+
+def stack(folder: Path, *more: str, old: str = "", new: str = "") -> list[str]:
+    good(folder)
+    lines = "sample: s\nspacing_um: 16\nsections:\n- {name: A, source: good.h5ad}\n- {name: B, source: good.h5ad}\n"
+    file = text(folder / "stack.yaml", lines.replace(old, new))
+    return ["impute", str(file), "--genes", "ERBB2", "--out", str(folder / "OUT"), *more]
+
+
+case("stack with an unknown key")(lambda f: stack(f, old="spacing_um", new="spacing"))
+case("stack without a source")(lambda f: stack(f, old="name: B, source", new="name"))
+case("stack of missing files")(lambda f: stack(f, old="B, source: good", new="B, source: bad"))
+case("stack with one name twice")(lambda f: stack(f, old="name: B", new="name: A"))
+case("stack with a spacing of zero")(lambda f: stack(f, old="16", new="0"))
+case("stack with a rule that is none")(lambda f: stack(f, old="B, source", new="B, measured: gird:2, source"))
+case("stack of one section")(lambda f: stack(f, old="- {name: B, source: good.h5ad}\n"))
+case("stack that is no YAML")(lambda f: stack(f, old="sample: s", new="sample: ["))
+case("stack with a gene that is not measured")(lambda f: stack(f, "--genes", "NOPE"))
+case("stack with an unknown aligner")(lambda f: stack(f, "--aligner", "rigit"))
+case("stack with a rule beside it")(lambda f: stack(f, "--measured", "grid:2"))
+case("aligner of a single section")(lambda f: impute(f, "--aligner", "rigid"))
+case("new stack without a spacing")(lambda f: ["stack", "new", str(f), "--out", str(f / "OUT.yaml")])
+case("new stack of a missing folder")(
+    lambda f: ["stack", "new", str(f / "none"), "--spacing-um", "16", "--out", str(f / "OUT.yaml")]
+)
+case("volume that is none")(lambda f: ["volume", str(good(f)), "--page", str(f / "OUT.html")])
+case("page of another kind")(lambda f: ["volume", str(f), "--page", str(f / "OUT.txt")])
 case("unknown protocol")(lambda f: ["evaluate", "her2st-c6", "--data", str(f)])
 case("protocol without data")(lambda f: ["evaluate", "her2st-c5-quick", "--data", str(f)])
 case("protocol with a wrong key")(lambda f: ["evaluate", str(text(f / "p.yaml", "nam: x\n")), "--data", str(f)])
