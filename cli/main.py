@@ -12,8 +12,6 @@ COMMANDS = {
     "predict": "Predict gene expression of a section from its H&E image.",
     "query": "Score sets of genes at every spot from the H&E image.",
     "align": "Lay one section upon another, and say how good that is.",
-    "impute": "Fill the spots of a section that were not measured.",
-    "design": "Choose which spots of a section to measure.",
     "impute": "Fill the spots of a section, or of a stack of them, that were not measured.",
     "design": "Choose which spots of a section or stack to measure.",
     "stack": "Make and check stack files: the sections of one sample in order of depth.",
