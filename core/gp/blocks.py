@@ -36,6 +36,15 @@ def fit_blocks(points: Points) -> list[Indices]:
     return spread_out(list(halves(points, FIT_SPOTS)), FIT_BLOCKS)
 
 
+def spacing(points: Points) -> float:
+    """Return the median distance of points, (n, 2), to their nearest other point, 1 where there is none."""
+    if len(points) < 2:
+        return 1.0
+    nearest = np.asarray(cKDTree(points).query(points, k=[2])[0])[:, 0]
+    distinct = nearest[nearest > 0]
+    return float(np.median(distinct)) if distinct.size else 1.0
+
+
 def spread_out(parts: list[Indices], most: int) -> list[Indices]:
     """Return at most ``most`` of the parts, evenly over their order (neighbours in space are neighbours in it)."""
     if len(parts) <= most:

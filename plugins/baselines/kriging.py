@@ -7,33 +7,21 @@ second prediction is put together from them. The result is the mean of both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.spatial import cKDTree
+from stzoo.core.embedding import encoder_of
 from stzoo.core.errors import ConfigError
-from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.gp.components import Components
-from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, predict
-from stzoo.core.gp.kernels import (
-    CORRELATIONS,
-    Indices,
-    Kernel,
-    Matrix,
-    length_scales,
-    with_features,
-)
+from stzoo.core.gp.fitting import Choice, predict
+from stzoo.core.gp.kernels import Indices
+from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
 from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.kriging_data import Scene, encoder_of
-
-LENGTHS = 10
-"""Length scales tried."""
-FEW_LENGTHS = 3
-"""Length scales kept beyond that size: each costs an eigendecomposition of all measured spots."""
+from stzoo.plugins.baselines.kriging_data import Scene
 
 
 @dataclass
@@ -47,6 +35,9 @@ class KrigingConfig:
     encoder
         An encoder whose image embedding enters the kernel: a model that needs no weights (``colour-texture``) or a
         folder with weights. Empty: position only.
+    noise_by_depth
+        Take spots of few counts for noisier than others (:func:`stzoo.core.gp.noise.relative_noise`), in the Gaussian
+        process, in means and in components; else all spots are alike.
     exact
         Up to this many measured spots (of all sections together) are solved at once; time grows with their cube.
     neighbourhood
@@ -55,8 +46,9 @@ class KrigingConfig:
 
     components: int = 20
     encoder: str = ""
-    exact: int = 3000
-    neighbourhood: int = 1200
+    noise_by_depth: bool = False
+    exact: int = EXACT
+    neighbourhood: int = NEIGHBOURHOOD
 
     def __post_init__(self) -> None:
         """Refuse numbers without a meaning."""
@@ -92,15 +84,25 @@ class Kriging(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
-        scene = Scene.of(stack, values, encoder=self._encoder if self.config.encoder else None)
+        encoder = self._encoder if self.config.encoder else None
+        scene = Scene.of(stack, values, encoder=encoder, noise_by_depth=self.config.noise_by_depth)
+            stack,
+            values,
+            encoder=self._encoder if self.config.encoder else None,
+            noise_by_depth=self.config.noise_by_depth,
+        )
         filled = np.concatenate(list(values))
         confidence = np.zeros_like(filled)
         if len(scene.hidden):
-            components = Components.of(scene.y, self.config.components, seed=self.seed)
+            weights = None if scene.seen.noise is None else 1 / scene.seen.noise
+            components = Components.of(scene.y, self.config.components, seed=self.seed, weights=weights)
             columns = np.hstack([scene.y, components.scores])
-            choice = self._choose(scene, columns)
-            blocks = list(self._blocks(scene))
-            for done, (hidden, seen) in enumerate(blocks):
+            exact = self.config.exact
+            choice = choose_kernels(scene.seen, columns, spacing=scene.spacing, extent=scene.extent, exact=exact)
+            places = scene.places.um[scene.hidden], scene.seen.um
+            blocks = list(blocks_around(*places, exact=exact, neighbourhood=self.config.neighbourhood))
+            for done, (part, seen) in enumerate(blocks):
+                hidden = scene.hidden[part]
                 mean, trust = _predict(scene, components, choice, columns, hidden, seen)
                 filled[hidden], confidence[hidden] = mean, trust
                 if progress:
@@ -113,43 +115,6 @@ class Kriging(Imputer):
     def _encoder(self) -> Encoder:
         """The encoder of the options; what it embedded is kept, so that filling a section again is quick."""
         return remembering(encoder_of(self.config.encoder, device=self.device, seed=self.seed))
-
-    def _choose(self, scene: Scene, columns: Floats) -> Choice:
-        """Choose kernel and nugget of every column (genes, then components)."""
-        parts = fit_blocks(scene.seen.um)
-        blocks = [(scene.seen.take(part), centred(columns[part])) for part in parts]
-        several = len(set(scene.seen.section.tolist())) > 1
-        lengths = length_scales(scene.spacing, scene.extent, LENGTHS)
-        kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]
-        likelihood = likelihoods(kernels, blocks)
-        kernels, likelihood = _settle(kernels, likelihood)
-        if scene.seen.features is not None:
-            kernels = [option for kernel in kernels for option in with_features(kernel)]
-            kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
-        n = len(scene.seen)
-        if n > FIT_SPOTS:
-            kept = few(likelihood.max(axis=1), FEW_LENGTHS if n <= self.config.exact else 1)
-            kernels, likelihood = [kernels[i] for i in kept], likelihood[kept]
-        return choose(kernels, likelihood)
-
-    def _blocks(self, scene: Scene) -> Iterator[tuple[Indices, Indices]]:
-        """Yield hidden spots (indices into all) with the measured ones (into ``scene.seen``) that predict them."""
-        n = len(scene.seen)
-        if n <= self.config.exact:
-            yield scene.hidden, np.arange(n)
-            return
-        um, tree = scene.places.um[scene.hidden], cKDTree(scene.seen.um)
-        most = max(16, round(len(um) / n * self.config.neighbourhood / 4))  # a quarter inside, the rest is margin
-        for part in halves(um, most):
-            yield scene.hidden[part], surroundings(tree, um[part], self.config.neighbourhood)
-
-
-def _settle(kernels: Sequence[Kernel], likelihood: Matrix) -> tuple[list[Kernel], Matrix]:
-    """Keep the kernels (of all length scales) with the section correlation and features of greatest likelihood."""
-    kinds = [replace(kernel, length=1.0) for kernel in kernels]
-    members = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    best = max(members.values(), key=lambda index: float(likelihood[index].max(axis=(0, 1)).sum()))
-    return [kernels[i] for i in best], likelihood[best]
 
 
 def _predict(

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial.distance import pdist
+from stzoo.core.embedding import section_features, typical_distance
 from stzoo.core.gp.kernels import Indices, Matrix, Places
+from stzoo.core.gp.noise import relative_noise
 from stzoo.core.interfaces import Encoder
 from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.local import Surroundings
 
 
@@ -49,8 +49,10 @@ class Scene:
     extent: float
 
     @classmethod
-    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None) -> Scene:
-        """Gather a stack; with an encoder image features join the places."""
+    def of(
+        cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, noise_by_depth: bool = False
+    ) -> Scene:
+        """Gather a stack; with an encoder image features join the places, and with ``noise_by_depth`` their noise."""
         sizes = [len(section) for section in stack.sections]
         um = np.concatenate([stack.um(i) for i in range(len(stack))])
         number = np.repeat(np.arange(len(stack)), sizes)
@@ -59,45 +61,25 @@ class Scene:
         index = index[np.lexsort((um[index, 1], um[index, 0], number[index]))]
         features = None
         if encoder is not None:
-            features = _features(stack.sections, encoder, index)
+            features = section_features(stack.sections, encoder)
+            features /= typical_distance(features[index])
+        depth = np.concatenate([section.depth for section in stack.sections])
+        noise = np.full(len(um), np.nan)
+        noise[index] = relative_noise(depth[index]) if noise_by_depth else 1.0
         places = Places(um, number, features)
         y = np.concatenate(list(values))[index]
-        means = np.stack([y[number[index] == i].mean(axis=0, dtype=np.float64) for i in range(len(stack))])
+        means = np.stack([_mean(y[own], noise[index][own]) for own in (number[index] == i for i in range(len(stack)))])
         floor = np.minimum(y.min(axis=0), 0.0)
         y = (y - means[number[index]]).astype(np.float32)
         y[:, np.abs(y).max(axis=0) < 1e-6] = 0.0  # rounding of a mean is no variation
         measured = np.concatenate([section.measured for section in stack.sections])
         spacing = min(Surroundings.of(s, v[:, :0]).spacing() for s, v in zip(stack.sections, values, strict=True))
         extent = float(np.ptp(um, axis=0).max())
-        seen = places.take(index)
+        seen = replace(places.take(index), noise=noise[index] if noise_by_depth else None)
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
 
 
-def _features(sections: Sequence[Section], encoder: Encoder, seen: Indices) -> Matrix:
-    """Embed every spot; standardise within each section (stains differ), and scale to typical distances of 1."""
-    parts = []
-    for section in sections:
-        part = np.asarray(encoder.embed(section), dtype=np.float64)
-        spread = part.std(axis=0)
-        parts.append(np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0))
-    features = np.concatenate(parts)
-    sample = features[seen[np.unique(np.linspace(0, len(seen) - 1, 500).astype(int))]]
-    typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
-    return features / typical if typical > 0 else features
-
-
-def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
-    """Return an encoder by the name of a model that needs no weights, or a folder with weights."""
-    from stzoo.core.registry import model, model_class
-    from stzoo.core.repository import open_repository
-
-    made: Encoder
-    if not (Path(name) / "config.json").is_file():
-        made = model(name, device=device, seed=seed, role="encoder")
-        return made
-    with open_repository(Path(name)) as repository:
-        method = repository.method
-    loaded = model_class(method, role="encoder").load(name, device=device)
-    assert isinstance(loaded, Encoder)  # model_class has checked the role
-    return loaded
+def _mean(y: Floats, noise: Matrix) -> Matrix:
+    """Return the mean of each gene, float64 (g,), spots weighted by the inverse of their noise."""
+    return np.asarray(np.average(y.astype(np.float64), axis=0, weights=1 / noise))

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo.core.gp.blocks import spacing
 from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats, Points, Section
@@ -54,11 +55,7 @@ class Surroundings:
 
     def spacing(self) -> float:
         """Return the median distance between nearest measured spots, µm (1 for a single spot)."""
-        if len(self.positions) < 2:
-            return 1.0
-        nearest = self.near(self.positions, 2)[0][:, 1]
-        distinct = nearest[nearest > 0]
-        return float(np.median(distinct)) if distinct.size else 1.0
+        return spacing(self.positions)
 
     def near(self, points: Points, count: int) -> tuple[Distances, Indices]:
         """Return distances (m, k) and indices (m, k) of the nearest measured spots, k = min(count, n)."""
