@@ -50,21 +50,19 @@ def command(
     from stzoo.core.registry import model as make
     from stzoo.core.stack_file import is_stack_file
 
-    wanted, shown, options = parse_genes(genes), parse_genes(show), override({}, set_ or [])
+    wanted, shown = parse_genes(genes), parse_genes(show)
+    imputer = make(model, override({}, set_ or []), role="imputer", seed=seed)
     if is_stack_file(source):
-        refuse_options(
-            "a stack", measured=measured, bin_um=bin_um, plot=plot, show=show, reliability=reliability, mpp=mpp
-        )
+        refuse_options("a stack", measured=measured, bin_um=bin_um, plot=plot, show=show, mpp=mpp)
+        refuse_options("a stack", reliability=reliability)
         check_folder(out)
         check_outputs(overwrite, out)
-        imputer = make(model, options, role="imputer", seed=seed)
         _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", export_sections, overwrite)
         return
     refuse_options("a single section", aligner=aligner, export_sections=export_sections)
     check_suffix(out)
     for picture in (plot, reliability):
         check_outputs(overwrite, out, picture)
-    imputer = make(model, options, role="imputer", seed=seed)
     section = read(source, mpp=mpp, bin_um=bin_um)
     section.gene_index(shown or [])
     if reliability:

@@ -119,7 +119,7 @@ def _draw(
         section, between = scene.sections[number], is_interpolated(scene.sections[number])
         frame = {"linestyle": "--" if between else "-", "edgecolor": "0.55", "linewidth": 0.7}
         corners = scene.corners(number)
-        axis.add_patch(Polygon(corners, closed=True, facecolor=(1, 1, 1, 0.75), **frame))
+        axis.add_patch(Polygon(corners, closed=True, facecolor="none", **frame))
         known = np.isfinite(values[number])
         if not between:
             ring = {"facecolors": "none", "edgecolors": "0.75", "linewidths": 0.4}
