@@ -97,6 +97,12 @@ class Spectrum:
         diagonal = self.whitened(self.whitened(self.vectors**2 @ (1.0 / spread)))[:, noise]
         return np.asarray(y - solved / diagonal, dtype=np.float64)
 
+    def left_out_known(self, noise: Indices) -> Matrix:
+        """Return the share of the signal's variance at each place that all the others explain (ibid.), (n, g)."""
+        own = NOISE if self.places.noise is None else NOISE * self.places.noise[:, None]
+        precision = self.whitened(self.whitened(self.vectors**2 @ (1.0 / (self.values[:, None] + NOISE))))  # (n, r)
+        return np.asarray(np.clip(1.0 - (1.0 / precision - own), 0.0, 1.0)[:, noise], dtype=np.float64)
+
 
 @dataclass(frozen=True)
 class Choice:

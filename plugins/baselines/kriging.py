@@ -86,11 +86,6 @@ class Kriging(Imputer):
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
         encoder = self._encoder if self.config.encoder else None
         scene = Scene.of(stack, values, encoder=encoder, noise_by_depth=self.config.noise_by_depth)
-            stack,
-            values,
-            encoder=self._encoder if self.config.encoder else None,
-            noise_by_depth=self.config.noise_by_depth,
-        )
         filled = np.concatenate(list(values))
         confidence = np.zeros_like(filled)
         if len(scene.hidden):

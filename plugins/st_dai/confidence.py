@@ -1,0 +1,120 @@
+"""CSG, the confidence score generator: how far a pseudo-label is to be trusted (section 2.6, our reading)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from stzoo.core.gp.kernels import Matrix
+from stzoo.plugins.st_dai.config import Confidence, CSGConfig
+from stzoo.plugins.st_dai.kriging import Kriged
+from stzoo.plugins.st_dai.pseudo import Transfer
+from stzoo.plugins.st_dai.scene import Scene
+from torch import nn
+
+HIDDEN, FEW = 16, 40
+"""Hidden units of the generator; with fewer measured adjacent spots it is linear (section 2.6)."""
+STEPS, RATE, DECAY = 200, 1e-2, 1e-2
+LEAST = 8
+"""With fewer measured adjacent spots nothing is learned: the heuristic stands in."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Confidence of pseudo-labels.
+
+    Parameters
+    ----------
+    weight
+        float64 (n, 1), or (n, g) with ``per_gene``, in (0, 1).
+    explained
+        float64 (g,), share of a gene's variance that pseudo-labels explain at measured adjacent spots, each label made
+        without its own spot.
+    """
+
+    weight: Matrix
+    explained: Matrix
+
+    def of_result(self, typical: Matrix) -> Matrix:
+        """Return the share of variance expected to be explained, float64 (n, g) in [0, 1].
+
+        Parameters
+        ----------
+        typical
+            float64 (1, 1) or (1, g), mean weight over the measured spots: there it is ``explained`` on average.
+        """
+        return np.clip(self.explained * self.weight / np.maximum(typical, 1e-9), 0.0, 1.0)
+
+
+def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Matrix:
+    """Return what confidence is read from, float64 (n, 7), standardised over the adjacent sections' spots.
+
+    Distance of the nearest aligned central spot, likeness of the images there, spread among the spots carried over,
+    disagreement of the two predictions, number of central spots around (section 2.6); and, ours, what kriging knows
+    of the spot and how deep it expects the spot to be, since shallow spots are noisy.
+    """
+    scale = np.maximum(scene.y.std(axis=0), 1e-9)
+    r = np.column_stack(
+        [
+            np.minimum(moved.nearest, 3.0),
+            moved.alike,
+            (moved.spread / scale).mean(axis=1),
+            np.abs((moved.genes - kriged.genes) / scale).mean(axis=1),
+            moved.around,
+            kriged.trust,
+            kriged.depth,
+        ]
+    )
+    own = r[scene.section != scene.central]
+    spread = own.std(axis=0)
+    return np.asarray(np.divide(r - own.mean(axis=0), spread, out=np.zeros_like(r), where=spread > 0))
+
+
+def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config: CSGConfig, *, seed: int) -> Scores:
+    """Find the confidence of pseudo-labels, calibrated on measured adjacent spots (never on others).
+
+    Parameters
+    ----------
+    labels
+        float64 (n, g), pseudo-labels; of measured spots, made without their own measurement.
+    """
+    own = np.flatnonzero(scene.section[scene.seen] != scene.central)
+    spots = scene.seen[own]
+    scale = np.maximum(scene.y[own].std(axis=0), 1e-9)
+    weight = 1 / scene.noise[own]
+    error = (labels[spots] - scene.y[own]) ** 2
+    base = np.average(scene.y[own] ** 2, axis=0, weights=weight)
+    explained = 1 - np.divide(np.average(error, axis=0, weights=weight), base, out=np.ones_like(base), where=base > 0)
+    explained = np.clip(explained, 0.0, 1.0)
+    if config.kind is Confidence.off:
+        return Scores(np.ones((len(scene), 1)), explained)
+    if config.kind is Confidence.heuristic or len(own) < LEAST:
+        apart = np.abs((moved.genes - kriged.genes) / np.maximum(scene.y.std(axis=0), 1e-9))
+        return Scores(np.exp(-(apart if config.per_gene else apart.mean(axis=1, keepdims=True))), explained)
+    relative = error / scale**2
+    asked = relative if config.per_gene else relative.mean(axis=1, keepdims=True)
+    typical = np.maximum(np.median(asked, axis=0), 1e-9)
+    found = _fitted(signs(scene, kriged, moved), spots, np.exp(-asked / typical), seed)
+    return Scores(found, explained)
+
+
+def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], goal: Matrix, seed: int) -> Matrix:
+    """Fit the generator by cross-entropy, and return its confidence everywhere."""
+    x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
+    d, out = inputs.shape[1], goal.shape[1]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = nn.Linear(d, out)
+        generator: nn.Module = net
+        if len(spots) >= FEW:
+            generator = nn.Sequential(nn.Linear(d, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, out))
+    optimizer = torch.optim.AdamW(generator.parameters(), lr=RATE, weight_decay=DECAY)
+    seen = x[torch.from_numpy(spots)]
+    for _ in range(STEPS):
+        loss = nn.functional.binary_cross_entropy_with_logits(generator(seen), target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    with torch.inference_mode():
+        return np.asarray(torch.sigmoid(generator(x)).numpy(), dtype=np.float64)

@@ -1,0 +1,83 @@
+"""Pseudo-labels by kriging (ours): the strongest simple control, its labels free of a spot's own measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from stzoo.core.gp.fitting import Choice, Spectrum, predict
+from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.gp.stacked import blocks_around, choose_kernels
+from stzoo.plugins.st_dai.scene import Scene
+
+OWN = 0.3
+"""Share of a gene's own map in its prediction; the rest comes from the components."""
+
+
+@dataclass(frozen=True)
+class Kriged:
+    """What kriging says of every spot of a stack; of measured ones, what it says without their own measurement.
+
+    Parameters
+    ----------
+    genes
+        float64 (n, g), log-normalised expression less the section's mean.
+    scores
+        float64 (n, k), components.
+    depth
+        float64 (n,), log depth less the section's mean: how well the spot would have been measured.
+    trust
+        float64 (n,), share of the signal that is known, mean over components by their variance.
+    """
+
+    genes: Matrix
+    scores: Matrix
+    depth: Matrix
+    trust: Matrix
+
+
+def krige(scene: Scene) -> Kriged:
+    """Krige genes, components and depth over the whole stack, measured spots left out in turn."""
+    k = scene.components.scores.shape[1]
+    columns = np.hstack([scene.components.scores.astype(np.float64), scene.depth[:, None], scene.y])
+    choice = choose_kernels(scene.seen_places, columns, spacing=scene.spacing, extent=scene.extent)
+    value, known = np.zeros((len(scene), columns.shape[1])), np.zeros((len(scene), k))
+    rest = np.ones(len(scene), dtype=bool)
+    rest[scene.seen] = False
+    _fill(scene, choice, columns, np.flatnonzero(rest), value, known)
+    _fill_left_out(scene, choice, columns, value, known)
+    scores = value[:, :k]
+    genes = OWN * value[:, k + 1 :] + (1 - OWN) * scores @ scene.components.loadings.astype(np.float64)
+    variance = (scene.components.scores.astype(np.float64) ** 2).mean(axis=0)
+    reliable = known * choice.reliability()[:k]
+    trust = reliable @ variance / variance.sum() if k else np.zeros(len(scene))
+    return Kriged(genes, scores, value[:, k], trust)
+
+
+def _fill(scene: Scene, choice: Choice, columns: Matrix, at: Indices, value: Matrix, known: Matrix) -> None:
+    """Predict spots ``at`` that have no measurement, into ``value`` and ``known``."""
+    k = known.shape[1]
+    for part, near in blocks_around(scene.places.um[at], scene.places.um[scene.seen]):
+        spots = at[part]
+        for rows, which, mean, explained in predict(
+            choice, scene.seen_places.take(near), columns[near], scene.places.take(spots)
+        ):
+            value[np.ix_(spots[rows], which)] = mean
+            first = which < k
+            known[np.ix_(spots[rows], which[first])] = explained[:, first]
+
+
+def _fill_left_out(scene: Scene, choice: Choice, columns: Matrix, value: Matrix, known: Matrix) -> None:
+    """Predict every measured spot from the others around it."""
+    k, um = known.shape[1], scene.places.um[scene.seen]
+    for part, near in blocks_around(um, um):
+        places, own = scene.seen_places.take(near), np.searchsorted(near, part)
+        spots = scene.seen[part]
+        spectrum: Spectrum | None = None
+        for kernel, which in choice.groups():
+            if spectrum is None or spectrum.kernel != kernel:
+                spectrum = Spectrum.of(kernel, places)
+            noise = choice.noise[which]
+            value[np.ix_(spots, which)] = spectrum.left_out(columns[np.ix_(near, which)], noise)[own]
+            first = which < k
+            known[np.ix_(spots, which[first])] = spectrum.left_out_known(noise[first])[own]

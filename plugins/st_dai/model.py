@@ -1,0 +1,262 @@
+"""ST-DAI: from one fully measured section and sparse neighbours to a dense stack (arXiv 2507.21516)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stzoo.core.embedding import encoder_of
+from stzoo.core.gp.kernels import Matrix
+from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
+from stzoo.core.remembering import remembering
+from stzoo.core.section import Floats, Stack
+from stzoo.core.train import Task, fit
+from stzoo.plugins.st_dai.confidence import scores
+from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
+from stzoo.plugins.st_dai.kriging import Kriged, krige
+from stzoo.plugins.st_dai.network import Network, adapted, tuned
+from stzoo.plugins.st_dai.pseudo import transfer
+from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weights_of
+
+CHUNK = 4096
+"""Spots that the network predicts at a time."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the last call of :meth:`STDAI.fill` trained.
+
+    Parameters
+    ----------
+    parameters, tuned
+        Of the network, and of what refinement tuned for one adjacent section.
+    source_seconds, refine_seconds
+        Wall time of training the network, and of refining it for all adjacent sections.
+    """
+
+    parameters: int
+    tuned: int
+    source_seconds: float
+    refine_seconds: float
+
+
+class STDAI(Imputer):
+    """Intra-sample domain-adaptive imputation of a stack (a re-implementation; no code or weights are public).
+
+    The stack's sections share a frame (``stzoo.core.aligning.align_stack``, any aligner). The one with most measured
+    spots is *central*. Pseudo-labels fill every spot; a network upon a frozen encoder learns from the measured spots,
+    by default what the pseudo-labels lack; parameter-efficient layers adapt it to each adjacent section (FMDR), where
+    pseudo-labels count by their confidence (CSG). The specification, ``st-dai``, says what is the paper's (the parts
+    and their order) and what is our reading (every formula). That pseudo-labels come from kriging, and that the
+    result is the mean of pseudo-label and network, is ours.
+
+    Attributes
+    ----------
+    report
+        Parameters and wall time of the last call; None before.
+    """
+
+    name = "st-dai"
+    config_class = STDAIConfig
+    config: STDAIConfig
+    needs_whole_section = True
+
+    report: Report | None = None
+
+    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
+        """Fill the hidden spots of every section (see :class:`Imputer`).
+
+        Raises
+        ------
+        DataError
+            The stack has one section only, or an encoder is asked for and a section has no slide.
+        """
+        encoder = self._encoder_for(stack)
+        scene = Scene.of(
+            stack,
+            values,
+            encoder=encoder,
+            within=self.config.standardise_within,
+            components=self.config.pseudo.components,
+            seed=self.seed,
+        )
+        value, sure = _Fit(scene, self, progress).run()
+        value = np.maximum(value + scene.means[scene.section], scene.floor)
+        sure[scene.measured] = 1.0
+        ends = np.cumsum([len(given) for given in values])[:-1]
+        pairs = zip(np.split(value, ends), np.split(sure, ends), strict=True)
+        return [Filled(v.astype(np.float32), c.astype(np.float32)) for v, c in pairs]
+
+    def _encoder_for(self, stack: Stack) -> Encoder | None:
+        name = self.config.encoder
+        if name == "none" or (name == "auto" and any(section.slide is None for section in stack.sections)):
+            return None
+        if not self.config.train_encoder:
+            return self._encoder
+        trained = encoder_of(self._encoder_name, device=self.device, seed=self.seed)
+        with tempfile.TemporaryDirectory() as scratch:
+            trained.train(stack.sections, out=Path(scratch), progress=False)
+        return trained
+
+    @property
+    def _encoder_name(self) -> str:
+        return "colour-texture" if self.config.encoder == "auto" else self.config.encoder
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """The frozen encoder; what it embedded is kept, so that filling a stack again is quick."""
+        return remembering(encoder_of(self._encoder_name, device=self.device, seed=self.seed))
+
+
+class _Fit:
+    """One call: from a gathered stack to filled spots."""
+
+    def __init__(self, scene: Scene, model: STDAI, progress: Progress | None) -> None:
+        self.scene, self.model, self.config = scene, model, model.config
+        self._progress = progress
+        self._seconds = {"source": 0.0, "refine": 0.0}
+
+    def run(self) -> tuple[Matrix, Matrix]:
+        """Return expression less section means, and confidence, float64 (n, g) each."""
+        scene, config = self.scene, self.config
+        kriged, moved = krige(scene), transfer(scene, config.pseudo.neighbours)
+        x = self._inputs(kriged)
+        network = self._network(x)
+        labels = {Source.kriging: kriged.genes, Source.transfer: moved.genes}.get(
+            config.pseudo.source, np.zeros_like(kriged.genes)
+        )
+        base = labels if config.residual else np.zeros_like(labels)
+        self._train(network, x, base)
+        if config.pseudo.source in (Source.model, Source.blend):
+            labels = self._predicted([network] * len(scene.means), x)
+            if config.pseudo.source is Source.blend:
+                labels = (labels + moved.genes) / 2
+        confident = scores(scene, labels, kriged, moved, config.csg, seed=self.model.seed)
+        networks = self._refined(network, x, labels, base, confident.weight)
+        found = base + self._predicted(networks, x)
+        share = 1.0 if config.pseudo.source is Source.off else config.share
+        typical = confident.weight[scene.seen].mean(axis=0, keepdims=True)
+        self._report(network, networks)
+        return (1 - share) * labels + share * found, confident.of_result(typical)
+
+    def _inputs(self, kriged: Kriged) -> torch.Tensor:
+        """Return what the network sees of every spot, float32 (n, d)."""
+        scene, wanted = self.scene, self.config.input
+        features = scene.places.features
+        if wanted is Input.auto:
+            wanted = Input.image if features is not None else Input.expression
+        parts = []
+        if wanted in (Input.image, Input.image_expression) and features is not None:
+            parts.append(features / max(float(features[scene.seen].std()), 1e-12))
+        if wanted in (Input.image_expression, Input.expression):
+            parts.append(kriged.scores / np.maximum(kriged.scores[scene.seen].std(axis=0), 1e-12))
+        return torch.from_numpy(np.hstack(parts).astype(np.float32)).to(self.model.device)
+
+    def _network(self, x: torch.Tensor) -> Network:
+        found = self.scene.components
+        loadings = found.loadings * found.scores.std(axis=0)[:, None]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.model.seed)
+            network = Network(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
+        return network.to(self.model.device)
+
+    def _measured(self, x: torch.Tensor, base: Matrix) -> Labels:
+        """Return what measured spots teach: their expression less ``base``, weighted by the inverse of their noise."""
+        scene = self.scene
+        target = np.zeros((len(scene), scene.y.shape[1]), dtype=np.float32)
+        target[scene.seen] = scene.y - base[scene.seen]
+        weight = weights_of(scene.noise, scene.seen, len(scene))
+        return Labels(x, torch.from_numpy(target).to(x.device), weight.to(x.device))
+
+    def _train(self, network: Network, x: torch.Tensor, base: Matrix) -> None:
+        scene, config = self.scene, self.config.network
+        own = scene.of_section(scene.central) if config.learn is Learn.central else slice(None)
+        task = SourceTask(network, self._measured(x, base), scene.seen[own], config, self._part(0))
+        with self._timed("source"):
+            _fitted(task, config.steps, self.model.seed)
+
+    def _refined(
+        self, network: Network, x: torch.Tensor, labels: Matrix, base: Matrix, weight: Matrix
+    ) -> list[Network]:
+        """Return the network of each section; the central one keeps the network as it was trained."""
+        scene, config = self.scene, self.config.refine
+        network.requires_grad_(False)
+        if config.tune is Tune.none or not config.steps:
+            return [network.eval()] * len(scene.means)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.model.seed)
+            own = adapted(network, config.tune, self.config.pdl, len(scene.adjacent))
+        own = [one.to(self.model.device).train() for one in own]
+        pseudo = Labels(
+            x,
+            torch.from_numpy((labels - base).astype(np.float32)).to(x.device),
+            torch.from_numpy(weight.astype(np.float32)).to(x.device),
+        )
+        domains = [self._domain(number) for number in scene.adjacent]
+        task = RefineTask(own, domains, self._measured(x, base), pseudo, config, self._part(1))
+        with self._timed("refine"):
+            _fitted(task, config.steps, self.model.seed + 1)
+        found = [network.eval()] * len(scene.means)
+        for number, one in zip(scene.adjacent, own, strict=True):
+            found[number] = one.eval()
+        return found
+
+    def _domain(self, number: int) -> Domain:
+        scene, config = self.scene, self.config.pseudo
+        central = scene.seen[scene.of_section(scene.central)]
+        pseudo = np.flatnonzero((scene.section == number) & ~scene.measured)
+        if config.source is Source.off:
+            pseudo = pseudo[:0]
+        elif config.where is Where.central:
+            pseudo = central
+        return Domain(scene.seen[scene.of_section(number)], pseudo, central)
+
+    def _predicted(self, networks: Sequence[Network], x: torch.Tensor) -> Matrix:
+        """Return what each section's network says of its spots, float64 (n, g)."""
+        out = np.zeros((len(self.scene), self.scene.y.shape[1]))
+        with torch.inference_mode():
+            for number, network in enumerate(networks):
+                network.eval()
+                spots = np.flatnonzero(self.scene.section == number)
+                for start in range(0, len(spots), CHUNK):
+                    some = spots[start : start + CHUNK]
+                    out[some] = network(x[torch.from_numpy(some)]).cpu().numpy()
+        return out
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[what] += time.perf_counter() - start
+
+    def _report(self, network: Network, networks: Sequence[Network]) -> None:
+        one = networks[self.scene.adjacent[0]]
+        self.model.report = Report(
+            parameters=sum(p.numel() for p in network.parameters()),
+            tuned=0 if one is network else sum(p.numel() for p in tuned([one])),
+            source_seconds=self._seconds["source"],
+            refine_seconds=self._seconds["refine"],
+        )
+
+    def _part(self, number: int) -> Progress | None:
+        """Return the progress of one of the two trainings, as thousandths of the whole."""
+        whole = self._progress
+        if whole is None:
+            return None
+        tell: Callable[[int, int], Any] = whole
+        return lambda done, total: tell(round(500 * (number + done / max(total, 1))), 1000)
+
+
+def _fitted(task: Task, steps: int, seed: int) -> None:
+    """Run a training to its end; it is short, so its checkpoints go with it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, progress=False)

@@ -1,0 +1,124 @@
+"""The trained part of the backbone, and the layers that adapt it to a section."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from stzoo.plugins.st_dai.config import NetworkConfig, PDLConfig, Tune
+from torch import Tensor, nn
+
+
+class Layer(nn.Module):
+    """A residual layer: ``z + MLP(LayerNorm(z))``."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Take hidden units (b, c) one layer further."""
+        further: Tensor = z + self.mlp(z)
+        return further
+
+
+class PDL(nn.Module):
+    """A parameter-efficient domain-alignment layer, ``z * (1 + gamma) + beta + U GELU(V z)`` (section 2.5).
+
+    Exactly the identity until it has learned: gamma, beta and U start at 0.
+
+    Parameters
+    ----------
+    width
+        Hidden units C.
+    rank
+        q; 0 for scale and shift alone.
+    """
+
+    def __init__(self, width: int, rank: int) -> None:
+        super().__init__()
+        self.gamma, self.beta = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+        self.down = nn.Linear(width, rank, bias=False) if rank else None
+        self.up = nn.Linear(rank, width, bias=False) if rank else None
+        if self.down is not None and self.up is not None:
+            nn.init.kaiming_uniform_(self.down.weight)
+            nn.init.zeros_(self.up.weight)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Shift hidden units (b, c) to the section's domain."""
+        moved: Tensor = z * (1 + self.gamma) + self.beta
+        if self.down is not None and self.up is not None:
+            moved = moved + self.up(nn.functional.gelu(self.down(z)))
+        return moved
+
+
+class Network(nn.Module):
+    """Embeddings to expression: a linear layer, residual layers, and a head over principal components.
+
+    Parameters
+    ----------
+    inputs
+        Width of the embedding.
+    loadings
+        float32 (k, g), of the components in log-normalised units, scaled by their standard deviations.
+    config
+        Shape.
+    """
+
+    loadings: Tensor
+
+    def __init__(self, inputs: int, loadings: Tensor, config: NetworkConfig) -> None:
+        super().__init__()
+        self.register_buffer("loadings", loadings)
+        self.enter = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(inputs, config.width))
+        self.layers = nn.ModuleList(Layer(config.width, config.dropout) for _ in range(config.depth))
+        self.pdls = nn.ModuleList(nn.Identity() for _ in range(config.depth))
+        self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, len(loadings)))
+        nn.init.zeros_(self.head[1].weight)
+        nn.init.zeros_(self.head[1].bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict expression, less the section's mean, (b, g), from embeddings (b, d)."""
+        z = self.enter(x)
+        for layer, pdl in zip(self.layers, self.pdls, strict=True):
+            z = pdl(layer(z))
+        predicted: Tensor = self.head(z) @ self.loadings
+        return predicted
+
+
+def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list[Network]:
+    """Return the network for each of several sections, with what may be tuned as parameters of its own.
+
+    What is frozen is the network's own, not a copy.
+    """
+    width = network.head[0].normalized_shape[0]
+    found = []
+    for _ in range(count):
+        if tune is Tune.all:
+            found.append(copy.deepcopy(network).requires_grad_(True))
+            continue
+        own = copy.copy(network)
+        own._modules = dict(network._modules)
+        if tune in (Tune.pdl, Tune.pdl_head):
+            own.pdls = nn.ModuleList(PDL(width, config.rank) for _ in network.layers)
+        if tune in (Tune.head, Tune.pdl_head):
+            own.head = copy.deepcopy(network.head).requires_grad_(True)
+        found.append(own)
+    if config.shared:
+        for own in found[1:]:
+            for pdl, first in zip(own.pdls, found[0].pdls, strict=True):
+                pdl.down, pdl.up = first.down, first.up
+    return found
+
+
+def tuned(networks: list[Network]) -> Iterator[nn.Parameter]:
+    """Yield each parameter that may be tuned once."""
+    seen: set[int] = set()
+    for network in networks:
+        for parameter in network.parameters():
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield parameter

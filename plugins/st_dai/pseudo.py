@@ -1,0 +1,87 @@
+"""Pseudo-labels: dense expression for spots that were not measured (specification, section 2.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial import cKDTree
+from stzoo.core.gp.kernels import Matrix
+from stzoo.plugins.st_dai.scene import Scene
+
+REACH = 1.5
+"""Aligned spots of the central section farther than this (in pitches) say nothing (section 2.4)."""
+SHRINK = 20
+"""n0 of the shrunk offset of each gene (section 2.4)."""
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The central section's measurements, carried to every spot of the stack; to its own spots from the others.
+
+    Parameters
+    ----------
+    genes
+        float64 (n, g), log-normalised expression less the section's mean; 0 where no central spot is near.
+    nearest
+        float64 (n,), distance of the nearest aligned central spot, pitches.
+    spread
+        float64 (n, g), standard deviation among the spots that were averaged.
+    around
+        float64 (n,), central spots within :data:`REACH`, over 8.
+    alike
+        float64 (n,), cosine of a spot's image features and those of the spots that were averaged; 0 without features.
+    """
+
+    genes: Matrix
+    nearest: Matrix
+    spread: Matrix
+    around: Matrix
+    alike: Matrix
+
+
+def transfer(scene: Scene, neighbours: int) -> Transfer:
+    """Average the nearest aligned spots of the central section, weights Gaussian of half a pitch (our reading)."""
+    own = scene.of_section(scene.central)
+    source, y = scene.seen[own], scene.y[own]
+    tree = cKDTree(scene.places.um[source])
+    count = min(neighbours + 1, len(source))
+    distance, index = (np.asarray(x) for x in tree.query(scene.places.um, k=np.arange(1, count + 1)))
+    itself = source[index] == np.arange(len(scene))[:, None]
+    distance = np.where(itself, np.inf, distance)
+    order = np.argsort(distance, axis=1, kind="stable")[:, : min(neighbours, max(count - 1, 1))]
+    distance, index = np.take_along_axis(distance, order, 1), np.take_along_axis(index, order, 1)
+    with np.errstate(invalid="ignore"):
+        closeness = -(distance**2) / (2 * (scene.pitch / 2) ** 2)
+        weight = np.exp(closeness - closeness.max(axis=1, keepdims=True))
+    weight = np.nan_to_num(weight)
+    weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    genes = np.einsum("nk,nkg->ng", weight, y[index])
+    spread = np.sqrt(np.maximum(np.einsum("nk,nkg->ng", weight, y[index] ** 2) - genes**2, 0.0))
+    nearest = np.minimum(distance[:, 0], 1e6 * scene.pitch) / scene.pitch
+    near = tree.query_ball_point(scene.places.um, REACH * scene.pitch, return_length=True)
+    genes[nearest > REACH] = 0.0
+    around = (np.asarray(near) - itself.any(axis=1)) / 8
+    return Transfer(_offset(scene, genes), nearest, spread, around, _alike(scene, source[index], weight))
+
+
+def _offset(scene: Scene, genes: Matrix) -> Matrix:
+    """Add each adjacent section's shrunk offset per gene, each measured spot left out of its own (section 2.4)."""
+    out = genes.copy()
+    for number in scene.adjacent:
+        own = scene.of_section(number)
+        spots, n = scene.seen[own], len(own)
+        left = scene.y[own] - genes[spots]
+        total = left.sum(axis=0)
+        out[scene.section == number] += total / (n + SHRINK)
+        out[spots] = genes[spots] + (total - left) / (n - 1 + SHRINK)
+    return out
+
+
+def _alike(scene: Scene, index: np.ndarray[tuple[int, int], np.dtype[np.intp]], weight: Matrix) -> Matrix:
+    features = scene.places.features
+    if features is None:
+        return np.zeros(len(scene))
+    mean = np.einsum("nk,nkd->nd", weight, features[index])
+    lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(mean, axis=1)
+    return np.asarray((features * mean).sum(axis=1) / np.maximum(lengths, 1e-12))

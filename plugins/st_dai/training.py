@@ -1,0 +1,151 @@
+"""What is trained: the network on measured spots, then its domain layers on each adjacent section (section 2.7)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from stzoo.core.gp.kernels import Indices
+from stzoo.core.interfaces import Progress
+from stzoo.plugins.st_dai.config import NetworkConfig, RefineConfig
+from stzoo.plugins.st_dai.network import Network, tuned
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a network learns from.
+
+    Parameters
+    ----------
+    x
+        float32 (n, d), inputs of all spots.
+    target
+        float32 (n, g), what it should say of them; 0 where nothing is known.
+    weight
+        float32 (n, 1) or (n, g): the inverse of a measured spot's noise, the confidence of a pseudo-label.
+    """
+
+    x: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def loss(self, network: nn.Module, spots: Indices, count: int, generator: torch.Generator) -> Tensor:
+        """Return the weighted mean squared error over some of the spots, drawn at random with replacement."""
+        if not len(spots):
+            return self.x.new_zeros(())
+        drawn = torch.from_numpy(spots)[torch.randint(len(spots), (count,), generator=generator)]
+        weight = self.weight[drawn]
+        error: Tensor = (network(self.x[drawn]) - self.target[drawn]) ** 2
+        return (weight * error).sum() / (weight.expand_as(error).sum() + 1e-12)
+
+
+class _Cosine:
+    """The rate falls with a cosine to 0, and progress is told."""
+
+    def __init__(self, steps: int, progress: Progress | None) -> None:
+        self._steps, self._progress = steps, progress
+
+    def learning_rate(self, step: int) -> float:
+        """Return the factor on the rate."""
+        return 0.5 * (1 + math.cos(math.pi * step / max(self._steps, 1)))
+
+    def after_step(self, step: int) -> None:
+        """Tell how far it is."""
+        if self._progress:
+            self._progress(step + 1, self._steps)
+
+
+class SourceTask(_Cosine):
+    """Train the network on measured spots (a :class:`stzoo.core.train.Task`)."""
+
+    def __init__(
+        self, network: Network, labels: Labels, spots: Indices, config: NetworkConfig, progress: Progress | None
+    ) -> None:
+        super().__init__(config.steps, progress)
+        self._network, self._labels, self._spots, self._config = network, labels, spots, config
+
+    def module(self) -> nn.Module:
+        """Return the network."""
+        return self._network
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW."""
+        return torch.optim.AdamW(
+            self._network.parameters(), lr=self._config.learning_rate, weight_decay=self._config.weight_decay
+        )
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the error over some of the spots."""
+        return {"loss": self._labels.loss(self._network, self._spots, self._config.batch, generator)}
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One adjacent section in refinement.
+
+    Parameters
+    ----------
+    measured, pseudo, central
+        Its measured spots, those with pseudo-labels, and the central section's measured spots.
+    """
+
+    measured: Indices
+    pseudo: Indices
+    central: Indices
+
+
+class RefineTask(_Cosine):
+    """Tune each adjacent section's own parameters, all sections in one step (FMDR, section 2.7, our reading).
+
+    ``loss = sum over sections of measured * L_meas + pseudo * L_pl + replay * L_src + penalty * |phi|^2``; without
+    shared parameters the sections do not touch each other.
+    """
+
+    def __init__(
+        self,
+        networks: list[Network],
+        domains: list[Domain],
+        measured: Labels,
+        pseudo: Labels,
+        config: RefineConfig,
+        progress: Progress | None,
+    ) -> None:
+        super().__init__(config.steps, progress)
+        self._networks, self._domains, self._config = networks, domains, config
+        self._measured, self._pseudo = measured, pseudo
+        self._phi = list(tuned(networks))
+        self._start = [p.detach().clone() for p in self._phi]
+
+    def module(self) -> nn.Module:
+        """Return what is tuned, and nothing that is frozen."""
+        held = nn.ParameterList(self._phi)
+        return nn.ModuleDict({"tuned": held})
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW without decay: the penalty is a loss."""
+        return torch.optim.AdamW(self._phi, lr=self._config.learning_rate, weight_decay=0.0)
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses, sums over sections."""
+        c, total = self._config, dict[str, Tensor]()
+        for network, domain in zip(self._networks, self._domains, strict=True):
+            parts = {
+                "measured": c.measured and self._measured.loss(network, domain.measured, c.batch_measured, generator),
+                "pseudo": c.pseudo and self._pseudo.loss(network, domain.pseudo, c.batch_pseudo, generator),
+                "replay": c.replay and self._measured.loss(network, domain.central, c.batch_replay, generator),
+            }
+            for name, loss in parts.items():
+                total[name] = total.get(name, torch.zeros(())) + loss
+        moved = torch.stack([((p - s) ** 2).sum() for p, s in zip(self._phi, self._start, strict=True)]).sum()
+        loss = c.measured * total["measured"] + c.pseudo * total["pseudo"] + c.replay * total["replay"]
+        return {"loss": loss + c.penalty * moved, **total}
+
+
+def weights_of(noise: np.ndarray[tuple[int], np.dtype[np.float64]], spots: Indices, count: int) -> Tensor:
+    """Return the inverse of the measured spots' noise, mean 1, and 0 elsewhere, float32 (count, 1)."""
+    weight = np.zeros((count, 1), dtype=np.float32)
+    weight[spots, 0] = (1 / noise) / (1 / noise).mean()
+    return torch.from_numpy(weight)
