@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import pdist
 from stzoo.core.gp.kernels import Indices, Matrix, Places
+from stzoo.core.gp.noise import relative_noise
+from stzoo.core.head_ridge import fit_ridge
 from stzoo.core.interfaces import Encoder
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Section, Stack
@@ -49,8 +51,8 @@ class Scene:
     extent: float
 
     @classmethod
-    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None) -> Scene:
-        """Gather a stack; with an encoder image features join the places."""
+    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, depth: bool) -> Scene:
+        """Gather a stack; with an encoder image features join the places, with ``depth`` the noise of each spot."""
         sizes = [len(section) for section in stack.sections]
         um = np.concatenate([stack.um(i) for i in range(len(stack))])
         number = np.repeat(np.arange(len(stack)), sizes)
@@ -70,8 +72,22 @@ class Scene:
         spacing = min(Surroundings.of(s, v[:, :0]).spacing() for s, v in zip(stack.sections, values, strict=True))
         extent = float(np.ptp(um, axis=0).max())
         seen = places.take(index)
+        if depth:
+            depths = np.concatenate([section.depth for section in stack.sections])[index]
+            seen = replace(seen, noise=relative_noise(np.maximum(depths, 1e-9)))
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
+
+
+def ridge(scene: Scene) -> Floats:
+    """Predict the hidden spots by a linear map of the image features, float32 (hidden, g), section means removed."""
+    places, seen = scene.places, scene.seen
+    if places.features is None or seen.features is None or len(seen) < 2:
+        return np.zeros((len(scene.hidden), scene.y.shape[1]), dtype=np.float32)
+    names = tuple(str(column) for column in range(scene.y.shape[1]))
+    head = fit_ridge(seen.features.astype(np.float32), scene.y, seen.section, names)
+    x = (places.features[scene.hidden] - head.mean) / head.scale
+    return np.asarray(x @ head.weights + head.bias, dtype=np.float32)
 
 
 def _features(sections: Sequence[Section], encoder: Encoder, seen: Indices) -> Matrix:

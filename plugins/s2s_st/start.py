@@ -12,11 +12,6 @@ from torch import Tensor
 
 LENGTHS = 8
 """Length scales tried."""
-DEPTH_POWER = 0.5
-"""The variance of a spot's noise is taken to fall with this power of its depth (both kinds of noise do: few counts, and
-few cells)."""
-LEAST_DEPTH = 0.02
-"""Depths below this share of the median are taken for this share."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +34,6 @@ class Start:
     def trust(self) -> Matrix:
         """Share of a measured value's variance that the mean explains, float64 (m, c)."""
         return self.explained * self.reliability
-
-
-def relative_noise(depth: Matrix) -> Matrix:
-    """Return the variance of each spot's noise relative to a spot of median depth, float64 (n,)."""
-    share = np.clip(depth / np.median(depth), LEAST_DEPTH, None)
-    return np.asarray(share**-DEPTH_POWER, dtype=np.float64)
 
 
 def kernels(spacing: float, extent: float) -> list[Kernel]:

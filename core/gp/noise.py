@@ -1,0 +1,18 @@
+"""How noisy a spot is, from its depth."""
+
+from __future__ import annotations
+
+import numpy as np
+from stzoo.core.gp.kernels import Matrix
+
+DEPTH_POWER = 0.5
+"""The variance of a spot's noise is taken to fall with this power of its depth (both kinds of noise do: few counts, and
+few cells)."""
+LEAST_DEPTH = 0.02
+"""Depths below this share of the median are taken for this share."""
+
+
+def relative_noise(depth: Matrix) -> Matrix:
+    """Return the variance of each spot's noise relative to a spot of median depth, float64 (n,)."""
+    share = np.clip(depth / np.median(depth), LEAST_DEPTH, None)
+    return np.asarray(share**-DEPTH_POWER, dtype=np.float64)
