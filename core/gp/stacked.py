@@ -23,7 +23,13 @@ NEIGHBOURHOOD = 1200
 
 
 def choose_kernels(
-    seen: Places, columns: Floats | Matrix, *, spacing: float, extent: float, exact: int = EXACT
+    seen: Places,
+    columns: Floats | Matrix,
+    *,
+    spacing: float,
+    extent: float,
+    exact: int = EXACT,
+    leading: int | None = None,
 ) -> Choice:
     """Choose kernel and noise ratio of every column by their likelihood on blocks of the measured spots.
 
@@ -40,15 +46,17 @@ def choose_kernels(
         Distance of measured neighbours, and size of the whole, µm: between them length scales are tried.
     exact
         With more measured spots than this one length scale serves all columns.
+    leading
+        Only the first so many columns decide what all share; by default all do.
     """
     blocks = [(seen.take(part), centred(columns[part])) for part in fit_blocks(seen.um)]
     several = len(set(seen.section.tolist())) > 1
     lengths = length_scales(spacing, extent, LENGTHS)
     kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]
-    kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
+    kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks), leading)
     if seen.features is not None:
         kernels = [option for kernel in kernels for option in with_features(kernel)]
-        kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks))
+        kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks), leading)
     n = len(seen)
     if n > FIT_SPOTS:
         kept = few(likelihood.max(axis=1), FEW_LENGTHS if n <= exact else 1)
@@ -76,9 +84,9 @@ def blocks_around(
         yield part, surroundings(tree, um[part], neighbourhood)
 
 
-def _settle(kernels: Sequence[Kernel], likelihood: Matrix) -> tuple[list[Kernel], Matrix]:
+def _settle(kernels: Sequence[Kernel], likelihood: Matrix, leading: int | None) -> tuple[list[Kernel], Matrix]:
     """Keep the kernels (of all length scales) with the section correlation and features of greatest likelihood."""
     kinds = [replace(kernel, length=1.0) for kernel in kernels]
     members = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
-    best = max(members.values(), key=lambda index: float(likelihood[index].max(axis=(0, 1)).sum()))
+    best = max(members.values(), key=lambda index: float(likelihood[index, :, :leading].max(axis=(0, 1)).sum()))
     return [kernels[i] for i in best], likelihood[best]

@@ -21,7 +21,7 @@ from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_ke
 from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.kriging_data import Scene
+from stzoo.plugins.baselines.kriging_data import Scene, ridge
 
 
 @dataclass
@@ -35,9 +35,12 @@ class KrigingConfig:
     encoder
         An encoder whose image embedding enters the kernel: a model that needs no weights (``colour-texture``) or a
         folder with weights. Empty: position only.
-    noise_by_depth
-        Take spots of few counts for noisier than others (:func:`stzoo.core.gp.noise.relative_noise`), in the Gaussian
-        process, in means and in components; else all spots are alike.
+    ridge
+        Share of a second prediction in the result: a ridge regression on the image embedding alone, over all measured
+        spots of all sections. 0.5 is the mean of the two; it needs an encoder. Confidence stays that of kriging.
+    depth
+        The noise of a spot falls with the root of its depth (:func:`stzoo.core.gp.noise.relative_noise`), in the process,
+        in means and in components, instead of being the same everywhere.
     exact
         Up to this many measured spots (of all sections together) are solved at once; time grows with their cube.
     neighbourhood
@@ -46,7 +49,8 @@ class KrigingConfig:
 
     components: int = 20
     encoder: str = ""
-    noise_by_depth: bool = False
+    ridge: float = 0.0
+    depth: bool = False
     exact: int = EXACT
     neighbourhood: int = NEIGHBOURHOOD
 
@@ -57,6 +61,12 @@ class KrigingConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}, expected at least {least}", where="config of 'kriging'"
                 )
+        if not 0 <= self.ridge <= 1 or (self.ridge and not self.encoder):
+            raise ConfigError(
+                f"ridge is {self.ridge} and encoder is '{self.encoder}'",
+                where="config of 'kriging'",
+                todo="ridge is a share from 0 to 1, and needs an encoder, e.g. colour-texture",
+            )
 
 
 class Kriging(Imputer):
@@ -85,7 +95,7 @@ class Kriging(Imputer):
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
         encoder = self._encoder if self.config.encoder else None
-        scene = Scene.of(stack, values, encoder=encoder, noise_by_depth=self.config.noise_by_depth)
+        scene = Scene.of(stack, values, encoder=encoder, depth=self.config.depth)
         filled = np.concatenate(list(values))
         confidence = np.zeros_like(filled)
         if len(scene.hidden):
@@ -102,6 +112,10 @@ class Kriging(Imputer):
                 filled[hidden], confidence[hidden] = mean, trust
                 if progress:
                     progress(done + 1, len(blocks))
+            if self.config.ridge:
+                linear = ridge(scene) + scene.means[scene.places.section[scene.hidden]]
+                mixed = self.config.ridge * linear + (1 - self.config.ridge) * filled[scene.hidden]
+                filled[scene.hidden] = np.maximum(mixed, scene.floor)
         confidence[scene.measured] = 1.0
         starts = np.cumsum([len(given) for given in values])[:-1]
         return [Filled(*pair) for pair in zip(np.split(filled, starts), np.split(confidence, starts), strict=True)]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from stzoo.core.embedding import section_features, typical_distance
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
+from stzoo.core.head_ridge import fit_ridge
 from stzoo.core.interfaces import Encoder
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
@@ -49,10 +50,8 @@ class Scene:
     extent: float
 
     @classmethod
-    def of(
-        cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, noise_by_depth: bool = False
-    ) -> Scene:
-        """Gather a stack; with an encoder image features join the places, and with ``noise_by_depth`` their noise."""
+    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, depth: bool) -> Scene:
+        """Gather a stack; with an encoder image features join the places, with ``depth`` the noise of each spot."""
         sizes = [len(section) for section in stack.sections]
         um = np.concatenate([stack.um(i) for i in range(len(stack))])
         number = np.repeat(np.arange(len(stack)), sizes)
@@ -63,21 +62,31 @@ class Scene:
         if encoder is not None:
             features = section_features(stack.sections, encoder)
             features /= typical_distance(features[index])
-        depth = np.concatenate([section.depth for section in stack.sections])
-        noise = np.full(len(um), np.nan)
-        noise[index] = relative_noise(depth[index]) if noise_by_depth else 1.0
+        depths = np.concatenate([section.depth for section in stack.sections])[index]
+        noise = relative_noise(np.maximum(depths, 1e-9)) if depth else np.ones(len(index))
         places = Places(um, number, features)
         y = np.concatenate(list(values))[index]
-        means = np.stack([_mean(y[own], noise[index][own]) for own in (number[index] == i for i in range(len(stack)))])
+        means = np.stack([_mean(y[own], noise[own]) for own in (number[index] == i for i in range(len(stack)))])
         floor = np.minimum(y.min(axis=0), 0.0)
         y = (y - means[number[index]]).astype(np.float32)
         y[:, np.abs(y).max(axis=0) < 1e-6] = 0.0  # rounding of a mean is no variation
         measured = np.concatenate([section.measured for section in stack.sections])
         spacing = min(Surroundings.of(s, v[:, :0]).spacing() for s, v in zip(stack.sections, values, strict=True))
         extent = float(np.ptp(um, axis=0).max())
-        seen = replace(places.take(index), noise=noise[index] if noise_by_depth else None)
+        seen = replace(places.take(index), noise=noise if depth else None)
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
+
+
+def ridge(scene: Scene) -> Floats:
+    """Predict the hidden spots by a linear map of the image features, float32 (hidden, g), section means removed."""
+    places, seen = scene.places, scene.seen
+    if places.features is None or seen.features is None or len(seen) < 2:
+        return np.zeros((len(scene.hidden), scene.y.shape[1]), dtype=np.float32)
+    names = tuple(str(column) for column in range(scene.y.shape[1]))
+    head = fit_ridge(seen.features.astype(np.float32), scene.y, seen.section, names)
+    x = (places.features[scene.hidden] - head.mean) / head.scale
+    return np.asarray(x @ head.weights + head.bias, dtype=np.float32)
 
 
 def _mean(y: Floats, noise: Matrix) -> Matrix:

@@ -78,7 +78,10 @@ class Transfer(Imputer):
             own = Knn().fill(stack, values)
         filled = []
         for number, given in enumerate(values):
-            filled.append(self._fill(stack, values, number, own[number]) if np.isnan(given).any() else own[number])
+            whole = bool(stack.sections[number].measured.all())
+            filled.append(
+                Filled(given, np.ones_like(given)) if whole else self._fill(stack, values, number, own[number])
+            )
             if progress:
                 progress(number + 1, len(stack))
         return filled

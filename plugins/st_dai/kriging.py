@@ -40,7 +40,7 @@ def krige(scene: Scene) -> Kriged:
     """Krige genes, components and depth over the whole stack, measured spots left out in turn."""
     k = scene.components.scores.shape[1]
     columns = np.hstack([scene.components.scores.astype(np.float64), scene.depth[:, None], scene.y])
-    choice = choose_kernels(scene.seen_places, columns, spacing=scene.spacing, extent=scene.extent)
+    choice = choose_kernels(scene.seen_places, columns, spacing=scene.spacing, extent=scene.extent, leading=k)
     value, known = np.zeros((len(scene), columns.shape[1])), np.zeros((len(scene), k))
     rest = np.ones(len(scene), dtype=bool)
     rest[scene.seen] = False
