@@ -42,7 +42,7 @@ Known = tuple[Section, Section, Transform]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--runs", type=int, default=4, help="random maps a section")
+    parser.add_argument("--runs", type=int, default=2, help="random maps a section")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     logging.disable(logging.WARNING)

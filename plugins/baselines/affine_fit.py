@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import minimize
 from stzoo.plugins.baselines.stain_images import Stained, unlikeness
 
 Array = npt.NDArray[np.float64]
+UNIT = 0.05
+"""Length of the first step that is tried: 3 degrees, or a twentieth of the tissue's radius."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,31 +60,18 @@ class Fit:
     """Where a descent ended: the loss, and the values (see :meth:`Frame.matrix`), float64 (6,)."""
 
     loss: float
-    values: torch.Tensor
+    values: Array
 
 
-def descend(
-    frame: Frame,
-    values: torch.Tensor,
-    moving: Stained,
-    fixed: Stained,
-    *,
-    outline_weight: float,
-    steps: int,
-    rate: float,
-) -> Fit:
-    """Lower the loss by Adam from some values, with a rate that falls to zero (cosine); never end above the start."""
-    best = Fit(np.inf, values.clone())
-    values = values.clone().requires_grad_()
-    optimiser = torch.optim.Adam([values], lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
-    for step in range(steps + 1):
-        loss = unlikeness(frame.matrix(values), moving, fixed, outline_weight)
-        if loss.item() < best.loss:
-            best = Fit(loss.item(), values.detach().clone())
-        if step < steps:
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
-    return best
+def descend(frame: Frame, values: Array, moving: Stained, fixed: Stained, *, outline_weight: float, steps: int) -> Fit:
+    """Lower the loss from some values by L-BFGS, in at most so many steps; it never ends above the start."""
+
+    def loss_and_slope(scaled: Array) -> tuple[float, Array]:
+        at = torch.tensor(scaled * UNIT, requires_grad=True)
+        loss = unlikeness(frame.matrix(at), moving, fixed, outline_weight)
+        (slope,) = torch.autograd.grad(loss, at)
+        return loss.item(), slope.numpy() * UNIT
+
+    solve: Any = minimize  # its stubs do not know that jac=True changes what the function returns
+    done = solve(loss_and_slope, values / UNIT, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    return Fit(float(done.fun), np.asarray(done.x) * UNIT)

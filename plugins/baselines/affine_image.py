@@ -18,9 +18,9 @@ from stzoo.plugins.baselines.rigid import image_shape
 from stzoo.plugins.baselines.stain_images import Stained, stained, unlikeness
 
 Array = npt.NDArray[np.float64]
-LEVELS_UM = {64.0: 2e-2, 32.0: 1e-2, 16.0: 3e-3}
-"""µm/px of each level, and Adam's rate there; one unit is a radian, or a shift by the tissue's radius."""
-FIRST_STEPS = 40
+LEVELS_UM = (64.0, 32.0, 16.0)
+FIRST_STEPS = 15
+"""Steps without stretch that each orientation gets before they are compared."""
 TRIED = 8
 """Orientations that are compared by their images."""
 ALIKE = 0.05
@@ -42,13 +42,13 @@ class AffineImageConfig(SearchConfig):
         The refinement goes through 64, 32 and 16 µm/px down to this. 16 takes four times as long, and neighbouring
         sections have little in common at that size.
     steps
-        Steps at each level.
+        Most steps at each level.
     """
 
     stretch: float = 0.1
     outline_weight: float = 0.5
     finest_um: float = 32.0
-    steps: int = 120
+    steps: int = 60
 
     def check(self, name: str) -> None:
         """Refuse options that have no meaning."""
@@ -60,7 +60,9 @@ class AffineImageConfig(SearchConfig):
             ("steps", self.steps >= 1, "at least 1"),
         ):
             if not valid:
-                raise ConfigError(f"{key} of '{name}' is {getattr(self, key)}, expected {expected}")
+                raise ConfigError(
+                    f"{key} of '{name}' is {getattr(self, key)}, expected {expected}", todo=f"set {key} anew"
+                )
 
 
 class AffineImage(Aligner):
@@ -95,9 +97,9 @@ class AffineImage(Aligner):
         radius = float(np.linalg.norm(shapes[0].outline - shapes[0].centre, axis=1).mean())
         frame, fit = self._best(self._orientations(found, *pictures[0]), shapes[0].centre, radius, *pictures[0])
         frame = Frame(frame.start, frame.centre, radius, self.config.stretch)
-        for (a, b), rate in zip(pictures, LEVELS_UM.values(), strict=False):
-            fit = self._descend(frame, fit.values, a, b, self.config.steps, rate)
-        return Transform(frame.matrix(fit.values).numpy()).inverse()
+        for a, b in pictures:
+            fit = self._descend(frame, fit.values, a, b, self.config.steps)
+        return Transform(frame.matrix(torch.tensor(fit.values)).numpy()).inverse()
 
     def _orientations(self, found: Found, moving: Stained, fixed: Stained) -> list[Array]:
         """Return distinct placements, most alike first, as maps from fixed to moving micrometres."""
@@ -116,20 +118,27 @@ class AffineImage(Aligner):
         tried = []
         for start in starts:
             frame = Frame(start, Transform(start).inverse().apply(centre[None])[0], radius, 0.0)
-            nothing, rate = torch.zeros(6, dtype=torch.float64), max(LEVELS_UM.values())
-            tried.append((frame, self._descend(frame, nothing, moving, fixed, FIRST_STEPS, rate)))
+            tried.append((frame, self._descend(frame, np.zeros(6), moving, fixed, FIRST_STEPS)))
         tried.sort(key=lambda one: one[1].loss)
-        if len(tried) > 1 and tried[1][1].loss < tried[0][1].loss + ALIKE:
+        _warn_if_ambiguous([(fit.loss, frame.matrix(torch.tensor(fit.values)).numpy()) for frame, fit in tried])
+        return tried[0]
+
+    def _descend(self, frame: Frame, values: Array, a: Stained, b: Stained, steps: int) -> Fit:
+        return descend(frame, values, a, b, outline_weight=self.config.outline_weight, steps=steps)
+
+
+def _warn_if_ambiguous(tried: list[tuple[float, Array]]) -> None:
+    """Say so when another orientation looks nearly as alike as the best; ``tried`` is sorted."""
+    best, matrix = tried[0]
+    for loss, other in tried[1:]:
+        if apart(matrix, other) and loss < best + ALIKE:
             logging.getLogger(__name__).warning(
                 "affine-image: another orientation looks nearly as alike (loss %.2f against %.2f): check the result; "
                 "where the section can not be mirrored, set flips=false",
-                tried[1][1].loss,
-                tried[0][1].loss,
+                loss,
+                best,
             )
-        return tried[0]
-
-    def _descend(self, frame: Frame, values: torch.Tensor, a: Stained, b: Stained, steps: int, rate: float) -> Fit:
-        return descend(frame, values, a, b, outline_weight=self.config.outline_weight, steps=steps, rate=rate)
+            return
 
 
 def _require_slide(section: Section) -> None:

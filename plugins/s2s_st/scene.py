@@ -18,6 +18,9 @@ from stzoo.core.section import Floats, Section
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.tiles import Tile, tiles
 
+LEAST_DEPTH = 0.02
+"""Shallower bins than this share of the median (next to no tissue) are taken for as noisy as this."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -61,7 +64,7 @@ class Scene:
         """Gather a section; ``values``, (n, g), are read where measured only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
-        noise = relative_noise(np.maximum(section.depth[seen], 1e-9))
+        noise = relative_noise(np.maximum(section.depth[seen], 1e-9), least=LEAST_DEPTH)
         weights = 1 / noise / (1 / noise).sum()
         y = values[seen].astype(np.float64)
         means, floor = weights @ y, np.minimum(y.min(axis=0), 0.0)
