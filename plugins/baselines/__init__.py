@@ -43,6 +43,14 @@ def stzoo_models() -> Iterable[ModelSpec]:
         ),
         _spec("rigid", "aligner", "rigid", "Rigid", "tissue mask and trimmed ICP from many starts, flips allowed"),
         _spec(
+            "ot",
+            "aligner",
+            "ot",
+            "OT",
+            "expression alone: search over all turns, then partial fused Gromov-Wasserstein (extra: stzoo[ot])",
+            "Zeira et al. 2022, PASTE; Liu et al. 2023, PASTE2; Flamary et al. 2021, POT",
+        ),
+        _spec(
             "colour-texture",
             "encoder",
             "colour_texture",
