@@ -1,8 +1,8 @@
 """Alignment by expression, for sections without images: a search over all turns, then partial optimal transport.
 
 What is whose. Fused Gromov-Wasserstein (Vayer, Titouan et al. 2019) for sections, and a plan turned into a rigid
-transform by weighted Procrustes: PASTE (Zeira et al. 2022, doi:10.1038/s41592-022-01459-6). Partial overlap: PASTE2 (Liu
-et al. 2023, doi:10.1101/gr.277670.123). The solver: POT (Flamary et al. 2021). Ours: common components, the search over
+transform by weighted Procrustes: PASTE (Zeira et al. 2022, doi:10.1038/s41592-022-01459-6). Partial overlap: PASTE2
+(Liu et al. 2023, doi:10.1101/gr.277670.123). The solver: POT (Flamary et al. 2021). Ours: components, the search over
 all turns and both sides, thinning by groups, and the last refinement. On the real pairs of ``benchmarks/aligners.py``
 search and refinement find the transform; the plan adds the soft matches, and a start of its own for the refinement.
 """
