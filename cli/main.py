@@ -11,6 +11,7 @@ COMMANDS = {
     "demo": "Run the main job on a synthetic tissue (or, with --data, on real ones).",
     "predict": "Predict gene expression of a section from its H&E image.",
     "query": "Score sets of genes at every spot from the H&E image.",
+    "align": "Lay one section upon another, and say how good that is.",
     "impute": "Fill the spots of a section that were not measured.",
     "design": "Choose which spots of a section to measure.",
     "evaluate": "Run an evaluation protocol and print its table, baselines included.",

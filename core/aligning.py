@@ -44,14 +44,15 @@ def align_stack(stack: Stack, aligner: Aligner, *, fixed: int | None = None, pro
     fixed = central_section(stack) if fixed is None else fixed
     if not 0 <= fixed < len(stack):
         raise UsageError(f"the stack has no section {fixed}", todo=f"sections are numbered 0 to {len(stack) - 1}")
-    blind = [_blind(section) for section in stack.sections]
+    seen = [blind(section) for section in stack.sections]
     transforms = []
-    for number, section in enumerate(blind):
-        transforms.append(None if number == fixed else aligner.align(section, blind[fixed]))
+    for number, section in enumerate(seen):
+        transforms.append(None if number == fixed else aligner.align(section, seen[fixed]))
         if progress:
             progress(number + 1, len(stack))
     return replace(stack, transforms=tuple(transforms))
 
 
-def _blind(section: Section) -> Section:
+def blind(section: Section) -> Section:
+    """Return a section as an aligner may see it: without the counts of spots that were not measured."""
     return section if np.all(section.measured) else section.hide(section.measured)

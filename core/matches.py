@@ -31,7 +31,8 @@ class Matches:
 
     def __post_init__(self) -> None:
         """Refuse a plan that moves no mass, or mass that is not there."""
-        plan: Any = csr_array(self.plan, dtype=np.float64, copy=True)
+        make: Any = csr_array  # its stubs have no copy of an array
+        plan: Any = make(self.plan, dtype=np.float64, copy=True)
         if plan.ndim != 2 or 0 in plan.shape:
             raise DataError(f"matches of shape {plan.shape}, expected (moving spots, fixed spots)")
         plan.sum_duplicates()
@@ -76,7 +77,8 @@ class Matches:
         known = np.isfinite(values)
         total = np.asarray(self.plan @ np.where(known, values, 0.0))
         weight = np.asarray(self.plan @ known.astype(np.float64))
-        return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+        mean: Array = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+        return mean
 
     def transposed(self) -> Matches:
         """Return the same matches with the roles of the sections swapped."""

@@ -41,9 +41,7 @@ def tissue_mask(pixels: Pixels, *, mpp: float) -> npt.NDArray[np.bool_]:
 
     otsu: Any = filters.threshold_otsu
     light = pixels.astype(np.float32) + 1
-    border = np.concatenate([edge.reshape(-1, 3) for edge in (light[:3], light[-3:], light[:, :3], light[:, -3:])])
-    background = np.median(border, axis=0)
-    density = gaussian_filter(np.log(background / light).mean(axis=-1), SMOOTHING_UM / mpp / 2)
+    density = gaussian_filter(np.log(background_of(pixels) / light).mean(axis=-1), SMOOTHING_UM / mpp / 2)
     if np.ptp(density) < 1e-3:
         raise DataError("the image shows no tissue: it has one colour all over", todo="check the image")
     mask = binary_fill_holes(density > otsu(density))
@@ -52,3 +50,10 @@ def tissue_mask(pixels: Pixels, *, mpp: float) -> npt.NDArray[np.bool_]:
     sizes[0] = 0
     kept = sizes >= SMALLEST_SHARE * sizes.max()
     return np.asarray(kept[pieces] & (pieces > 0))
+
+
+def background_of(pixels: Pixels) -> npt.NDArray[np.float32]:
+    """Return the light of the background, one more than its value: the median of the image's border, float32 (3,)."""
+    edges = (pixels[:3], pixels[-3:], pixels[:, :3], pixels[:, -3:])
+    border = np.concatenate([edge.reshape(-1, 3) for edge in edges])
+    return np.asarray(np.median(border, axis=0) + 1, dtype=np.float32)

@@ -30,7 +30,11 @@ def save(transform: Transform, path: Path, *, overwrite: bool = False) -> Path:
             if part.displacement is not None:
                 field = part.displacement
                 group.create_array("offsets", data=np.asarray(field.offsets, dtype=np.float64))
-                place = {"origin": list(field.origin), "spacing": field.spacing, "inverted": field.inverted}
+                place: dict[str, Any] = {
+                    "origin": list(field.origin),
+                    "spacing": field.spacing,
+                    "inverted": field.inverted,
+                }
                 group.attrs.update(place)
         if transform.matches is not None:
             _write_matches(root.create_group(_MATCHES), transform.matches)

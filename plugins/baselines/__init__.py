@@ -41,7 +41,16 @@ def stzoo_models() -> Iterable[ModelSpec]:
             "Gaussian process over position, coupled across genes and sections: the strongest simple method",
             "Rasmussen and Williams 2006, Gaussian Processes for Machine Learning",
         ),
-        _spec("rigid", "aligner", "rigid", "Rigid", "tissue mask and trimmed ICP from many starts, flips allowed"),
+        _spec(
+            "rigid", "aligner", "rigid", "Rigid", "tissue outline and trimmed ICP from every direction, flips allowed"
+        ),
+        _spec(
+            "affine-image",
+            "aligner",
+            "affine_image",
+            "AffineImage",
+            "rigid, then six parameters by haematoxylin and tissue mask; needs both slides, reads no counts",
+        ),
         _spec(
             "ot",
             "aligner",
