@@ -1,6 +1,6 @@
 """What the aligners do on real sections: known transforms, neighbouring sections, and DLPFC at any rotation.
 
-Usage: ``OMP_NUM_THREADS=1 python benchmarks/aligners.py [--parts known,pairs,dlpfc] [--paste-python PYTHON] [--quick]``
+Usage: ``OMP_NUM_THREADS=1 python benchmarks/aligners.py [--parts PART,PART] [--paste-python PYTHON] [--quick]``
 from the repository root; the data come from ``../shared/data`` (or ``STZOO_SHARED_DATA``). Results are written to
 ``benchmarks/results/aligners.json``; parts that were not asked for stay there as they were. Every alignment is a
 process of its own: seconds are those of the alignment alone, the peak is that of the process.
@@ -15,7 +15,7 @@ process of its own: seconds are those of the alignment alone, the peak is that o
   pitch wide; within 1.5 pitches), mean over the 100 genes of highest mean.
 - ``dlpfc``: 151673 onto 151674 after eight seeded turns, plain and mirrored. Agreement of cortical layers: the share of
   moving spots whose nearest fixed spot has the same ``obs["layer"]``, spots without one left out. Labels are used for
-  the score alone.
+  the score alone. ``dlpfc-paste``: PASTE on the same pair, as given and turned by 45 degrees; minutes each.
 
 PASTE is its own package (``paste-bio``), called with its defaults in the environment of ``--paste-python`` (or this
 one, when it is there); its plan becomes a rigid transform by its own ``stack_slices_pairwise``. It knows no mirroring
@@ -79,14 +79,14 @@ def slice_of(file):
     made.var_names = [str(i) for i in range(made.n_vars)]
     return made
 fixed, moving = (slice_of(file) for file in sys.argv[1:3])
-start = time.perf_counter()
+start, cpu = time.perf_counter(), time.process_time()
 pi = paste.pairwise_align(fixed, moving, gpu_verbose=False)
 pi = pi[0] if isinstance(pi, tuple) else pi
 new = paste.stack_slices_pairwise([fixed, moving], [pi])
-seconds = time.perf_counter() - start
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 lines = open("/proc/self/status").read().splitlines()
 peak = int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-print(json.dumps({"seconds": seconds, "peak_kib": peak, "new": [s.obsm["spatial"].tolist() for s in new]}))
+print(json.dumps({"seconds": seconds, "cpu": cpu, "peak_kib": peak, "new": [s.obsm["spatial"].tolist() for s in new]}))
 """
 
 Found = dict[str, Any]
@@ -95,9 +95,9 @@ Found = dict[str, Any]
 def main() -> None:
     """Run the jobs, each in a fresh process, print and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", default="known,pairs,dlpfc")
+    parser.add_argument("--parts", default="known,pairs,dlpfc,dlpfc-paste")
     parser.add_argument("--paste-python", default=sys.executable, help="Python of an environment with paste-bio")
-    parser.add_argument("--draws", type=int, default=4, help="draws of known transforms of a section")
+    parser.add_argument("--draws", type=int, default=2, help="draws of known transforms of a section")
     parser.add_argument("--quick", action="store_true", help="one draw of the small sections, to try the script")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--job", help="used by the benchmark itself")
@@ -111,8 +111,7 @@ def main() -> None:
     result: Found = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
     result |= {"public_orientation": PUBLIC}
     for part in chosen.parts.split(","):
-        jobs = {"known": known_jobs, "pairs": pair_jobs, "dlpfc": dlpfc_jobs}[part](chosen.draws, chosen.quick)
-        rows = [told(fresh(job, paste)) for job in jobs]
+        rows = [told(fresh(job, paste)) for job in PARTS[part](chosen.draws, chosen.quick)]
         result[part] = {"machine": machine(), "rows": rows, "summary": summary(part, rows)}
         if part == "dlpfc":
             result[part]["best_rigid_by_labels"] = ceiling(rows)
@@ -135,8 +134,8 @@ def known_jobs(draws: int, quick: bool) -> Iterator[Found]:
         for kind in ("easy", "hard"):
             for draw in range(1 if quick else draws):
                 for aligner in aligners(case in STAINED):
-                    if aligner == "paste" and case in DLPFC and draw:
-                        continue  # minutes each
+                    if aligner == "paste" and case in DLPFC:
+                        continue  # minutes each: see dlpfc-paste
                     yield {"part": "known", "case": case, "kind": kind, "draw": draw, "aligner": aligner}
 
 
@@ -147,7 +146,7 @@ def pair_jobs(draws: int, quick: bool) -> Iterator[Found]:
 
 
 def dlpfc_jobs(draws: int, quick: bool) -> Iterator[Found]:
-    """Eight turns, one in each eighth of the circle, plain and mirrored; PASTE at two, the given one among them."""
+    """As given, and eight turns, one in each eighth of the circle, plain and mirrored."""
     job = {"part": "dlpfc", "case": "151673 -> 151674", "pair": list(DLPFC)}
     turns = np.random.default_rng(0).uniform(0, 45, 8) + np.arange(0, 360, 45)
     for aligner in ("identity", "rigid", "ot"):
@@ -155,8 +154,16 @@ def dlpfc_jobs(draws: int, quick: bool) -> Iterator[Found]:
     for angle in turns[:1] if quick else turns:
         for flip in (False, True):
             yield {**job, "aligner": "ot", "angle": round(float(angle), 1), "flip": flip}
-    for angle in () if quick else PASTE_ANGLES:
+
+
+def paste_jobs(draws: int, quick: bool) -> Iterator[Found]:
+    """PASTE on the same pair as it is given and turned: minutes each."""
+    for angle in PASTE_ANGLES:
+        job = {"part": "dlpfc", "case": "151673 -> 151674", "pair": list(DLPFC)}
         yield {**job, "aligner": "paste", "angle": angle, "flip": False}
+
+
+PARTS = {"known": known_jobs, "pairs": pair_jobs, "dlpfc": dlpfc_jobs, "dlpfc-paste": paste_jobs}
 
 
 def here(job: Found) -> Found:
@@ -188,9 +195,10 @@ def aligned(name: str, moving: Section, fixed: Section, job: Found) -> tuple[Tra
     """Return a transform, and what it cost."""
     if name == "paste":
         return paste_aligned(moving, fixed, job["paste"])
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     found = Transform.identity() if name == "identity" else stzoo.model(name, role="aligner").align(moving, fixed)
-    return found, {"seconds": round(time.perf_counter() - start, 2), "peak_mib": round(high_water() / 1024)}
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return found, {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 2), "peak_mib": round(high_water() / 1024)}
 
 
 def paste_aligned(moving: Section, fixed: Section, python: str) -> tuple[Transform, Found]:
@@ -201,10 +209,16 @@ def paste_aligned(moving: Section, fixed: Section, python: str) -> tuple[Transfo
         for file, section in zip(files, (fixed, moving), strict=True):
             np.savez(file, counts=section.counts(genes), um=section.um)
         command = [python, "-W", "ignore", "-c", PASTE, *map(str, files)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"PASTE: {done.stderr.strip().splitlines()[-1]}")
     out = json.loads(done.stdout.splitlines()[-1])
     to_common = [fitted(s.um, np.array(new)) for s, new in zip((fixed, moving), out["new"], strict=True)]
-    cost = {"seconds": round(out["seconds"], 2), "peak_mib": round(out["peak_kib"] / 1024)}
+    cost = {
+        "seconds": round(out["seconds"], 2),
+        "cpu_seconds": round(out["cpu"], 2),
+        "peak_mib": round(out["peak_kib"] / 1024),
+    }
     return to_common[1].then(to_common[0].inverse()), cost
 
 
@@ -324,7 +338,7 @@ def summary(part: str, rows: list[Found]) -> list[Found]:
     made: dict[tuple[str, ...], list[Found]] = {}
     for row in rows:
         group = (row["case"], row.get("kind", ""), row["aligner"])
-        if part == "dlpfc":
+        if part.startswith("dlpfc"):
             group = (row["case"], "as given" if row["angle"] == 0 else "turned", row["aligner"])
         made.setdefault(group, []).append(row)
     out = []
@@ -333,7 +347,7 @@ def summary(part: str, rows: list[Found]) -> list[Found]:
         if "not_run" in group[0]:
             out.append({**line, "not_run": group[0]["not_run"]})
             continue
-        for key in ("error_um", "within_half_pitch", "gene_pcc", "layer_agreement", "seconds"):
+        for key in ("error_um", "within_half_pitch", "gene_pcc", "layer_agreement", "seconds", "cpu_seconds"):
             values = [row[key] for row in group if key in row]
             if values:
                 line[key] = round(float(np.mean(values)), 4)

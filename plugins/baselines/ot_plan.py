@@ -20,7 +20,7 @@ from stzoo.core.errors import DataError, PluginError
 from stzoo.plugins.baselines.ot_features import Cloud
 
 Array = npt.NDArray[np.float64]
-BYTES_PER_PAIR = 150
+BYTES_PER_PAIR = 220
 """Peak bytes of POT's solver per pair of thinned spots, measured (with its linear program), rounded up."""
 _MOST_STEPS = 2_000_000  # POT stops by its tolerance; this limits the steps of each linear program as well
 _LIFTED = 4
@@ -125,15 +125,15 @@ def plan(
     return np.asarray(found, dtype=np.float64)
 
 
-def procrustes(moving: Array, fixed: Array, weights: Array) -> Array:
-    """Return the turn (mirrored where that fits better) and shift of least squares over soft matches, (2, 3).
+def procrustes(moving: Array, fixed: Array, weights: Array, *, side: float) -> Array:
+    """Return the turn (with a mirror where ``side`` is -1) and shift of least squares over soft matches, (2, 3).
 
-    Kabsch 1976, weighted; PASTE makes a plan a transform in the same way.
+    Kabsch 1976, weighted; PASTE makes a plan a transform in the same way, without the mirror.
     """
     share = weights / weights.sum()
     middle, goal = share.sum(axis=1) @ moving, share.sum(axis=0) @ fixed
     u, _, v = np.linalg.svd((fixed - goal).T @ share.T @ (moving - middle))
-    turn = u @ v
+    turn = u @ np.diag([1.0, side * np.linalg.det(u @ v)]) @ v
     return np.column_stack([turn, goal - turn @ middle])
 
 
