@@ -60,7 +60,9 @@ class AffineImageConfig(SearchConfig):
             ("steps", self.steps >= 1, "at least 1"),
         ):
             if not valid:
-                raise ConfigError(f"{key} of '{name}' is {getattr(self, key)}, expected {expected}")
+                raise ConfigError(
+                    f"{key} of '{name}' is {getattr(self, key)}, expected {expected}", todo=f"set {key} anew"
+                )
 
 
 class AffineImage(Aligner):

@@ -63,7 +63,9 @@ class SearchConfig:
             ("iterations", self.iterations >= 1, "at least 1"),
         ):
             if not valid:
-                raise ConfigError(f"{key} of '{name}' is {getattr(self, key)}, expected {expected}")
+                raise ConfigError(
+                    f"{key} of '{name}' is {getattr(self, key)}, expected {expected}", todo=f"set {key} anew"
+                )
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,8 +58,7 @@ def unlikeness(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_we
     turn = torch.linalg.inv(matrix[:, :2])
     inverse = torch.cat([turn, -(turn @ matrix[:, 2])[:, None]], dim=1)
     there, back = (_one_way(*way, outline_weight) for way in ((matrix, moving, fixed), (inverse, fixed, moving)))
-    both_ways: torch.Tensor = (there + back) / 2
-    return both_ways
+    return (there + back) / 2
 
 
 def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weight: float) -> torch.Tensor:
@@ -67,7 +66,8 @@ def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weig
     stain_there, tissue_there, _ = fixed.planes[0]
     both = tissue * tissue_there
     dice = 2 * (both * seen).sum() / ((tissue + tissue_there) * seen).sum().clamp_min(_TINY)
-    return (1 - _ncc(stain, stain_there, both)) + outline_weight * (1 - dice)
+    loss: torch.Tensor = (1 - _ncc(stain, stain_there, both)) + outline_weight * (1 - dice)
+    return loss
 
 
 def _at(planes: npt.NDArray[np.float32], matrix: Array, factor: float) -> Stained:

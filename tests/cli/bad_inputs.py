@@ -222,6 +222,51 @@ def design(folder: Path, *more: str) -> list[str]:
     return ["design", str(good(folder)), "--out", str(folder / "OUT.txt"), *more]
 
 
+def align(folder: Path, *more: str, fixed: Path | str | None = None) -> list[str]:
+    source = str(good(folder))
+    return ["align", source, str(fixed or source), "--out", str(folder / "OUT.zarr"), *more]
+
+
+def bare(folder: Path, key: str, name: str = "bare.h5ad") -> Path:
+    """A section without slide, whose positions are pixels or micrometres."""
+    from anndata import AnnData
+
+    adata = AnnData(np.ones((30, 2), np.float32), obsm={key: np.random.default_rng(0).uniform(0, 900, (30, 2))})
+    adata.write_h5ad(folder / name)
+    return folder / name
+
+
+case("unknown aligner")(lambda f: align(f, "--model", "rigit"))
+case("imputer as aligner")(lambda f: align(f, "--model", "kriging"))
+case("unknown option of an aligner")(lambda f: align(f, "--set", "flip=false"))
+case("impossible option of an aligner")(lambda f: align(f, "--set", "overlap=0.1"))
+case("option of another kind of an aligner")(lambda f: align(f, "--set", "use=outline"))
+case("transform of another name")(
+    lambda f: ["align", str(f / "a.h5ad"), str(f / "b.h5ad"), "--out", str(f / "OUT.json")]
+)
+case("moved section of another kind")(lambda f: align(f, "--moved", str(f / "OUT.csv")))
+case("picture of an alignment of another kind")(lambda f: align(f, "--plot", str(f / "OUT.doc")))
+case("alignment to an unwritable place")(lambda f: align(f, "--report", "/proc/OUT.json"))
+case("alignment onto a section without units")(lambda f: align(f, fixed=bare(f, "spatial")))
+case("alignment by image without a slide")(lambda f: align(f, "--model", "affine-image", fixed=bare(f, "spatial_um")))
+case("alignment onto nothing")(lambda f: align(f, fixed=f / "none.h5ad"))
+case("alignment onto several sections")(lambda f: align(f, fixed=two(f)))
+
+
+def two(folder: Path) -> Path:
+    """A Spatial Transcriptomics folder with two sections."""
+    root = legacy(folder)
+    for name in ("counts/S1.tsv.gz", "spots/S1_selection.tsv"):
+        shutil.copy(root / name, root / name.replace("S1", "S2"))
+    return root
+
+
+@case("transform that exists already")
+def _(folder: Path) -> list[str]:
+    (folder / "OUT.zarr").mkdir()
+    return align(folder)
+
+
 case("share of zero")(lambda f: design(f, "--share", "0"))
 case("share above one")(lambda f: design(f, "--share", "1.5"))
 case("share that is no number")(lambda f: design(f, "--share", "nan"))

@@ -128,10 +128,10 @@ def test_it_prints_and_goes_to_json() -> None:
 
 
 def test_tissue_knows_its_place() -> None:
-    um = lattice("square") + [500, 900]
+    um = lattice("square") + np.array([500, 900])
     tissue = spot_tissue(section(um))
     assert tissue.contains(um).all()
-    assert not tissue.contains(um + [0, 5000]).any()
+    assert not tissue.contains(um + np.array([0, 5000])).any()
     place = np.array([[3.0, 4], [10, 2]])
     assert np.allclose(tissue.to_pixels(tissue.to_um(place)), place)
     drawn = synthetic_section(side_um=1500)
