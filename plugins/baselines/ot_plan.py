@@ -160,8 +160,8 @@ def lift(found: Array, groups: tuple[Thinned, Thinned], places: tuple[Array, Arr
     rows, columns, mass = [], [], []
     for a, b in np.argwhere(found > 0):
         here, there = members[0][a], members[1][b]
-        from_centre = [at[spots] - at[spots].mean(axis=0) for at, spots in zip(places, (here, there), strict=True)]
-        square = cdist(*from_centre, "sqeuclidean")
+        ours, theirs = places[0][here], places[1][there]
+        square = cdist(ours - ours.mean(axis=0), theirs - theirs.mean(axis=0), "sqeuclidean")
         few = np.argsort(square, axis=1, kind="stable")[:, :_LIFTED]
         near = np.take_along_axis(square, few, axis=1)
         weight = np.exp((near[:, :1] - near) / (2 * width**2))
