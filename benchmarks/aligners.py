@@ -17,9 +17,9 @@ process of its own: seconds are those of the alignment alone, the peak is that o
   moving spots whose nearest fixed spot has the same ``obs["layer"]``, spots without one left out. Labels are used for
   the score alone. ``dlpfc-paste``: PASTE on the same pair, as given and turned by 45 degrees; minutes each.
 
-PASTE is its own package (``paste-bio``), called with its defaults in the environment of ``--paste-python`` (or this
-one, when it is there); its plan becomes a rigid transform by its own ``stack_slices_pairwise``. It knows no mirroring
-and no partial overlap: ``easy`` is the part that is fair to it.
+PASTE is its own package (``paste-bio`` 1.4; it runs with POT 0.9.4, not with 0.9.7), called with its defaults in the
+environment of ``--paste-python``, or this one when it is there. Its plan becomes a rigid transform by its own
+``stack_slices_pairwise``. It knows no mirroring and no partial overlap: ``easy`` is the part that is fair to it.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ PUBLIC = {
     "source": "SABench, Nature Computational Science 2026, result files of its repository, DLPFC pairs; not run here",
     "layer_agreement": {"best (SPACEL)": 0.869, "PASTE2": 0.862, "PASTE": 0.641, "SLAT": 0.512},
 }
+PASTE_NOTE = (
+    "defaults; knows no mirroring and no partial overlap, so rows 'easy' are the fair ones; DLPFC in dlpfc-paste"
+)
 PASTE = """
 import json, sys, time
 import numpy as np
@@ -109,7 +112,7 @@ def main() -> None:
         return
     paste = chosen.paste_python if runs(chosen.paste_python) else None
     result: Found = json.loads(chosen.out.read_text(encoding="utf-8")) if chosen.out.exists() else {}
-    result |= {"public_orientation": PUBLIC}
+    result |= {"public_orientation": PUBLIC, "paste": PASTE_NOTE}
     for part in chosen.parts.split(","):
         rows = [told(fresh(job, paste)) for job in PARTS[part](chosen.draws, chosen.quick)]
         result[part] = {"machine": machine(), "rows": rows, "summary": summary(part, rows)}
