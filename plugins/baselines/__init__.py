@@ -59,6 +59,14 @@ def stzoo_models() -> Iterable[ModelSpec]:
             "rigid, then six parameters by haematoxylin and tissue mask; needs both slides, reads no counts",
         ),
         _spec(
+            "ot",
+            "aligner",
+            "ot",
+            "OT",
+            "expression alone: search over all turns, then partial fused Gromov-Wasserstein (extra: stzoo[ot])",
+            "Zeira et al. 2022, PASTE; Liu et al. 2023, PASTE2; Flamary et al. 2021, POT",
+        ),
+        _spec(
             "colour-texture",
             "encoder",
             "colour_texture",

@@ -28,7 +28,7 @@ def test_every_baseline_is_listed_and_resolves():
     plugin = host.plugin("baselines")
     assert plugin.state == "loaded", plugin.trace
     names = {r.name for r in plugin.records if isinstance(r, ModelSpec)}
-    assert names == {*IMPUTERS, "transfer", "rigid", "colour-texture", "imagenet"}
+    assert names == {*IMPUTERS, "transfer", "rigid", "affine-image", "ot", "colour-texture", "imagenet"}
 
 
 def test_measured_values_come_back_bit_equal(name, tissue):
