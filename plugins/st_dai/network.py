@@ -76,9 +76,11 @@ class Network(nn.Module):
         self.enter = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(inputs, config.width))
         self.layers = nn.ModuleList(Layer(config.width, config.dropout) for _ in range(config.depth))
         self.pdls = nn.ModuleList(nn.Identity() for _ in range(config.depth))
-        self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, len(loadings)))
-        nn.init.zeros_(self.head[1].weight)
-        nn.init.zeros_(self.head[1].bias)
+        last = nn.Linear(config.width, len(loadings))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.width = config.width
+        self.head = nn.Sequential(nn.LayerNorm(config.width), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict expression, less the section's mean, (b, g), from embeddings (b, d)."""
@@ -94,7 +96,6 @@ def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list
 
     What is frozen is the network's own, not a copy.
     """
-    width = network.head[0].normalized_shape[0]
     found = []
     for _ in range(count):
         if tune is Tune.all:
@@ -103,13 +104,14 @@ def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list
         own = copy.copy(network)
         own._modules = dict(network._modules)
         if tune in (Tune.pdl, Tune.pdl_head):
-            own.pdls = nn.ModuleList(PDL(width, config.rank) for _ in network.layers)
+            own.pdls = nn.ModuleList(PDL(network.width, config.rank) for _ in network.layers)
         if tune in (Tune.head, Tune.pdl_head):
             own.head = copy.deepcopy(network.head).requires_grad_(True)
         found.append(own)
-    if config.shared:
+    if config.shared and tune in (Tune.pdl, Tune.pdl_head):
         for own in found[1:]:
             for pdl, first in zip(own.pdls, found[0].pdls, strict=True):
+                assert isinstance(pdl, PDL) and isinstance(first, PDL)  # `tune` has put them there
                 pdl.down, pdl.up = first.down, first.up
     return found
 

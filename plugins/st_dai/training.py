@@ -32,14 +32,19 @@ class Labels:
     target: Tensor
     weight: Tensor
 
-    def loss(self, network: nn.Module, spots: Indices, count: int, generator: torch.Generator) -> Tensor:
-        """Return the weighted mean squared error over some of the spots, drawn at random with replacement."""
-        if not len(spots):
-            return self.x.new_zeros(())
-        drawn = torch.from_numpy(spots)[torch.randint(len(spots), (count,), generator=generator)]
-        weight = self.weight[drawn]
-        error: Tensor = (network(self.x[drawn]) - self.target[drawn]) ** 2
-        return (weight * error).sum() / (weight.expand_as(error).sum() + 1e-12)
+    def error(self, predicted: Tensor, drawn: Tensor) -> Tensor:
+        """Return the weighted mean squared error of predictions, (b, g), for the spots ``drawn``; 0 for none."""
+        if not len(drawn):
+            return predicted.new_zeros(())
+        weight = self.weight[drawn].expand_as(predicted)
+        return (weight * (predicted - self.target[drawn]) ** 2).sum() / (weight.sum() + 1e-12)
+
+
+def drawn(spots: Indices, count: int, generator: torch.Generator) -> Tensor:
+    """Draw so many spots at random, with replacement; none from none."""
+    if not len(spots):
+        return torch.zeros(0, dtype=torch.int64)
+    return torch.from_numpy(spots)[torch.randint(len(spots), (count,), generator=generator)]
 
 
 class _Cosine:
@@ -79,7 +84,8 @@ class SourceTask(_Cosine):
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the error over some of the spots."""
-        return {"loss": self._labels.loss(self._network, self._spots, self._config.batch, generator)}
+        some = drawn(self._spots, self._config.batch, generator)
+        return {"loss": self._labels.error(self._network(self._labels.x[some]), some)}
 
 
 @dataclass(frozen=True)
@@ -132,13 +138,15 @@ class RefineTask(_Cosine):
         """Return the losses, sums over sections."""
         c, total = self._config, dict[str, Tensor]()
         for network, domain in zip(self._networks, self._domains, strict=True):
-            parts = {
-                "measured": c.measured and self._measured.loss(network, domain.measured, c.batch_measured, generator),
-                "pseudo": c.pseudo and self._pseudo.loss(network, domain.pseudo, c.batch_pseudo, generator),
-                "replay": c.replay and self._measured.loss(network, domain.central, c.batch_replay, generator),
+            parts = {  # what the labels are, of which spots, how many
+                "measured": (self._measured, domain.measured, c.batch_measured if c.measured else 0),
+                "pseudo": (self._pseudo, domain.pseudo, c.batch_pseudo if c.pseudo else 0),
+                "replay": (self._measured, domain.central, c.batch_replay if c.replay else 0),
             }
-            for name, loss in parts.items():
-                total[name] = total.get(name, torch.zeros(())) + loss
+            some = [drawn(spots, count, generator) for _, spots, count in parts.values()]
+            predicted = network(self._measured.x[torch.cat(some)]).split([len(one) for one in some])
+            for (name, (labels, _, _)), one, said in zip(parts.items(), some, predicted, strict=True):
+                total[name] = total.get(name, said.new_zeros(())) + labels.error(said, one)
         moved = torch.stack([((p - s) ** 2).sum() for p, s in zip(self._phi, self._start, strict=True)]).sum()
         loss = c.measured * total["measured"] + c.pseudo * total["pseudo"] + c.replay * total["replay"]
         return {"loss": loss + c.penalty * moved, **total}
