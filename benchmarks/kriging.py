@@ -1,6 +1,6 @@
-"""Baseline imputers on hidden bins of Xenium sections, and kriging over two sections of one her2st patient.
+"""Baseline imputers on hidden bins of Xenium sections.
 
-Usage: ``OPENBLAS_NUM_THREADS=1 python benchmarks/kriging.py [--phases 4] [--stack]`` from the repository root; the
+Usage: ``OPENBLAS_NUM_THREADS=1 python benchmarks/kriging.py [--phases 4]`` from the repository root; the
 data come from ``../shared/data`` (or ``STZOO_SHARED_DATA``). Results are written to ``benchmarks/results/``.
 
 Cells are binned to 50 µm (bins with at least 10 counts), counts scaled to the median depth of the measured bins and
@@ -24,7 +24,7 @@ import pandas as pd
 from anndata import AnnData
 from stzoo.core.measured import measured_mask
 from stzoo.core.metrics import per_gene_pcc, summarise
-from stzoo.core.section import Section, Stack
+from stzoo.core.section import Section
 
 import stzoo
 
@@ -80,45 +80,22 @@ def score(section: Section, method: str, options: dict[str, Any], phases: int) -
     return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
 
 
-def stack_score(adjacent: str, encoder: str, phases: int) -> dict[str, float]:
-    """Return the figures of kriging over C4 (full) and a quarter of an adjacent section, aligned by ``rigid``."""
-    central, other = (stzoo.read(f"{DATA / 'her2st'}::{name}") for name in ("C4", adjacent))
-    transform = stzoo.model("rigid").align(other, central)
-    known = set(other.genes)
-    shared = [gene for gene in central.genes if gene in known]
-    rows = []
-    for phase in PHASES[:phases]:
-        measured = measured_mask(other, f"grid:2+{phase}")
-        seen = [central.expression(shared, target=1e4), other.expression(shared, target=1e4)[measured]]
-        genes = [shared[i] for i in np.argsort(-np.concatenate(seen).mean(axis=0))[:250]]
-        truth = other.expression(genes, target=1e4)[~measured]
-        pair = (central.take_genes(genes), other.hide(measured).take_genes(genes))
-        done = stzoo.model("kriging", {"encoder": encoder}).impute(Stack(pair, transforms=(None, transform)))
-        rows.append(summarise(truth, done.sections[1].adata.layers["imputed"][~measured]))
-    keys = ("pcc_median", "pcc_mean", "mse")
-    return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in keys}
-
-
-def figures(phases: int, stack: bool) -> Iterator[tuple[str, str, dict[str, float]]]:
+def figures(phases: int) -> Iterator[tuple[str, str, dict[str, float]]]:
     """Yield data set, method and figures."""
     for section in (xenium("q1"), xenium("q2"), mouse_brain()):
         for label, (method, options) in METHODS.items():
             yield section.name, label, score(section, method, options, phases)
-    for adjacent in ("C2", "C3", "C5") if stack else ():
-        for label, encoder in (("kriging", ""), ("kriging + colour-texture", "colour-texture")):
-            yield f"her2st C4 -> {adjacent}", label, stack_score(adjacent, encoder, phases)
 
 
 def main() -> None:
     """Print the figures and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phases", type=int, default=4, choices=range(1, 5))
-    parser.add_argument("--stack", action="store_true", help="her2st C2, C3 and C5 from C4 as well")
     chosen = parser.parse_args()
     if not DATA.is_dir():
         parser.error(f"no data at {DATA}: set STZOO_SHARED_DATA")
     rows = []
-    for data, method, row in figures(chosen.phases, chosen.stack):
+    for data, method, row in figures(chosen.phases):
         print(f"{data:20s} {method:26s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
         rows.append({"data": data, "method": method, **row})
     machine = {"cpus": os.cpu_count(), "processor": platform.machine(), "load": os.getloadavg()[0]}

@@ -21,7 +21,7 @@ from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_ke
 from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
-from stzoo.plugins.baselines.kriging_data import Scene, ridge
+from stzoo.plugins.baselines.kriging_data import Scene
 
 
 @dataclass
@@ -35,12 +35,10 @@ class KrigingConfig:
     encoder
         An encoder whose image embedding enters the kernel: a model that needs no weights (``colour-texture``) or a
         folder with weights. Empty: position only.
-    ridge
-        Share of a second prediction in the result: a ridge regression on the image embedding alone, over all measured
-        spots of all sections. 0.5 is the mean of the two; it needs an encoder. Confidence stays that of kriging.
     depth
-        The noise of a spot falls with the root of its depth (:mod:`stzoo.core.gp.noise`), in the process, in means and in
-        components, instead of being the same everywhere.
+        The variance of a spot's noise falls with the root of its depth (:mod:`stzoo.core.gp.noise`), in the process, in
+        means and in components, instead of being the same everywhere. Much better on sparse her2st sections
+        (docs/st-dai.md).
     exact
         Up to this many measured spots (of all sections together) are solved at once; time grows with their cube.
     neighbourhood
@@ -49,7 +47,6 @@ class KrigingConfig:
 
     components: int = 20
     encoder: str = ""
-    ridge: float = 0.0
     depth: bool = False
     exact: int = EXACT
     neighbourhood: int = NEIGHBOURHOOD
@@ -61,12 +58,6 @@ class KrigingConfig:
                 raise ConfigError(
                     f"{name} is {getattr(self, name)}, expected at least {least}", where="config of 'kriging'"
                 )
-        if not 0 <= self.ridge <= 1 or (self.ridge and not self.encoder):
-            raise ConfigError(
-                f"ridge is {self.ridge} and encoder is '{self.encoder}'",
-                where="config of 'kriging'",
-                todo="ridge is a share from 0 to 1, and needs an encoder, e.g. colour-texture",
-            )
 
 
 class Kriging(Imputer):
@@ -112,10 +103,6 @@ class Kriging(Imputer):
                 filled[hidden], confidence[hidden] = mean, trust
                 if progress:
                     progress(done + 1, len(blocks))
-            if self.config.ridge:
-                linear = ridge(scene) + scene.means[scene.places.section[scene.hidden]]
-                mixed = self.config.ridge * linear + (1 - self.config.ridge) * filled[scene.hidden]
-                filled[scene.hidden] = np.maximum(mixed, scene.floor)
         confidence[scene.measured] = 1.0
         starts = np.cumsum([len(given) for given in values])[:-1]
         return [Filled(*pair) for pair in zip(np.split(filled, starts), np.split(confidence, starts), strict=True)]

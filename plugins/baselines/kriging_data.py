@@ -10,7 +10,6 @@ import numpy.typing as npt
 from stzoo.core.embedding import section_features, typical_distance
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
-from stzoo.core.head_ridge import fit_ridge
 from stzoo.core.interfaces import Encoder
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
@@ -76,17 +75,6 @@ class Scene:
         seen = replace(places.take(index), noise=noise if depth else None)
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
-
-
-def ridge(scene: Scene) -> Floats:
-    """Predict the hidden spots by a linear map of the image features, float32 (hidden, g), section means removed."""
-    places, seen = scene.places, scene.seen
-    if places.features is None or seen.features is None or len(seen) < 2:
-        return np.zeros((len(scene.hidden), scene.y.shape[1]), dtype=np.float32)
-    names = tuple(str(column) for column in range(scene.y.shape[1]))
-    head = fit_ridge(seen.features.astype(np.float32), scene.y, seen.section, names)
-    x = (places.features[scene.hidden] - head.mean) / head.scale
-    return np.asarray(x @ head.weights + head.bias, dtype=np.float32)
 
 
 def _mean(y: Floats, noise: Matrix) -> Matrix:

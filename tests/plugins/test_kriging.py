@@ -10,7 +10,6 @@ from scipy.spatial import cKDTree
 from scipy.stats import multivariate_normal, spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-from stzoo.core.errors import ConfigError
 from stzoo.core.gp.blocks import halves, spread_out, surroundings
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import NOISE, Spectrum, choose, likelihoods, predict
@@ -18,7 +17,6 @@ from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.section import Section, Stack
-from stzoo.core.synthetic import synthetic_section
 from stzoo.core.transform import Transform
 
 
@@ -170,23 +168,6 @@ def test_spots_of_little_depth_count_for_less(tissue):
         for on in (False, True)
     ]
     assert error[1] < 0.9 * error[0]
-
-
-def test_a_ridge_on_image_features_takes_its_share():
-    section = synthetic_section(side_um=2400, seed=0)
-    measured = np.random.default_rng(0).random(section.n_spots) < 0.5
-    given = section.hide(measured)
-    shares = (0.0, 0.5, 1.0)
-    none, half, all_of_it = (
-        layers(model("kriging", {"encoder": "colour-texture", "ridge": share}).impute(given, target=1e4))
-        for share in shares
-    )
-    np.testing.assert_allclose(half[0], np.maximum((none[0] + all_of_it[0]) / 2, 0), atol=0.05)
-    np.testing.assert_array_equal(half[1], none[1])
-    truth = section.expression(target=1e4)[~measured]
-    assert np.nanmean(per_gene_pcc(truth, all_of_it[0][~measured])) > 0.1
-    with pytest.raises(ConfigError, match=r"ridge is 0\.5 and encoder is ''"):
-        model("kriging", {"ridge": 0.5})
 
 
 def test_the_means_of_sections_are_kept_apart(tissue):
