@@ -87,7 +87,7 @@ def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config
     base = np.average(scene.y[own] ** 2, axis=0, weights=weight)
     explained = 1 - np.divide(np.average(error, axis=0, weights=weight), base, out=np.ones_like(base), where=base > 0)
     explained = np.clip(explained, 0.0, 1.0)
-    if config.kind is Confidence.off:
+    if config.kind is Confidence.none:
         return Scores(np.ones((len(scene), 1)), explained)
     if config.kind is Confidence.heuristic or len(own) < LEAST:
         apart = np.abs((moved.genes - kriged.genes) / np.maximum(scene.y.std(axis=0), 1e-9))

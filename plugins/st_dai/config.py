@@ -24,7 +24,7 @@ class Source(Enum):
     transfer = "transfer"
     model = "model"
     blend = "blend"
-    off = "off"
+    none = "none"
 
 
 class Where(Enum):
@@ -56,7 +56,7 @@ class Confidence(Enum):
 
     trained = "trained"
     heuristic = "heuristic"
-    off = "off"
+    none = "none"
 
 
 @dataclass
@@ -69,7 +69,7 @@ class PseudoConfig:
         ``kriging`` (ours): a Gaussian process over the aligned stack, with the noise of each spot by its depth and,
         with an encoder, a kernel over image features. ``transfer`` (A1, i): the nearest aligned spots of the central
         section. ``model`` (A1, ii): what the trained network says. ``blend``: mean of ``transfer`` and ``model``.
-        ``off``: none, and the result is the network's alone.
+        ``none``: none, and the result is the network's alone.
     where
         ``adjacent``: labels at the unmeasured spots of adjacent sections. ``central`` (A1, iii): the central section's
         own spots, with labels that its other spots give.
@@ -163,7 +163,7 @@ class CSGConfig:
     Parameters
     ----------
     kind
-        ``trained`` on measured spots of adjacent sections, ``heuristic`` (disagreement of two predictions), ``off``.
+        ``trained`` on measured spots of adjacent sections, ``heuristic`` (disagreement of two predictions), ``none``.
     per_gene
         A confidence for each spot and gene instead of each spot (A5).
     """

@@ -143,7 +143,7 @@ class _Fit:
         confident = scores(scene, labels, kriged, moved, config.csg, seed=self.model.seed)
         networks = self._refined(network, x, labels, base, confident.weight)
         found = base + self._predicted(networks, x)
-        share = 1.0 if config.pseudo.source is Source.off else config.share
+        share = 1.0 if config.pseudo.source is Source.none else config.share
         typical = confident.weight[scene.seen].mean(axis=0, keepdims=True)
         self._report(network, networks)
         return (1 - share) * labels + share * found, confident.of_result(typical)
@@ -214,7 +214,7 @@ class _Fit:
         scene, config = self.scene, self.config.pseudo
         central = scene.seen[scene.of_section(scene.central)]
         pseudo = np.flatnonzero((scene.section == number) & ~scene.measured)
-        if config.source is Source.off:
+        if config.source is Source.none:
             pseudo = pseudo[:0]
         elif config.where is Where.central:
             pseudo = central
