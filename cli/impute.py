@@ -24,6 +24,9 @@ def command(
     aligner: Annotated[
         str | None, typer.Option(help="Stack: an aligner of 'plugins list', or none. By default rigid.")
     ] = None,
+    chain: Annotated[
+        bool, typer.Option(help="Stack: align each section to its neighbour, not to the full one directly.")
+    ] = False,
     export_sections: Annotated[bool, typer.Option(help="Stack: write NAME.h5ad for each section too.")] = False,
     bin_um: Annotated[float | None, typer.Option(help="Sum into square bins of this size (µm) first.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture: measured, imputed and confidence maps.")] = None,
@@ -57,9 +60,9 @@ def command(
         refuse_options("a stack", reliability=reliability)
         check_folder(out)
         check_outputs(overwrite, out)
-        _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", export_sections, overwrite)
+        _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", chain, export_sections, overwrite)
         return
-    refuse_options("a single section", aligner=aligner, export_sections=export_sections)
+    refuse_options("a single section", aligner=aligner, chain=chain, export_sections=export_sections)
     check_suffix(out)
     for picture in (plot, reliability):
         check_outputs(overwrite, out, picture)
@@ -76,7 +79,14 @@ def command(
 
 
 def _impute_stack(
-    imputer: Imputer, path: Path, out: Path, genes: list[str] | None, aligner: str, export: bool, overwrite: bool
+    imputer: Imputer,
+    path: Path,
+    out: Path,
+    genes: list[str] | None,
+    aligner: str,
+    chain: bool,
+    export: bool,
+    overwrite: bool,
 ) -> None:
     from stzoo.core.progress import progress_bar
     from stzoo.core.registry import model as make
@@ -94,6 +104,7 @@ def _impute_stack(
             opened.stack,
             sample=opened.file.sample,
             aligner=moving,
+            chain=chain,
             genes=genes,
             truth=opened.sections,
             progress=progress,

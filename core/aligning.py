@@ -8,6 +8,7 @@ import numpy as np
 from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Aligner, Progress
 from stzoo.core.section import Section, Stack
+from stzoo.core.transform import Transform
 
 
 def central_section(stack: Stack) -> int:
@@ -21,11 +22,17 @@ def central_section(stack: Stack) -> int:
     return min(range(len(stack)), key=lambda i: (-share[i], abs(i - middle)))
 
 
-def align_stack(stack: Stack, aligner: Aligner, *, fixed: int | None = None, progress: Progress | None = None) -> Stack:
+def align_stack(
+    stack: Stack,
+    aligner: Aligner,
+    *,
+    fixed: int | None = None,
+    chain: bool = False,
+    progress: Progress | None = None,
+) -> Stack:
     """Return the stack with the transform of each section into the frame of a fixed one.
 
-    Every section is aligned directly, not along a chain (specification ``st-dai``, A9: our reading). Counts of spots
-    that were not measured are removed before the aligner sees them.
+    Counts of spots that were not measured are removed before the aligner sees them.
 
     Parameters
     ----------
@@ -33,6 +40,9 @@ def align_stack(stack: Stack, aligner: Aligner, *, fixed: int | None = None, pro
         Any aligner plugin.
     fixed
         Index of the section whose frame becomes the common one; by default :func:`central_section`.
+    chain
+        Align each section to its neighbour on the way to the fixed one, and compose; by default each is aligned to the
+        fixed one directly (specification ``st-dai``, A9: our reading). Distant sections differ more, chains drift.
     progress
         Called with (sections done, sections).
 
@@ -45,11 +55,14 @@ def align_stack(stack: Stack, aligner: Aligner, *, fixed: int | None = None, pro
     if not 0 <= fixed < len(stack):
         raise UsageError(f"the stack has no section {fixed}", todo=f"sections are numbered 0 to {len(stack) - 1}")
     seen = [blind(section) for section in stack.sections]
-    transforms = []
-    for number, section in enumerate(seen):
-        transforms.append(None if number == fixed else aligner.align(section, seen[fixed]))
+    transforms: list[Transform | None] = [None] * len(stack)
+    outwards = sorted((i for i in range(len(stack)) if i != fixed), key=lambda i: abs(i - fixed))
+    for done, number in enumerate(outwards, 1):
+        towards = number + (1 if number < fixed else -1) if chain else fixed
+        found, onwards = aligner.align(seen[number], seen[towards]), transforms[towards]
+        transforms[number] = found if onwards is None else found.then(onwards)
         if progress:
-            progress(number + 1, len(stack))
+            progress(done, len(outwards))
     return replace(stack, transforms=tuple(transforms))
 
 

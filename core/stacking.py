@@ -86,6 +86,7 @@ def impute_stack(
     *,
     sample: str = "sample",
     aligner: Aligner | None = None,
+    chain: bool = False,
     genes: Sequence[str] | None = None,
     truth: Sequence[Section] = (),
     progress: Progress | None = None,
@@ -101,6 +102,8 @@ def impute_stack(
     aligner
         Any aligner plugin; None leaves the stack's transforms as they are (without any, the sections' own micrometres
         are taken to be one frame).
+    chain
+        See :func:`stzoo.core.aligning.align_stack`.
     genes
         Genes to impute; by default all that every section has. The aligner may look at all.
     truth
@@ -122,7 +125,7 @@ def impute_stack(
     truth = tuple(section.take_genes(genes) for section in (truth or stack.sections))
     central = central_section(stack)
     if aligner is not None:
-        stack = align_stack(stack, aligner, fixed=central, progress=progress)
+        stack = align_stack(stack, aligner, fixed=central, chain=chain, progress=progress)
     stack = replace(stack, sections=tuple(section.take_genes(genes) for section in stack.sections))
     filled = imputer.impute(stack, target=TARGET, progress=progress)
     about = {"sample": sample, "central": names[central], "aligner": "none" if aligner is None else aligner.name}
