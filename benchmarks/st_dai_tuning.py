@@ -1,0 +1,117 @@
+"""What refinement of st-dai costs: tuned parameters and wall time, domain layers against full fine-tuning.
+
+Usage: ``OMP_NUM_THREADS=1 python benchmarks/st_dai_tuning.py [--repeats 3]`` from the repository root; the data come
+from ``../shared/data`` (or ``STZOO_SHARED_DATA``). Results are written to ``benchmarks/results/st_dai_tuning.json``.
+
+her2st, C4 in full and a quarter of C2, C3 and C5 (first phase), the 250 genes of highest mean among the measured spots.
+The network is trained on the central section, then refined for the three others with the same losses and batches: the
+domain layers, the head, or everything, for 20 to 300 steps. Scored by held-out measured spots: a fifth of those of each
+adjacent section is hidden too; spots that are hidden anyway are never looked at. ``enough`` is the fewest steps within
+one per cent of the best error of that way of tuning; ``ratio`` is the time of full fine-tuning over that of the domain
+layers, at 300 steps and each at its own ``enough``. Seconds are medians over repeats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stzoo.core.evaluate_stack_data import Round
+from stzoo.core.protocol import GeneSet
+from stzoo.core.section import Mask, Stack
+
+import stzoo
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))
+SECTIONS, CENTRAL, RULE, PART = ("C2", "C3", "C4", "C5"), 2, "grid:2+0,0", 0.2
+TUNED, STEPS, CLOSE = ("pdl", "head", "all"), (20, 60, 150, 300), 1.01
+
+Found = dict[str, Any]
+
+
+def sparse_stack() -> tuple[Round, Stack, list[Mask]]:
+    """Return the protocol's round, the aligned stack without the held-out spots, and these."""
+    sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
+    one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
+    stack = one.aligned("rigid", lambda: stzoo.model("rigid"))
+    rng = np.random.default_rng(0)
+    out = []
+    for number, section in enumerate(stack.sections):
+        held = np.zeros(section.n_spots, dtype=bool)
+        spots = rng.permutation(np.flatnonzero(section.measured))
+        held[spots[: round(PART * len(spots)) if number != CENTRAL else 0]] = True
+        out.append(held)
+    given = tuple(s.hide(s.measured & ~held) for s, held in zip(stack.sections, out, strict=True))
+    return one, replace(stack, sections=given), out
+
+
+def cost(one: Round, stack: Stack, held: list[Mask], tune: str, steps: int, repeats: int) -> Found:
+    """Refine one way, and return its cost and its error at the held-out spots."""
+    options = {"network": {"learn": "central"}, "refine": {"tune": tune, "steps": steps}}
+    imputer = stzoo.model("st-dai", options, role="imputer")
+    seconds, errors = [], []
+    for _ in range(repeats):
+        done = imputer.impute(stack)
+        seconds.append(imputer.report.refine_seconds)
+    for i in one.adjacent:
+        guess = done.sections[i].adata.layers["imputed"][held[i]]
+        errors.append(float(((guess - one.truth[i][held[i]]) ** 2).mean()))
+    report = imputer.report
+    return {
+        "tune": tune,
+        "steps": steps,
+        "tuned": report.tuned,
+        "share_percent": round(100 * report.tuned / report.parameters, 2),
+        "refine_seconds": round(statistics.median(seconds), 3),
+        "held_out_mse": round(float(np.mean(errors)), 5),
+    }
+
+
+def ratios(rows: list[Found]) -> Found:
+    """Return what full fine-tuning costs in domain layers."""
+
+    def at(tune: str, steps: int) -> float:
+        return float(next(r["refine_seconds"] for r in rows if (r["tune"], r["steps"]) == (tune, steps)))
+
+    enough = {}
+    for tune in TUNED:
+        own = [r for r in rows if r["tune"] == tune]
+        best = min(r["held_out_mse"] for r in own)
+        enough[tune] = min(r["steps"] for r in own if r["held_out_mse"] <= CLOSE * best)
+    return {
+        "enough": enough,
+        "ratio_equal_steps": round(at("all", STEPS[-1]) / at("pdl", STEPS[-1]), 2),
+        "ratio_at_enough": round(at("all", enough["all"]) / at("pdl", enough["pdl"]), 2),
+    }
+
+
+def main() -> None:
+    """Print the figures and write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    if not DATA.is_dir():
+        parser.error(f"no data at {DATA}: set STZOO_SHARED_DATA")
+    setting = sparse_stack()
+    rows = []
+    for tune in TUNED:
+        for steps in STEPS:
+            rows.append(cost(*setting, tune, steps, chosen.repeats))
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
+    found = ratios(rows)
+    print(found)
+    machine = {"cpus": os.cpu_count(), "threads": os.environ.get("OMP_NUM_THREADS", "default")}
+    machine["load"] = str(round(os.getloadavg()[0], 2))
+    out = ROOT / "benchmarks" / "results" / "st_dai_tuning.json"
+    out.write_text(json.dumps({"machine": machine, "repeats": chosen.repeats, "rows": rows, **found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
