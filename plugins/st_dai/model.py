@@ -99,8 +99,8 @@ class STDAI(Imputer):
         return [Filled(v.astype(np.float32), c.astype(np.float32)) for v, c in pairs]
 
     def _encoder_for(self, stack: Stack) -> Encoder | None:
-        name = self.config.encoder
-        if name == "none" or (name == "auto" and any(section.slide is None for section in stack.sections)):
+        name, asked = self.config.encoder, self.config.input in (Input.image, Input.image_expression)
+        if name == "none" or (name == "auto" and not asked and any(one.slide is None for one in stack.sections)):
             return None
         if not self.config.train_encoder:
             return self._encoder
