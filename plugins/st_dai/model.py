@@ -146,7 +146,7 @@ class _Fit:
         networks = self._refined(network, x, labels, base, confident.weight)
         found = base + self._predicted(networks, x)
         share = 1.0 if config.pseudo.source is Source.off else config.share
-        typical = confident.weight[scene.seen].mean(axis=0, keepdims=True)
+        typical = confident.weight[scene.seen[scene.of_adjacent()]].mean(axis=0, keepdims=True)
         self._report(network, networks)
         if self._progress:
             self._progress(WHOLE, WHOLE)  # also where nothing was refined
