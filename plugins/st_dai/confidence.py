@@ -117,4 +117,4 @@ def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], go
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.inference_mode():
-        return np.asarray(torch.sigmoid(generator(x)).numpy(), dtype=np.float64)
+        return np.asarray(torch.sigmoid(generator(x).double()).numpy())  # in float32 a sigmoid reaches 1
