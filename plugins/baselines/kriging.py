@@ -39,8 +39,8 @@ class KrigingConfig:
         Share of a second prediction in the result: a ridge regression on the image embedding alone, over all measured
         spots of all sections. 0.5 is the mean of the two; it needs an encoder. Confidence stays that of kriging.
     depth
-        The noise of a spot falls with the root of its depth (:mod:`stzoo.core.gp.noise`), in the process, in means and in
-        components, instead of being the same everywhere.
+        The noise of a spot falls with the root of its depth (:mod:`stzoo.core.gp.noise`), in the process, in means and
+        in components, instead of being the same everywhere.
     exact
         Up to this many measured spots (of all sections together) are solved at once; time grows with their cube.
     neighbourhood

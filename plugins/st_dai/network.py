@@ -111,7 +111,8 @@ def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list
     if config.shared and tune in (Tune.pdl, Tune.pdl_head):
         for own in found[1:]:
             for pdl, first in zip(own.pdls, found[0].pdls, strict=True):
-                assert isinstance(pdl, PDL) and isinstance(first, PDL)  # `tune` has put them there
+                assert isinstance(pdl, PDL)  # `tune` has put them there
+                assert isinstance(first, PDL)
                 pdl.down, pdl.up = first.down, first.up
     return found
 
