@@ -42,7 +42,7 @@ class Scores:
         Parameters
         ----------
         typical
-            float64 (1, 1) or (1, g), mean weight over the measured spots: there it is ``explained`` on average.
+            float64 (1, 1) or (1, g), mean weight over measured adjacent spots: there it is ``explained`` on average.
         """
         return np.clip(self.explained * self.weight / np.maximum(typical, 1e-9), 0.0, 1.0)
 
@@ -79,7 +79,7 @@ def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config
     labels
         float64 (n, g), pseudo-labels; of measured spots, made without their own measurement.
     """
-    own = np.flatnonzero(scene.section[scene.seen] != scene.central)
+    own = scene.of_adjacent()
     spots = scene.seen[own]
     scale = np.maximum(scene.y[own].std(axis=0), 1e-9)
     weight = 1 / scene.noise[own]
@@ -117,4 +117,4 @@ def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], go
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.inference_mode():
-        return np.asarray(torch.sigmoid(generator(x)).numpy(), dtype=np.float64)
+        return np.asarray(torch.sigmoid(generator(x).double()).numpy())  # in float32 a sigmoid reaches 1

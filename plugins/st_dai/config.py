@@ -224,10 +224,18 @@ class STDAIConfig:
             "refine.measured": (self.refine.measured, 0),
             "refine.pseudo": (self.refine.pseudo, 0),
             "refine.replay": (self.refine.replay, 0),
+            "refine.penalty": (self.refine.penalty, 0),
+            "refine.batch_measured": (self.refine.batch_measured, 0),
+            "refine.batch_pseudo": (self.refine.batch_pseudo, 0),
+            "refine.batch_replay": (self.refine.batch_replay, 0),
         }
         for name, (value, lowest) in least.items():
             if value < lowest:
                 raise _wrong(f"{name} is {value}, expected at least {lowest}")
+        for part in ("network", "refine"):
+            rate = getattr(self, part).learning_rate
+            if not rate > 0:
+                raise _wrong(f"{part}.learning_rate is {rate}, expected above 0")
         if not 0 <= self.share <= 1:
             raise _wrong(f"share is {self.share}, expected 0 to 1")
         if not 0 <= self.network.dropout < 1:
@@ -238,6 +246,8 @@ class STDAIConfig:
             )
         if self.encoder == "none" and self.input in (Input.image, Input.image_expression):
             raise _wrong(f"input={self.input.value} needs an encoder, and encoder is none")
+        if self.train_encoder and self.encoder in ("none", "auto"):
+            raise _wrong(f"train_encoder=true needs an encoder that can be trained, and encoder is {self.encoder}")
 
 
 def _wrong(what: str) -> ConfigError:

@@ -29,6 +29,8 @@ from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask
 
 CHUNK = 4096
 """Spots that the network predicts at a time."""
+WHOLE = 1000
+"""Parts of the work that progress is told in."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ class STDAI(Imputer):
         return [Filled(v.astype(np.float32), c.astype(np.float32)) for v, c in pairs]
 
     def _encoder_for(self, stack: Stack) -> Encoder | None:
-        name = self.config.encoder
-        if name == "none" or (name == "auto" and any(section.slide is None for section in stack.sections)):
+        name, asked = self.config.encoder, self.config.input in (Input.image, Input.image_expression)
+        if name == "none" or (name == "auto" and not asked and any(one.slide is None for one in stack.sections)):
             return None
         if not self.config.train_encoder:
             return self._encoder
@@ -144,8 +146,10 @@ class _Fit:
         networks = self._refined(network, x, labels, base, confident.weight)
         found = base + self._predicted(networks, x)
         share = 1.0 if config.pseudo.source is Source.none else config.share
-        typical = confident.weight[scene.seen].mean(axis=0, keepdims=True)
+        typical = confident.weight[scene.seen[scene.of_adjacent()]].mean(axis=0, keepdims=True)
         self._report(network, networks)
+        if self._progress:
+            self._progress(WHOLE, WHOLE)  # also where nothing was refined
         return (1 - share) * labels + share * found, confident.of_result(typical)
 
     def _inputs(self, kriged: Kriged) -> torch.Tensor:
@@ -248,12 +252,12 @@ class _Fit:
         )
 
     def _part(self, number: int) -> Progress | None:
-        """Return the progress of one of the two trainings, as thousandths of the whole."""
+        """Return the progress of one of the two trainings, in parts of :data:`WHOLE`."""
         whole = self._progress
         if whole is None:
             return None
         tell: Callable[[int, int], Any] = whole
-        return lambda done, total: tell(round(500 * (number + done / max(total, 1))), 1000)
+        return lambda done, total: tell(round(WHOLE / 2 * (number + done / max(total, 1))), WHOLE)
 
 
 def _fitted(task: Task, steps: int, seed: int) -> None:

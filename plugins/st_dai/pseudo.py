@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 from stzoo.core.gp.kernels import Matrix
+from stzoo.core.section import Mask
 from stzoo.plugins.st_dai.scene import Scene
 
 REACH = 1.5
@@ -60,16 +61,20 @@ def transfer(scene: Scene, neighbours: int) -> Transfer:
     spread = np.sqrt(np.maximum(np.einsum("nk,nkg->ng", weight, y[index] ** 2) - genes**2, 0.0))
     nearest = np.minimum(distance[:, 0], 1e6 * scene.pitch) / scene.pitch
     near = tree.query_ball_point(scene.places.um, REACH * scene.pitch, return_length=True)
-    genes[nearest > REACH] = 0.0
     around = (np.asarray(near) - itself.any(axis=1)) / 8
-    return Transfer(_offset(scene, genes), nearest, spread, around, _alike(scene, source[index], weight))
+    genes = np.where((nearest <= REACH)[:, None], _offset(scene, genes, nearest <= REACH), 0.0)
+    return Transfer(genes, nearest, spread, around, _alike(scene, source[index], weight))
 
 
-def _offset(scene: Scene, genes: Matrix) -> Matrix:
-    """Add each adjacent section's shrunk offset per gene, each measured spot left out of its own (section 2.4)."""
+def _offset(scene: Scene, genes: Matrix, reached: Mask) -> Matrix:
+    """Add each adjacent section's shrunk offset per gene, each measured spot left out of its own (section 2.4).
+
+    It is learned from the measured spots that the central section reaches.
+    """
     out = genes.copy()
     for number in scene.adjacent:
         own = scene.of_section(number)
+        own = own[reached[scene.seen[own]]]
         spots, n = scene.seen[own], len(own)
         left = scene.y[own] - genes[spots]
         total = left.sum(axis=0)

@@ -139,6 +139,10 @@ class Scene:
         """Return the measured spots of a section, indices into ``seen``."""
         return np.flatnonzero(self.section[self.seen] == number)
 
+    def of_adjacent(self) -> Indices:
+        """Return the measured spots of all adjacent sections, indices into ``seen``."""
+        return np.flatnonzero(self.section[self.seen] != self.central)
+
 
 def _section_means(values: Matrix, section: Indices, weights: npt.NDArray[np.float64], count: int) -> Matrix:
     """Return the weighted mean of each section's rows, float64 (sections, g)."""

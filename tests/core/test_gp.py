@@ -68,6 +68,23 @@ def test_left_out_is_what_the_others_predict(kernel, noisy):
         np.testing.assert_allclose(found[i], alone[0], atol=1e-8)
 
 
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_what_is_known_of_a_left_out_place_is_what_the_others_explain(kernel, noisy):
+    places, noise = scattered(30, noisy=noisy), np.array([1, 4, 9])
+    found = Spectrum.of(kernel, places).left_out_known(noise)
+    own = np.ones(30) if places.noise is None else places.noise
+    gram = kernel.between(places, places)
+    for i in range(30):
+        rest = np.delete(np.arange(30), i)
+        for column, ratio in enumerate(NOISE[noise]):
+            cross = gram[i, rest]
+            known = cross @ np.linalg.solve(gram[np.ix_(rest, rest)] + ratio * np.diag(own[rest]), cross)
+            assert found[i, column] == pytest.approx(known, abs=1e-9)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert np.ptp(found[:, 0]) > 0.05
+
+
 def test_a_place_with_more_noise_counts_less():
     um = np.array([[0.0, 0], [20, 0], [10, 0]])
     places = Places(um[:2], np.zeros(2, dtype=np.intp), noise=np.array([0.2, 5.0]))
