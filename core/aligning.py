@@ -21,9 +21,7 @@ def central_section(stack: Stack) -> int:
     return min(range(len(stack)), key=lambda i: (-share[i], abs(i - middle)))
 
 
-def align_stack(
-    stack: Stack, aligner: Aligner, *, fixed: int | None = None, progress: Progress | None = None
-) -> Stack:
+def align_stack(stack: Stack, aligner: Aligner, *, fixed: int | None = None, progress: Progress | None = None) -> Stack:
     """Return the stack with the transform of each section into the frame of a fixed one.
 
     Every section is aligned directly, not along a chain (specification ``st-dai``, A9: our reading). Counts of spots

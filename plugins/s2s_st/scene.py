@@ -28,7 +28,7 @@ class Scene:
     lattice
         Where its spots lie.
     seen
-        intp (n,), spots that were measured and have counts.
+        intp (n,), spots that were measured and have counts, row by row of the lattice.
     places
         Of these, in pitches of the lattice, with their relative noise.
     columns
@@ -61,6 +61,9 @@ class Scene:
         """Gather a section; ``values``, (n, g), are read where measured only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
+        seen = seen[
+            np.lexsort((lattice.col[seen], lattice.row[seen]))
+        ]  # the file's order must not matter
         noise = relative_noise(np.maximum(section.depth[seen], 1e-9))
         weights = 1 / noise / (1 / noise).sum()
         y = values[seen].astype(np.float64)
