@@ -61,9 +61,7 @@ class Scene:
         """Gather a section; ``values``, (n, g), are read where measured only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
-        seen = seen[
-            np.lexsort((lattice.col[seen], lattice.row[seen]))
-        ]  # the file's order must not matter
+        seen = seen[np.lexsort((lattice.col[seen], lattice.row[seen]))]  # the file's order must not matter
         noise = relative_noise(np.maximum(section.depth[seen], 1e-9))
         weights = 1 / noise / (1 / noise).sum()
         y = values[seen].astype(np.float64)
