@@ -155,7 +155,7 @@ class RefinedConfig:
 
     components: int = 20
     context: bool = True
-    steps: int = 160
+    steps: int = 40
     batch: int = 32
     learning_rate: float = 5e-4
 

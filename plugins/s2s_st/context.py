@@ -1,75 +1,120 @@
-"""Context (ours): spots whose surroundings look alike are alike, wherever they lie in the section.
+"""The two processes of the refined variant (ours): over position, and over position and context.
 
-The surroundings of a spot are the leading components kriged there, from the other measured spots only: a measured spot
-is itself left out, so that what it looks like is known for measured and hidden spots in the same way. A second process
-has a kernel over position and over these. It bends where a stationary kernel can not: across the edge of a gland.
+Context: spots whose surroundings look alike are alike, wherever they lie in the section. The surroundings of a spot are
+the smoothest factors of the section kriged there, from the other measured spots only: a measured spot is itself left
+out, so that what it looks like is known for measured and hidden spots in the same way. The kernel of the second process
+bends where a stationary one can not: across the edge of a gland.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from scipy.spatial.distance import pdist
 from stzoo.core.gp.blocks import FIT_SPOTS
 from stzoo.core.gp.fitting import Choice, Spectrum, centred
-from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
+from stzoo.plugins.s2s_st.factors import smooth_factors
 from stzoo.plugins.s2s_st.scene import Scene
 from stzoo.plugins.s2s_st.start import Start, chosen, kernels, start
 
-COMPONENTS = 8
-"""Leading components that describe the surroundings."""
-WEIGHTS = (0.25, 0.5)
+FACTORS = 8
+"""Smoothest factors that describe the surroundings."""
+WEIGHTS = (0.25, 0.5, 0.75)
 """Shares of the variance given to the surroundings that are tried, beside 0."""
 LENGTHS = (0.5, 1.0, 2.0)
 """Length scales over the surroundings that are tried, in median distances between measured spots."""
+EVERY = 3
+"""Of the length scales over position, one in so many is tried together with surroundings."""
 FEW = 3
 """Kernels kept beyond :data:`~stzoo.core.gp.blocks.FIT_SPOTS` measured spots."""
 
 
+class Process(Protocol):
+    """A Gaussian process whose kernels are chosen."""
+
+    def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
+        """Krige some columns at spots ``at`` from measured spots ``near`` (indices into ``scene.seen``)."""
+        ...
+
+
 @dataclass(frozen=True)
-class Context:
-    """The second Gaussian process, chosen.
+class Position:
+    """The first process, over position alone.
 
     Parameters
     ----------
-    features
-        float64 (spots, d), the surroundings of every spot of the section; 1 is a typical distance.
     choice
         Kernel and noise of each column.
     """
 
-    features: Matrix
     choice: Choice
 
     @classmethod
-    def of(cls, scene: Scene, first: Choice) -> Context:
-        """Describe the surroundings of every spot by the first process, then choose kernels over both."""
-        features = _surroundings(scene, first)
-        places = replace(scene.places, features=features[scene.seen])
-        blocks = [(places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
-        plain = kernels(scene.spacing, _extent(scene))
+    def of(cls, scene: Scene) -> Position:
+        """Choose kernels."""
+        blocks = [(scene.places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
+        tried = _plain(scene)
+        return cls(chosen(tried, blocks, _most(scene, tried)))
+
+    def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
+        """Krige some columns (see :class:`Process`)."""
+        y = scene.columns[np.ix_(near, columns)]
+        return start(taken(self.choice, columns), scene.places.take(near), y, scene.spots(at))
+
+
+@dataclass(frozen=True)
+class Context:
+    """The second process, over position and what surrounds a spot.
+
+    Parameters
+    ----------
+    factors
+        float64 (n, d), values of the smoothest factors at the measured spots, ``d <= FACTORS``.
+    surroundings
+        Kernel and noise of each factor, over position.
+    typical
+        Median distance of the surroundings of two measured spots.
+    choice
+        Kernel and noise of each column, over position and surroundings.
+    """
+
+    factors: Matrix
+    surroundings: Choice
+    typical: float
+    choice: Choice
+
+    @classmethod
+    def of(cls, scene: Scene) -> Context:
+        """Find the factors and krige them, then choose kernels over position and surroundings."""
+        scores = scene.columns[:, : scene.n_components] * scene.spread[: scene.n_components]
+        assert scene.places.noise is not None  # a scene always has it
+        factors = smooth_factors(scores, scene.places.um, 1 / scene.places.noise, FACTORS)
+        parts, plain = scene.fit_blocks(), _plain(scene)
+        blocks = [(scene.places.take(part), centred(factors[part])) for part in parts]
+        surroundings = chosen(plain, blocks, _most(scene, plain))
+        own = [_kriged(surroundings, scene.places.take(part), factors[part], None)[0] for part in parts]
+        few = np.concatenate(own)[:: max(1, len(np.concatenate(own)) // 500)]
+        typical = float(np.median(pdist(few))) if len(few) > 1 and factors.shape[1] else 0.0
+        typical = typical if typical > 0 else 1.0
+        places = [replace(scene.places.take(part), features=f / typical) for part, f in zip(parts, own, strict=True)]
+        blocks = [(at, centred(scene.columns[part])) for part, at in zip(parts, places, strict=True)]
         tried = plain + [
             replace(kernel, weight=weight, feature_length=length)
-            for kernel in plain[::2]
+            for kernel in plain[::EVERY]
             for weight in WEIGHTS
             for length in LENGTHS
         ]
-        most = len(tried) if len(scene.seen) <= FIT_SPOTS else FEW
-        return cls(features, chosen(tried, blocks, most))
+        return cls(factors, surroundings, typical, chosen(tried, blocks, _most(scene, tried)))
 
     def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
-        """Krige some columns at spots ``at`` from measured spots ``near`` (indices into ``scene.seen``)."""
-        seen = replace(scene.places.take(near), features=self.features[scene.seen[near]])
-        places = replace(scene.spots(at), features=self.features[at])
+        """Krige some columns (see :class:`Process`); the surroundings are read off ``near`` as well."""
+        seen, places = scene.places.take(near), scene.spots(at)
+        own, there = _kriged(self.surroundings, seen, self.factors[near], places)
+        seen, places = (replace(p, features=f / self.typical) for p, f in ((seen, own), (places, there)))
         return start(taken(self.choice, columns), seen, scene.columns[np.ix_(near, columns)], places)
-
-
-def first_choice(scene: Scene) -> Choice:
-    """Choose the kernels of the first process, over position alone."""
-    blocks = [(scene.places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
-    tried = kernels(scene.spacing, _extent(scene))
-    return chosen(tried, blocks, len(tried) if len(scene.seen) <= FIT_SPOTS else FEW)
 
 
 def taken(choice: Choice, columns: Indices) -> Choice:
@@ -77,29 +122,22 @@ def taken(choice: Choice, columns: Indices) -> Choice:
     return Choice(choice.kernels, choice.kernel[columns], choice.noise[columns])
 
 
-def _surroundings(scene: Scene, first: Choice) -> Matrix:
-    """Return the leading components at every spot, itself left out, scaled to a typical distance of 1."""
-    leading = np.arange(min(COMPONENTS, scene.n_components))
-    choice, lattice = taken(first, leading), scene.lattice
-    features = np.zeros((len(lattice.row), len(leading)))
-    if not len(leading):
-        return features
-    for tile in scene.tiles():
-        near, inside = scene.around(tile), tile.inside(lattice.row, lattice.col)
-        if not len(near):
-            continue
-        own = np.isin(scene.seen[near], inside)
-        y, places = scene.columns[np.ix_(near, leading)], scene.places.take(near)
-        for kernel, columns in choice.groups():
-            spectrum, noise = Spectrum.of(kernel, places), choice.noise[columns]
-            features[np.ix_(inside, columns)] = spectrum.predict(scene.spots(inside), y[:, columns], noise)[0]
-            left_out = spectrum.left_out(y[:, columns], noise)
-            features[np.ix_(scene.seen[near[own]], columns)] = left_out[own]
-    features *= scene.spread[leading]
-    sample = features[scene.seen[np.unique(np.linspace(0, len(scene.seen) - 1, 500).astype(int))]]
-    typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
-    return features / typical if typical > 0 else features
+def _kriged(choice: Choice, seen: Places, y: Matrix, at: Places | None) -> tuple[Matrix, Matrix]:
+    """Krige columns, (n, c), at the places of measured spots, each itself left out, and at other places."""
+    own, there = np.zeros_like(y), np.zeros((0 if at is None else len(at), y.shape[1]))
+    for kernel, columns in choice.groups():
+        spectrum, noise = Spectrum.of(kernel, seen), choice.noise[columns]
+        own[:, columns] = spectrum.left_out(y[:, columns], noise)
+        if at is not None:
+            there[:, columns] = spectrum.predict(at, y[:, columns], noise)[0]
+    return own, there
 
 
-def _extent(scene: Scene) -> float:
-    return float(np.ptp(scene.places.um, axis=0).max())
+def _plain(scene: Scene) -> list[Kernel]:
+    """Return the kernels over position that are tried."""
+    return kernels(scene.spacing, float(np.ptp(scene.places.um, axis=0).max()))
+
+
+def _most(scene: Scene, tried: list[Kernel]) -> int:
+    """Return how many kernels may be kept: each costs an eigendecomposition of all measured spots of a tile."""
+    return len(tried) if len(scene.seen) <= FIT_SPOTS else FEW

@@ -31,9 +31,10 @@ class S2SST(Imputer):
     Every section of a stack is filled by itself. Its spots have to lie on a lattice: array coordinates (Visium's
     hexagonal array too), square bins, or positions on a regular grid.
 
-    ``variant=refined`` (the default, ours) kriges with noise that depends on each spot's depth, corrects the maps with
-    a network that learned from photographs and from measured spots that were dropped on the section, and averages with
-    a process over what surrounds a spot; its confidence is calibrated on measured spots, each left out in turn.
+    ``variant=refined`` (the default, ours) kriges with noise that depends on each spot's depth, over position and over
+    what surrounds a spot, weighs the maps by how well they predict measured spots left out in turn, on which the
+    confidence is calibrated too, and adds the correction of a network that learned from photographs and from measured
+    spots that were dropped on the section.
     ``variant=cdcin`` is the paper's network and training (specification, section 2), for one gene
     at a time or (ours) shared; its confidence is the squared correlation at the sparser level.
 

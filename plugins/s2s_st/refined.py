@@ -1,55 +1,41 @@
 """The refined variant (ours): noise-aware kriging, context, and a network trained on photographs and the section.
 
-A column's prediction is the mean of two: the first process plus what the refiner corrects, and the process with
-context. A gene is put together from its own column and from the components.
+Three maps of a gene are weighed: what genes have in common, kriged by position and by context, and the gene's own map
+by context. The refiner's correction of the first one is added as far as held-out measured spots say so.
 """
 
 from __future__ import annotations
 
 import copy
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from stzoo.core.gp.fitting import Choice
 from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.interfaces import Progress
-from stzoo.core.section import Floats, Section
+from stzoo.core.section import Floats, Mask, Section
 from stzoo.core.train import fit
 from stzoo.plugins.s2s_st.calibration import Calibration
 from stzoo.plugins.s2s_st.config import RefinedConfig
-from stzoo.plugins.s2s_st.context import Context, first_choice, taken
+from stzoo.plugins.s2s_st.context import Context, Position, Process
 from stzoo.plugins.s2s_st.images import NaturalImages
+from stzoo.plugins.s2s_st.members import Members, equal, learned
 from stzoo.plugins.s2s_st.photographs import PhotographTask
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.sparser import (
-    HELD_OUT,
-    Examination,
-    SparserTask,
-    dropped,
-    examination,
-    learned_columns,
-    left_out,
-)
-from stzoo.plugins.s2s_st.start import inputs, start
+from stzoo.plugins.s2s_st.sparser import HELD_OUT, SparserTask, dropped, examination, laid_out, learned_columns
 from stzoo.plugins.s2s_st.tiles import Tile
 
-OWN = 0.35
-"""Share of a gene's own map in its prediction; the rest comes from the components."""
-STRENGTHS = (0.5, 1.0)
-"""How far the refiner may be followed; held-out measured spots choose."""
 MAPS = 64
 """Maps that the refiner corrects at a time."""
 GENES = 2048
 """Genes predicted at a time."""
-FOLDS, CALIBRATED = 5, 1000
-"""Confidence is calibrated on every measured spot, left out in one of so many parts, and at most so many genes."""
 LEAST = 50
-"""With fewer measured spots, or where no gene varies, nothing is learned on the section, and the confidence stays
-uncalibrated."""
+"""With fewer measured spots, or where no gene varies, nothing is learned on the section: position alone counts, and the
+confidence stays uncalibrated."""
 
 
 @dataclass
@@ -58,20 +44,25 @@ class Fitted:
 
     Parameters
     ----------
-    scene, first, context
-        The section, and the two processes; no context where it is switched off.
-    refiner, strength
-        The network, and how far it is followed.
+    scene, position
+        The section, and the process over position.
+    processes
+        This one, and the one over context where there is one.
+    weights
+        float64 (members,), of the maps that they give (see :class:`~stzoo.plugins.s2s_st.members.Members`).
     calibration
         From trust to confidence.
+    refiner, strength
+        The network, and how far it is followed, in [0, 1].
     """
 
     scene: Scene
-    first: Choice
-    context: Context | None
+    position: Position
+    processes: Sequence[Process]
+    weights: Matrix
+    calibration: Calibration
     refiner: Refiner
     strength: float
-    calibration: Calibration
 
 
 def fit_refined(
@@ -103,33 +94,19 @@ def fit_refined(
         Called with (steps done, steps).
     """
     scene = Scene.of(section, values, config.components, seed=seed)
-    first = first_choice(scene)
-    context = Context.of(scene, first) if config.context else None
+    position = Position.of(scene)
+    processes: list[Process] = [position]
     refiner = copy.deepcopy(refiner).to(device)
     if len(scene.seen) < LEAST or not scene.spread.any():
-        return Fitted(scene, first, context, refiner.eval(), 1.0, Calibration.none())
+        return Fitted(scene, position, processes, equal(processes), Calibration.none(), refiner.eval(), 1.0)
+    if config.context and scene.n_components:
+        processes.append(Context.of(scene))
     rng = np.random.default_rng(seed)
     held = rng.random(len(scene.seen)) < HELD_OUT
-    columns = learned_columns(scene, rng)
-    if config.steps:
-        task = SparserTask(
-            refiner,
-            dropped(scene, first, held, columns, rng),
-            scene.n_components,
-            steps=config.steps,
-            batch=config.batch,
-            learning_rate=config.learning_rate,
-            photographs=_photographs(refiner, images, config, seed),
-            progress=progress,
-        )
-        if task.dropped:
-            with tempfile.TemporaryDirectory() as scratch:
-                options = {"seed": seed, "checkpoint_every": config.steps, "progress": False}
-                fit(task, out=Path(scratch), steps=config.steps, **options)  # type: ignore[arg-type]
-    refiner.eval()
-    asked = examination(scene, first, held, columns)
-    strength = _strength(scene, refiner, asked, columns)
-    return Fitted(scene, first, context, refiner, strength, _calibrated(scene, first, rng))
+    _learn(scene, position, held, config, refiner, images, seed, rng, progress)
+    weights, calibration = learned(scene, processes, rng)
+    strength = _strength(scene, position, processes, weights, refiner.eval(), held)
+    return Fitted(scene, position, processes, weights, calibration, refiner, strength)
 
 
 def fill_refined(fitted: Fitted, genes: int, *, progress: Progress | None = None) -> tuple[Floats, Floats]:
@@ -148,72 +125,90 @@ def fill_refined(fitted: Fitted, genes: int, *, progress: Progress | None = None
     for done, tile in enumerate(work):
         inside = tile.inside(lattice.row, lattice.col)
         at = inside[wanted[inside]]
+        near = scene.around(tile)
+        correction = _corrections(scene, fitted.position, fitted.refiner, tile, near, at) if len(near) else None
         for first in range(0, genes if len(at) else 0, GENES):
-            part = slice(first, min(first + GENES, genes))
-            values, trust = _tile(fitted, tile, at, part)
-            out[at, part], sure[at, part] = values, fitted.calibration.apply(trust)
+            part = np.arange(first, min(first + GENES, genes))
+            value = trust = np.zeros((len(at), len(part)))
+            if correction is not None:
+                members = Members.of(scene, fitted.processes, near, at, part)
+                value, trust = members.weighed(fitted.weights)
+                value = value + fitted.strength * scene.joint(correction, part)
+            where = np.ix_(at, part)
+            out[where], sure[where] = scene.finished(value, part), fitted.calibration.apply(trust)
         if progress:
             progress(done + 1, len(work))
     return out, sure
 
 
-def _tile(fitted: Fitted, tile: Tile, at: Indices, part: slice) -> tuple[Matrix, Matrix]:
-    """Predict some genes at spots ``at`` of a tile."""
-    scene, k = fitted.scene, fitted.scene.n_components
-    columns = np.concatenate([np.arange(k), k + np.arange(part.start, part.stop)]).astype(np.intp)
-    near = scene.around(tile)
-    if not len(near):
-        nothing = np.zeros((len(at), len(columns)))
-        return scene.genes_of(nothing, part, OWN), scene.trust_of(nothing, part, OWN)
-    y, lattice = scene.columns[np.ix_(near, columns)], scene.lattice
-    found = start(taken(fitted.first, columns), scene.places.take(near), y, scene.cells(tile))
-    cells = tile.number(lattice.row[at], lattice.col[at])
-    value, trust = found.mean[cells], found.trust[cells]
-    if fitted.strength:
-        spots = scene.seen[near]
-        known = tile.number(lattice.row[spots], lattice.col[spots])
-        x = inputs(found, y, known, tile.shape)
-        value = value + fitted.strength * _corrections(fitted.refiner, x, cells)
-    if fitted.context is not None:
-        value = (value + fitted.context.start(scene, near, columns, at).mean) / 2
-    return scene.genes_of(value, part, OWN), scene.trust_of(trust, part, OWN)
+def _corrections(scene: Scene, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices) -> Matrix:
+    """Return the corrections of all components at spots ``at`` of a tile, float64 (m, k)."""
+    x = laid_out(scene, position.choice, tile, near, np.arange(scene.n_components))
+    return _corrected(refiner, x, tile.number(scene.lattice.row[at], scene.lattice.col[at]))
 
 
-def _corrections(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Matrix:
+def _corrected(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Matrix:
     """Return the corrections of all maps, (c, 5, h, w), at some cells: float64 (m, c)."""
     device = next(refiner.parameters()).device
+    if not len(x):
+        return np.zeros((len(cells), 0))
     with torch.inference_mode():
         parts = [refiner.posed_mean(piece.to(device)).flatten(1)[:, cells].cpu() for piece in torch.split(x, MAPS)]
     return torch.cat(parts).numpy().astype(np.float64).T
 
 
-def _strength(scene: Scene, refiner: Refiner, asked: list[Examination], columns: Indices) -> float:
-    """Return the strength with the smallest squared error at held-out spots, in variances of the measured values."""
-    errors = np.zeros(len(STRENGTHS))
-    for one in asked:
-        left = scene.columns[np.ix_(one.spots, columns)] - one.start.mean[:, columns]
-        correction = _corrections(refiner, one.x, one.at)
-        errors += [float(((left - s * correction) ** 2).sum()) for s in STRENGTHS]
-    return STRENGTHS[int(errors.argmin())] if asked else 1.0
+def _learn(
+    scene: Scene,
+    position: Position,
+    held: Mask,
+    config: RefinedConfig,
+    refiner: Refiner,
+    images: NaturalImages | None,
+    seed: int,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> None:
+    """Let the refiner go on learning on the section, in place."""
+    if not config.steps:
+        return
+    task = SparserTask(
+        refiner,
+        dropped(scene, position.choice, held, learned_columns(scene, rng), rng),
+        scene.n_components,
+        steps=config.steps,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        photographs=_photographs(refiner, images, config, seed),
+        progress=progress,
+    )
+    if task.dropped:
+        with tempfile.TemporaryDirectory() as scratch:
+            options = {"seed": seed, "checkpoint_every": config.steps, "progress": False}
+            fit(task, out=Path(scratch), steps=config.steps, **options)  # type: ignore[arg-type]
 
 
-def _calibrated(scene: Scene, first: Choice, rng: np.random.Generator) -> Calibration:
-    """Compare trust with the share of variance that the first process explains, every measured spot left out once.
+def _strength(
+    scene: Scene,
+    position: Position,
+    processes: Sequence[Process],
+    weights: Matrix,
+    refiner: Refiner,
+    held: Mask,
+) -> float:
+    """Return how far to follow the refiner: the factor with the smallest squared error at held-out spots, in [0, 1].
 
-    Of the genes, at most CALIBRATED are looked at. What the refiner and the context add is not counted.
+    Errors are in standard deviations of each gene, of the weighed maps that the refiner adds to.
     """
-    k, everything = scene.n_components, slice(0, len(scene.means))
-    varying = np.flatnonzero(scene.spread[k:] > 0)
-    genes = np.sort(rng.permutation(varying)[:CALIBRATED])
-    fold = rng.permutation(len(scene.seen)) % FOLDS
-    trust, explained = [], []
-    for number in range(FOLDS):
-        for spots, found in left_out(scene, first, fold == number):
-            predicted = scene.genes_of(found.mean, everything, OWN)[:, genes]
-            truth = (scene.columns[spots, k:] * scene.spread[k:] + scene.means)[:, genes]
-            trust.append(scene.trust_of(found.trust, everything, OWN)[:, genes])
-            explained.append(1 - (truth - predicted) ** 2 / scene.spread[k:][genes] ** 2)
-    return Calibration.of(trust, explained)
+    genes = np.flatnonzero(scene.spread[scene.n_components :] > 0)
+    above = below = 0.0
+    for one in examination(scene, position.choice, held):
+        at, k = scene.seen[one.spots], scene.n_components
+        spread = scene.spread[k + genes]
+        value, _ = Members.of(scene, processes, one.left, at, genes).weighed(weights)
+        left = scene.columns[np.ix_(one.spots, k + genes)] - value / spread
+        change = scene.joint(_corrected(refiner, one.x, one.at), genes) / spread
+        above, below = above + float((left * change).sum()), below + float((change**2).sum())
+    return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
 
 
 def _photographs(

@@ -31,7 +31,7 @@ class Scene:
     lattice
         Where its spots lie.
     seen
-        intp (n,), spots that were measured and have counts.
+        intp (n,), spots that were measured and have counts, row by row of the lattice.
     places
         Of these, in pitches of the lattice, with their relative noise.
     columns
@@ -64,6 +64,7 @@ class Scene:
         """Gather a section; ``values``, (n, g), are read where measured only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
+        seen = seen[np.lexsort((lattice.col[seen], lattice.row[seen]))]  # the file's order must not matter
         noise = relative_noise(np.maximum(section.depth[seen], 1e-9), least=LEAST_DEPTH)
         weights = 1 / noise / (1 / noise).sum()
         y = values[seen].astype(np.float64)
@@ -125,28 +126,18 @@ class Scene:
         """Return the blocks of measured spots, indices into ``seen``, that kernels are chosen on."""
         return fit_blocks(self.places.um)
 
-    def genes_of(self, columns: Matrix, part: slice, own: float) -> Matrix:
-        """Put genes together from predicted columns: ``own`` times the gene's map, the rest from the components.
-
-        Parameters
-        ----------
-        columns
-            float64 (m, k + p), components, then the genes of ``part``, in standard deviations.
+    def joint(self, components: Matrix, genes: Indices) -> Matrix:
+        """Put genes together from predicted components, (m, k) in standard deviations.
 
         Returns
         -------
-        float64 (m, p), log-normalised, not below the floor.
+        float64 (m, p), log-normalised without the genes' means.
         """
-        k = self.n_components
-        joint = (columns[:, :k] * self.spread[:k]) @ self.loadings[:, part]
-        single = columns[:, k:] * self.spread[k:][part]
-        return np.asarray(np.maximum(own * single + (1 - own) * joint + self.means[part], self.floor[part]))
+        return np.asarray((components * self.spread[: self.n_components]) @ self.loadings[:, genes])
 
-    def trust_of(self, trust: Matrix, part: slice, own: float) -> Matrix:
-        """Put the trust of genes together as :meth:`genes_of` does the values, float64 (m, p) in [0, 1]."""
-        k = self.n_components
-        joined = own * trust[:, k:] + (1 - own) * trust[:, :k] @ self.shares[:, part]
-        return np.asarray(np.clip(joined * (self.spread[k:][part] > 0), 0, 1))
+    def finished(self, values: Matrix, genes: Indices) -> Matrix:
+        """Add the means of genes to float64 (m, p), and let nothing below the floor."""
+        return np.asarray(np.maximum(values + self.means[genes], self.floor[genes]))
 
 
 def _places(row: Indices, col: Indices, shift: int) -> Places:

@@ -21,7 +21,7 @@ from stzoo.plugins.s2s_st.context import taken
 from stzoo.plugins.s2s_st.photographs import PhotographTask
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.start import Start, inputs, start
+from stzoo.plugins.s2s_st.start import inputs, start
 from stzoo.plugins.s2s_st.tiles import Tile
 from torch import Tensor, nn
 
@@ -66,14 +66,14 @@ class Examination:
     ----------
     spots
         intp (m,), indices into ``scene.seen``.
-    start
-        Of all columns at these spots.
+    left
+        intp (l,), the measured spots that they are predicted from, indices into ``scene.seen``.
     x, at
-        Inputs of the refiner for all columns that were asked for, and the places of the spots in them.
+        Inputs of the refiner for all components, and the places of the spots in them.
     """
 
     spots: Indices
-    start: Start
+    left: Indices
     x: Tensor
     at: Indices
 
@@ -173,29 +173,23 @@ def dropped(scene: Scene, choice: Choice, held: Mask, columns: Indices, rng: np.
         gone = rng.random(len(near)) < SHARES[(number // len(areas)) % len(SHARES)]
         if gone.all() or not (gone & ~held[near]).any():
             continue
-        x = _inputs(scene, choice, tile, near[~gone], columns)
+        x = laid_out(scene, choice, tile, near[~gone], columns)
         taught = near[gone & ~held[near]]
         found.append(Dropped(x, *_targets(scene, tile, taught, columns)))
     return found
 
 
-def examination(scene: Scene, choice: Choice, held: Mask, columns: Indices) -> list[Examination]:
-    """Predict the held-out spots of each region from all others around them."""
-    found = []
-    for tile, asked, left in _parted(scene, held):
-        x = _inputs(scene, choice, tile, left, columns)
+def examination(scene: Scene, choice: Choice, held: Mask) -> list[Examination]:
+    """Lay out the held-out spots of each region, to be predicted from all others around them."""
+    found, components = [], np.arange(scene.n_components)
+    for tile, asked, left in parted(scene, held):
         at = tile.number(scene.lattice.row[scene.seen[asked]], scene.lattice.col[scene.seen[asked]])
-        found.append(Examination(asked, _kriged(scene, choice, asked, left), x, at))
+        found.append(Examination(asked, left, laid_out(scene, choice, tile, left, components), at))
     return found
 
 
-def left_out(scene: Scene, choice: Choice, held: Mask) -> list[tuple[Indices, Start]]:
-    """Krige the held-out spots of each region from all others around them: spots (into ``scene.seen``), and how."""
-    return [(asked, _kriged(scene, choice, asked, left)) for _, asked, left in _parted(scene, held)]
-
-
-def _parted(scene: Scene, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]:
-    """Yield each region with its held-out spots, and the others in and around it."""
+def parted(scene: Scene, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]:
+    """Yield each region with its held-out spots, and the others in and around it (both into ``scene.seen``)."""
     for tile, near in regions(scene):
         spots = scene.seen[near]
         own = np.isin(np.arange(len(near)), tile.inside(scene.lattice.row[spots], scene.lattice.col[spots]))
@@ -204,11 +198,8 @@ def _parted(scene: Scene, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]
             yield tile, asked, left
 
 
-def _kriged(scene: Scene, choice: Choice, asked: Indices, left: Indices) -> Start:
-    return start(choice, scene.places.take(left), scene.columns[left], scene.spots(scene.seen[asked]))
-
-
-def _inputs(scene: Scene, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
+def laid_out(scene: Scene, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
+    """Return the inputs of the refiner, all cells of a tile, from measured spots ``left`` (into ``scene.seen``)."""
     y, spots = scene.columns[np.ix_(left, columns)], scene.seen[left]
     found = start(taken(choice, columns), scene.places.take(left), y, scene.cells(tile))
     known = tile.number(scene.lattice.row[spots], scene.lattice.col[spots])

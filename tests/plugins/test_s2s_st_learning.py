@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from s2s_st_sections import layers, patches
+from s2s_st_sections import patches
 from scipy.ndimage import gaussian_filter
 from stzoo.core.errors import DataError
 from stzoo.core.registry import model
 from stzoo.core.train import fit
 from stzoo.plugins.s2s_st import photographs
-from stzoo.plugins.s2s_st.config import RefinerConfig
-from stzoo.plugins.s2s_st.context import first_choice
+from stzoo.plugins.s2s_st.config import RefinedConfig, RefinerConfig
+from stzoo.plugins.s2s_st.context import Position
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.photographs import PhotographTask
+from stzoo.plugins.s2s_st.refined import fit_refined
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.scene import Scene
 from stzoo.plugins.s2s_st.sparser import SparserTask, dropped, examination, learned_columns
@@ -108,16 +108,21 @@ def test_photographs_in_which_nothing_is_seen_are_refused():
         task.losses(0, torch.Generator())
 
 
-def test_a_folder_of_photographs_is_learned_from_beside_the_section(tmp_path, tissue):
-    for number, image in enumerate(blobs().images):
-        Image.fromarray(image).save(tmp_path / f"{number}.png")
-    config = {"start": "none", "refined": {"steps": 3, "batch": 4}}
+def test_photographs_are_learned_from_beside_the_section():
+    section = patches(20, 20)
+    section = section.hide(section.measured)
+    config = RefinedConfig(components=4, steps=3, batch=4)
     alone, beside, again = (
-        layers(model("s2s-st", {**config, "images": images}).impute(tissue(rows=20, cols=20)))[0]
-        for images in ("", str(tmp_path), str(tmp_path))
+        fit_refined(section, section.expression(), config, refiner(), images=images, seed=0).refiner.state_dict()
+        for images in (None, blobs(), blobs())
     )
-    assert np.array_equal(beside, again)
-    assert not np.array_equal(alone, beside)
+    assert all(torch.equal(beside[name], again[name]) for name in beside)
+    assert not torch.equal(alone["last.weight"], beside["last.weight"])
+
+
+def test_a_folder_of_photographs_is_read(tmp_path, tissue):
+    with pytest.raises(DataError, match=str(tmp_path)):
+        model("s2s-st", {"images": str(tmp_path)}).impute(tissue(rows=8, cols=8))
 
 
 # The section itself
@@ -130,7 +135,7 @@ def section():
     drawn = drawn.hide(drawn.measured)
     scene = Scene.of(drawn, drawn.expression(), 4, seed=0)
     held = np.random.default_rng(5).random(len(scene.seen)) < 0.3
-    return scene, first_choice(scene), held, learned_columns(scene, np.random.default_rng(0))
+    return scene, Position.of(scene).choice, held, learned_columns(scene, np.random.default_rng(0))
 
 
 def flat(scene: Scene) -> np.ndarray:
@@ -175,20 +180,22 @@ def test_values_of_dropped_spots_do_not_reach_the_inputs(section):
 
 
 def test_held_out_spots_are_examined_without_their_own_values(section):
-    scene, choice, held, columns = section
-    asked = examination(scene, choice, held, columns)
+    scene, choice, held, _ = section
+    asked = examination(scene, choice, held)
     poisoned = scene.columns.copy()
     poisoned[held] = 1e6
-    told = examination(replace(scene, columns=poisoned), choice, held, columns)
+    told = examination(replace(scene, columns=poisoned), choice, held)
     np.testing.assert_array_equal(np.sort(np.concatenate([one.spots for one in asked])), np.flatnonzero(held))
     for one, other in zip(asked, told, strict=True):
         assert torch.equal(one.x, other.x)
-        np.testing.assert_array_equal(one.start.mean, other.start.mean)
         assert (one.x[:, 2:4].flatten(-2)[..., one.at] == 0).all()
         np.testing.assert_array_equal(one.at, flat(scene)[one.spots])
         # the map and the spots are two ways to the same prediction
+        components = np.arange(scene.n_components)
         there = one.x[:, 0].flatten(-2)[:, one.at].T.numpy()
-        np.testing.assert_allclose(there, one.start.mean[:, columns], atol=1e-4)
+        found = Position(choice).start(scene, one.left, components, scene.seen[one.spots])
+        np.testing.assert_allclose(there, found.mean, atol=1e-4)
+        assert not held[one.left].any()
 
 
 def test_only_dropped_spots_are_scored(section):

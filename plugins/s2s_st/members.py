@@ -1,0 +1,112 @@
+"""How a gene is put together (ours): several kriged maps of it, weighed by how well they predict spots left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import nnls
+from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.plugins.s2s_st.calibration import Calibration
+from stzoo.plugins.s2s_st.context import Process
+from stzoo.plugins.s2s_st.scene import Scene
+from stzoo.plugins.s2s_st.sparser import parted
+
+FOLDS = 5
+"""Weights and confidence are learned on every measured spot, left out in one of so many parts."""
+GENES = 500
+"""Genes that they are learned from, at most, drawn at random."""
+
+
+@dataclass(frozen=True)
+class Members:
+    """Maps of some genes, all around 0, and what they are trusted.
+
+    Parameters
+    ----------
+    maps
+        float64 (m, p) each, log-normalised without the gene's mean: what genes have in common, by each process, and at
+        last the genes' own, by the last process.
+    trust
+        float64 (m, p) each, the share of a gene's variance that the map is believed to explain.
+    """
+
+    maps: Sequence[Matrix]
+    trust: Sequence[Matrix]
+
+    @classmethod
+    def of(cls, scene: Scene, processes: Sequence[Process], near: Indices, at: Indices, genes: Indices) -> Members:
+        """Predict genes at spots ``at`` from measured spots ``near`` (indices into ``scene.seen``)."""
+        k, maps, trust = scene.n_components, [], []
+        for process in processes:
+            columns = np.arange(k) if process is not processes[-1] else np.concatenate([np.arange(k), k + genes])
+            found = process.start(scene, near, columns.astype(np.intp), at)
+            maps.append(scene.joint(found.mean[:, :k], genes))
+            trust.append(found.trust[:, :k] @ scene.shares[:, genes])
+        maps.append(found.mean[:, k:] * scene.spread[k + genes])
+        trust.append(found.trust[:, k:] * (scene.spread[k + genes] > 0))
+        return cls(maps, trust)
+
+    def weighed(self, weights: Matrix) -> tuple[Matrix, Matrix]:
+        """Return the weighted sum of the maps, and the weighted mean of what they are trusted."""
+        value = sum((w * m for w, m in zip(weights, self.maps, strict=True)), np.zeros_like(self.maps[0]))
+        trust = sum((w * t for w, t in zip(weights, self.trust, strict=True)), np.zeros_like(self.maps[0]))
+        return value, np.clip(trust / max(weights.sum(), 1e-12), 0, 1)
+
+
+def equal(processes: Sequence[Process]) -> Matrix:
+    """Return equal weights of all members: what is taken where nothing can be learned."""
+    count = len(processes) + 1
+    return np.full(count, 1 / count)
+
+
+def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator) -> tuple[Matrix, Calibration]:
+    """Learn the weights of the members, and what confidence they deserve, on measured spots that are left out in turn.
+
+    The weights are the same for all genes: stacking by non-negative least squares (Breiman 1996), in standard
+    deviations of each gene, deeper spots counting more. The choice of kernels is not repeated without a part.
+
+    Returns
+    -------
+    float64 (members,), and the curve from trust to confidence.
+    """
+    k = scene.n_components
+    varying = np.flatnonzero(scene.spread[k:] > 0)
+    genes = np.sort(rng.permutation(varying)[:GENES]).astype(np.intp)
+    fold = rng.permutation(len(scene.seen)) % FOLDS
+    found, truth, noise = [], [], []
+    assert scene.places.noise is not None  # a scene always has it
+    for number in range(FOLDS):
+        for _, asked, left in parted(scene, fold == number):
+            found.append(Members.of(scene, processes, left, scene.seen[asked], genes))
+            truth.append(scene.columns[np.ix_(asked, k + genes)])
+            noise.append(scene.places.noise[asked])
+    if not found:
+        return equal(processes), Calibration.none()
+    spread = scene.spread[k + genes]
+    weights = stacked(found, truth, noise, spread)
+    trust, explained = [], []
+    for one, true in zip(found, truth, strict=True):
+        value, believed = one.weighed(weights)
+        trust.append(believed)
+        explained.append(1 - (true - value / spread) ** 2)
+    return weights, Calibration.of(trust, explained)
+
+
+def stacked(found: Sequence[Members], truth: Sequence[Matrix], noise: Sequence[Matrix], spread: Matrix) -> Matrix:
+    """Return the non-negative weights of the members with the smallest squared error.
+
+    Parameters
+    ----------
+    found, truth, noise
+        For each part: members; float64 (m, p) the true values in standard deviations; float64 (m,) relative noise.
+    spread
+        float64 (p,), the standard deviations.
+    """
+    triangle = np.zeros((0, len(found[0].maps) + 1))
+    for one, true, variance in zip(found, truth, noise, strict=True):
+        both = np.stack([*(values / spread for values in one.maps), true], axis=2) / np.sqrt(variance)[:, None, None]
+        triangle = np.asarray(np.linalg.qr(np.vstack([triangle, both.reshape(-1, both.shape[2])]), mode="r"))
+    weights: Matrix = nnls(triangle[:, :-1], triangle[:, -1])[0]
+    return weights
