@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.interfaces import Progress
 from stzoo.core.section import Floats, Mask, Section
 from stzoo.core.train import fit
-from stzoo.plugins.s2s_st.calibration import Calibration
 from stzoo.plugins.s2s_st.config import RefinedConfig
 from stzoo.plugins.s2s_st.context import Context, Position, Process
 from stzoo.plugins.s2s_st.images import NaturalImages

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Matrix
+from stzoo.core.section import Floats
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged
 from stzoo.plugins.st_dai.pseudo import Transfer
@@ -27,24 +29,21 @@ class Scores:
     Parameters
     ----------
     weight
-        float64 (n, 1), or (n, g) with ``per_gene``, in (0, 1).
+        float64 (n, 1), or (n, g) with ``per_gene``, in (0, 1): how pseudo-labels count in refinement.
     explained
         float64 (g,), share of a gene's variance that pseudo-labels explain at measured adjacent spots, each label made
         without its own spot.
+    curve
+        From weight times ``explained`` to the share of variance that was explained at these spots.
     """
 
     weight: Matrix
     explained: Matrix
+    curve: Calibration
 
-    def of_result(self, typical: Matrix) -> Matrix:
-        """Return the share of variance expected to be explained, float64 (n, g) in [0, 1].
-
-        Parameters
-        ----------
-        typical
-            float64 (1, 1) or (1, g), mean weight over measured adjacent spots: there it is ``explained`` on average.
-        """
-        return np.clip(self.explained * self.weight / np.maximum(typical, 1e-9), 0.0, 1.0)
+    def of_result(self) -> Floats:
+        """Return the share of a gene's variance expected to be explained at each spot, float32 (n, g) in [0, 1]."""
+        return self.curve.apply(self.weight * self.explained)
 
 
 def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Matrix:
@@ -59,7 +58,7 @@ def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Matrix:
         [
             np.minimum(moved.nearest, 3.0),
             moved.alike,
-            (moved.spread / scale).mean(axis=1),
+            moved.spread,
             np.abs((moved.genes - kriged.genes) / scale).mean(axis=1),
             moved.around,
             kriged.trust,
@@ -87,16 +86,23 @@ def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config
     base = np.average(scene.y[own] ** 2, axis=0, weights=weight)
     explained = 1 - np.divide(np.average(error, axis=0, weights=weight), base, out=np.ones_like(base), where=base > 0)
     explained = np.clip(explained, 0.0, 1.0)
-    if config.kind is Confidence.none:
-        return Scores(np.ones((len(scene), 1)), explained)
-    if config.kind is Confidence.heuristic or len(own) < LEAST:
-        apart = np.abs((moved.genes - kriged.genes) / np.maximum(scene.y.std(axis=0), 1e-9))
-        return Scores(np.exp(-(apart if config.per_gene else apart.mean(axis=1, keepdims=True))), explained)
     relative = error / scale**2
+    weight = _weight(scene, kriged, moved, config, relative, seed)
+    curve = Calibration.of([(weight * explained)[spots]], [1 - relative])
+    return Scores(weight, explained, curve)
+
+
+def _weight(scene: Scene, kriged: Kriged, moved: Transfer, config: CSGConfig, relative: Matrix, seed: int) -> Matrix:
+    """Return the weights, float64 (n, 1) or (n, g); ``relative`` errors, (m, g), are of measured adjacent spots."""
+    if config.kind is Confidence.none:
+        return np.ones((len(scene), 1))
+    if config.kind is Confidence.heuristic or len(relative) < LEAST:
+        apart = np.abs((moved.genes - kriged.genes) / np.maximum(scene.y.std(axis=0), 1e-9))
+        return np.asarray(np.exp(-(apart if config.per_gene else apart.mean(axis=1, keepdims=True))))
     asked = relative if config.per_gene else relative.mean(axis=1, keepdims=True)
     typical = np.maximum(np.median(asked, axis=0), 1e-9)
-    found = _fitted(signs(scene, kriged, moved), spots, np.exp(-asked / typical), seed)
-    return Scores(found, explained)
+    spots = scene.seen[scene.of_adjacent()]
+    return _fitted(signs(scene, kriged, moved), spots, np.exp(-asked / typical), seed)
 
 
 def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], goal: Matrix, seed: int) -> Matrix:

@@ -127,8 +127,8 @@ class _Fit:
         self._progress = progress
         self._seconds = {"source": 0.0, "refine": 0.0}
 
-    def run(self) -> tuple[Matrix, Matrix]:
-        """Return expression less section means, and confidence, float64 (n, g) each."""
+    def run(self) -> tuple[Matrix, Floats]:
+        """Return expression less section means, float64 (n, g), and confidence, float32 (n, g)."""
         scene, config = self.scene, self.config
         kriged, moved = krige(scene), transfer(scene, config.pseudo.neighbours)
         x = self._inputs(kriged)
@@ -146,11 +146,10 @@ class _Fit:
         networks = self._refined(network, x, labels, base, confident.weight)
         found = base + self._predicted(networks, x)
         share = 1.0 if config.pseudo.source is Source.none else config.share
-        typical = confident.weight[scene.seen[scene.of_adjacent()]].mean(axis=0, keepdims=True)
         self._report(network, networks)
         if self._progress:
             self._progress(WHOLE, WHOLE)  # also where nothing was refined
-        return (1 - share) * labels + share * found, confident.of_result(typical)
+        return (1 - share) * labels + share * found, confident.of_result()
 
     def _inputs(self, kriged: Kriged) -> torch.Tensor:
         """Return what the network sees of every spot, float32 (n, d)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.section import Mask
 from stzoo.plugins.st_dai.scene import Scene
 
@@ -27,7 +28,7 @@ class Transfer:
     nearest
         float64 (n,), distance of the nearest aligned central spot, pitches.
     spread
-        float64 (n, g), standard deviation among the spots that were averaged.
+        float64 (n,), standard deviation among the spots that were averaged, mean over genes in units of their own.
     around
         float64 (n,), central spots within :data:`REACH`, over 8.
     alike
@@ -57,13 +58,16 @@ def transfer(scene: Scene, neighbours: int) -> Transfer:
         weight = np.exp(closeness - closeness.max(axis=1, keepdims=True))
     weight = np.nan_to_num(weight)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
-    genes = np.einsum("nk,nkg->ng", weight, y[index])
-    spread = np.sqrt(np.maximum(np.einsum("nk,nkg->ng", weight, y[index] ** 2) - genes**2, 0.0))
+    parts = weight.ravel(), index.ravel(), np.arange(len(index) + 1) * index.shape[1]
+    rows = csr_array(parts, shape=(len(index), len(source)))
+    genes = rows @ y
+    scale = np.maximum(scene.y.std(axis=0), 1e-9)
+    spread = (np.sqrt(np.maximum(rows @ y**2 - genes**2, 0.0)) / scale).mean(axis=1)
     nearest = np.minimum(distance[:, 0], 1e6 * scene.pitch) / scene.pitch
     near = tree.query_ball_point(scene.places.um, REACH * scene.pitch, return_length=True)
     around = (np.asarray(near) - itself.any(axis=1)) / 8
     genes = np.where((nearest <= REACH)[:, None], _offset(scene, genes, nearest <= REACH), 0.0)
-    return Transfer(genes, nearest, spread, around, _alike(scene, source[index], weight))
+    return Transfer(genes, nearest, spread, around, _alike(scene, source, rows))
 
 
 def _offset(scene: Scene, genes: Matrix, reached: Mask) -> Matrix:
@@ -83,10 +87,10 @@ def _offset(scene: Scene, genes: Matrix, reached: Mask) -> Matrix:
     return out
 
 
-def _alike(scene: Scene, index: np.ndarray[tuple[int, int], np.dtype[np.intp]], weight: Matrix) -> Matrix:
+def _alike(scene: Scene, source: Indices, rows: csr_array) -> Matrix:
     features = scene.places.features
     if features is None:
         return np.zeros(len(scene))
-    mean = np.einsum("nk,nkd->nd", weight, features[index])
+    mean = rows @ features[source]
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(mean, axis=1)
     return np.asarray((features * mean).sum(axis=1) / np.maximum(lengths, 1e-12))

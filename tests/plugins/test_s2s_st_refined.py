@@ -14,7 +14,7 @@ from stzoo.core.gp.noise import relative_noise
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Section
 from stzoo.plugins.s2s_st import tiles as tiling
-from stzoo.plugins.s2s_st.calibration import Calibration
+from stzoo.core.calibration import Calibration
 from stzoo.plugins.s2s_st.config import RefinerConfig
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.scene import Scene

@@ -1,4 +1,4 @@
-"""Confidence that means something: trust, calibrated on measured spots that nothing was learned from (ours)."""
+"""Confidence that means something: trust, calibrated on measured spots that were left out."""
 
 from __future__ import annotations
 
