@@ -314,6 +314,25 @@ def test_an_encoder_without_training_can_not_be_trained(slides: Stack) -> None:
         imputer(encoder="colour-texture", train_encoder=True).impute(slides)
 
 
+def test_the_encoder_is_trained_on_this_stack_when_asked_to(slides: Stack, tmp_path: Path) -> None:
+    """On its measured spots alone, so hidden counts change nothing here either."""
+    tiny: dict[str, Any] = {
+        "embedding_dim": 16,
+        "vision": {"tile_px": 64, "width": 24, "depth": 1, "heads": 2},
+        "text": {"width": 16, "depth": 1, "heads": 2, "pieces": 60},
+        "train": {"steps": 4, "batch": 12, "genes": 8, "ranked_genes": 8, "views": 1, "warmup": 1},
+    }
+    encoder: Any = model("comtip", tiny, role="encoder")
+    folder = str(encoder.untrained(slides.sections).save(tmp_path / "comtip"))
+    adata = slides.sections[1].adata.copy()
+    adata.X = adata.X.toarray() + 500.0 * ~slides.sections[1].measured[:, None]
+    poisoned = Stack((slides.sections[0], replace(slides.sections[1], adata=adata)))
+    as_it_is = imputer(encoder=folder).impute(slides)
+    trained, again = (imputer(encoder=folder, train_encoder=True).impute(one) for one in (slides, poisoned))
+    assert not same(trained, as_it_is)
+    assert same(trained, again)
+
+
 def test_genes_that_never_vary_keep_their_mean(small: Stack) -> None:
     sections = []
     for section in small.sections:
