@@ -47,13 +47,23 @@ def field(um: np.ndarray, section: int, genes: int, own: float) -> np.ndarray:
 
 
 def full_section(
-    number: int, rows: int = 10, cols: int = 10, genes: int = 24, *, depth: float = 400.0, own: float = 0.3
+    number: int,
+    rows: int = 10,
+    cols: int = 10,
+    genes: int = 24,
+    *,
+    depth: float = 400.0,
+    own: float = 0.3,
+    sign: float = 1.0,
 ) -> Section:
-    """Draw a section whole: Poisson counts of uneven depth, one spot in fifteen nearly empty."""
+    """Draw a section whole: Poisson counts of uneven depth, one spot in fifteen nearly empty.
+
+    With ``sign`` -1 what is high elsewhere is low.
+    """
     rng = np.random.default_rng(50 + number)
     row, col = (axis.ravel() for axis in np.mgrid[:rows, :cols])
     um = np.stack([col, row], axis=1) * PITCH + SHIFTS[number]
-    rate = np.exp(0.6 * field(um, number, genes, own))
+    rate = np.exp(0.6 * sign * field(um, number, genes, own))
     total = depth * rng.gamma(8, 1 / 8, (len(row), 1))
     total[rng.random(len(row)) < 1 / 15] = 8.0
     counts = rng.poisson(rate / rate.sum(axis=1, keepdims=True) * total).astype(np.float32)
@@ -97,6 +107,12 @@ def scene_of(stack: Stack, **options: Any) -> Scene:
 
 def layers(stack: Stack, name: str = "imputed") -> list[np.ndarray]:
     return [np.asarray(section.adata.layers[name]) for section in stack.sections]
+
+
+def same(a: Stack, b: Stack) -> bool:
+    """Say whether two filled stacks have the same bits."""
+    pairs = [zip(layers(a, name), layers(b, name), strict=True) for name in ("imputed", "confidence")]
+    return all(np.array_equal(x, y) for pair in pairs for x, y in pair)
 
 
 def hidden_pcc(done: Stack, whole: Sequence[Section]) -> float:

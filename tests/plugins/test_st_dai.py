@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from st_dai_stacks import full_section, hidden_pcc, imputer, layers, quarter, scene_of, sparse, stack_of, stained
-from stzoo.core.embedding import encoder_of
-from stzoo.core.errors import ConfigError, DataError, UsageError
-from stzoo.core.interfaces import Encoder
+from st_dai_stacks import full_section, hidden_pcc, imputer, layers, quarter, same, scene_of, sparse, stack_of
+from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.remembering import remembering
 from stzoo.core.section import Stack
-from stzoo.plugins.st_dai import model as module
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +23,6 @@ def stack() -> Stack:
 @pytest.fixture(scope="module")
 def done(stack: Stack) -> Stack:
     return imputer().impute(stack)
-
-
-def same(a: Stack, b: Stack) -> bool:
-    pairs = [zip(layers(a, name), layers(b, name), strict=True) for name in ("imputed", "confidence")]
-    return all(np.array_equal(x, y) for pair in pairs for x, y in pair)
 
 
 def test_measured_spots_come_back_and_the_rest_is_filled(stack: Stack, done: Stack) -> None:
@@ -263,55 +254,6 @@ def test_one_section_is_refused() -> None:
         imputer().impute(Stack((sparse(full_section(0)),)))
     with pytest.raises(DataError, match="the stack has one section"):
         imputer().impute(sparse(full_section(0)))
-
-
-@pytest.fixture(scope="module")
-def slides() -> Stack:
-    return stained()
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return remembering(encoder_of("colour-texture", device="cpu", seed=0))
-
-
-@pytest.fixture
-def seen_once(monkeypatch: pytest.MonkeyPatch, encoder: Encoder) -> None:
-    """Let all imputers of these tests share one encoder: it embeds each slide once."""
-
-    def the_same(name: str, **options: object) -> Encoder:
-        assert name == "colour-texture"
-        return encoder
-
-    monkeypatch.setattr(module, "encoder_of", the_same)
-
-
-@pytest.mark.usefixtures("seen_once")
-def test_with_slides_the_image_is_read_unless_told_not_to(slides: Stack) -> None:
-    blind, auto, named = (imputer(encoder=name).impute(slides) for name in ("none", "auto", "colour-texture"))
-    assert same(auto, named)
-    assert not same(auto, blind)
-
-
-@pytest.mark.usefixtures("seen_once")
-@pytest.mark.parametrize(
-    "options", [{"input": "image_expression"}, {"input": "expression"}, {"standardise_within": False}], ids=str
-)
-def test_every_switch_of_the_image_runs(slides: Stack, options: dict[str, Any]) -> None:
-    assert not same(imputer(encoder="auto", **options).impute(slides), imputer(encoder="auto").impute(slides))
-
-
-def test_an_image_that_is_asked_for_and_not_there_is_an_error(slides: Stack) -> None:
-    half = Stack((replace(slides.sections[0], slide=None), slides.sections[1]))
-    assert len(imputer(encoder="auto").impute(half)) == 2
-    for options in ({"encoder": "colour-texture"}, {"encoder": "auto", "input": "image"}):
-        with pytest.raises(DataError, match="section 't0' has no slide"):
-            imputer(**options).impute(half)
-
-
-def test_an_encoder_without_training_can_not_be_trained(slides: Stack) -> None:
-    with pytest.raises(UsageError, match="'colour-texture' has nothing to train"):
-        imputer(encoder="colour-texture", train_encoder=True).impute(slides)
 
 
 def test_genes_that_never_vary_keep_their_mean(small: Stack) -> None:
