@@ -244,6 +244,11 @@ class STDAIConfig:
             raise _wrong(
                 f"pseudo.source={self.pseudo.source.value} is the network's own prediction: set residual=false"
             )
+        if self.network.learn is Learn.measured and self.pseudo.source in (Source.model, Source.blend):
+            raise _wrong(  # labels of measured spots would be learned from these very spots, and trusted too much
+                f"pseudo.source={self.pseudo.source.value} needs a network that saw no adjacent spot: set"
+                " network.learn=central"
+            )
         if self.encoder == "none" and self.input in (Input.image, Input.image_expression):
             raise _wrong(f"input={self.input.value} needs an encoder, and encoder is none")
         if self.train_encoder and self.encoder in ("none", "auto"):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from st_dai_stacks import full_section, scene_of, sparse, stack_of
+from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Matrix
 from stzoo.core.section import Stack
 from stzoo.plugins.st_dai.confidence import LEAST, Scores, scores, signs
@@ -150,9 +149,18 @@ def test_the_generator_is_linear_below_forty_spots() -> None:
         assert (np.abs(left).max() < 1e-3) == linear
 
 
-def test_confidence_is_the_expected_share_on_average_and_a_share_everywhere(parts: Parts) -> None:
-    found = Scores(np.array([[0.2], [0.4], [0.9]]), np.array([0.0, 0.5, 0.9]))
-    sure = found.of_result(np.array([[0.4]]))
-    np.testing.assert_allclose(sure, [[0, 0.25, 0.45], [0, 0.5, 0.9], [0, 1.0, 1.0]])
-    dead = replace(found, weight=np.zeros((3, 1))).of_result(np.zeros((1, 1)))
-    assert (dead == 0).all()
+def test_confidence_follows_the_weight_along_the_curve() -> None:
+    curve = Calibration(np.array([0.0, 0.5]), np.array([0.0, 0.8]))
+    sure = Scores(np.array([[0.5], [1.0]]), np.array([0.0, 0.5, 0.9]), curve).of_result()
+    np.testing.assert_allclose(sure, [[0, 0.4, 0.72], [0, 0.8, 0.8]], rtol=1e-6)
+
+
+def test_the_curve_is_what_labels_explain_at_measured_adjacent_spots(parts: Parts) -> None:
+    scene, kriged, _ = parts
+    spots = scene.seen[scene.of_adjacent()]
+    y = scene.y[scene.of_adjacent()]
+    explained = 1 - (kriged.genes[spots] - y) ** 2 / y.std(axis=0) ** 2
+    sure = scored(parts).of_result()[spots]
+    for low, high in ((0.2, 0.7), (0.7, 1.0)):  # lower, shares are cut off at 0
+        inside = (sure > low) & (sure <= high)
+        assert abs(sure[inside].mean() - explained[inside].mean()) < 0.1

@@ -111,7 +111,7 @@ def test_each_section_is_refined_on_its_own_spots(monkeypatch: pytest.MonkeyPatc
     for tune in ("none", "pdl"):
         options: dict[str, Any] = {
             "encoder": "colour-texture",
-            "pseudo": {"source": "off"},
+            "pseudo": {"source": "none"},
             "network": {"learn": "central", "steps": 60, "learning_rate": 0.01},
             "refine": {"tune": tune, "steps": 60, "learning_rate": 0.05, "replay": 0.0},
             "pdl": {"shared": shared},
