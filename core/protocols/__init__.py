@@ -23,7 +23,7 @@ _PROTOCOLS = (
     ("xenium-q1-25um", "the same at 25 µm"),
     ("xenium-q2-50um", "the same at 50 µm in quadrant 2"),
     ("her2st-c-2.5d", "2.5D: C4 in full, a quarter of C2, C3 and C5 (breast tumour, H&E); fill the rest"),
-    ("her2st-c-2.5d-ablation", "the same data, two phases: each part of st-dai off in turn, and its backbone without it"),
+    ("her2st-c-2.5d-ablation", "the same data, two phases: each part of st-dai off in turn, and its backbone"),
     ("her2st-c-2.5d-rates", "the same with 5, 10, 25 and 50 % of those spots, at random"),
     ("her2st-c-2.5d-rotate", "the same with each section once in full"),
     ("paste-breast-2.5d", "2.5D without images: one of four layers of a breast tumour in full"),
