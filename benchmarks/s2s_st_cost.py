@@ -1,6 +1,6 @@
 """What s2s-st costs: time and peak memory of its variants, and how the refined one grows with the grid.
 
-Usage: ``OMP_NUM_THREADS=1 python benchmarks/s2s_st_cost.py [--large] [--quick]`` from the repository root; the data
+Usage: ``OMP_NUM_THREADS=1 python benchmarks/s2s_st_cost.py [--large] [--quick] [--only growth]`` from the root; data
 come from ``../shared/data`` (or ``STZOO_SHARED_DATA``). Results are written to ``benchmarks/results/s2s_st_cost.json``.
 
 The section is xenium-q1 in 50 µm bins (at least 10 counts), measured ``grid:2``. Every job is a process of its own;
@@ -28,6 +28,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "s2s_st_cost.json"
 SMALL = "CDCIN, shared, small"
 PAPER_ITERATIONS, SIDE, GENE, GENES = 45_000, 32, "ERBB2", 16
 BIN_UM, LEAST = 50.0, 10
+PARTS = ("variants", "per_gene", "growth")
 
 Found = dict[str, Any]
 
@@ -56,6 +58,7 @@ def main() -> None:
     """Run the jobs, each in a fresh process, print and write what they cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="the grid of 16 x 16 tiles as well")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="measure these parts, and keep the others as they are")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes, to try the script")
     parser.add_argument("--start", default="natural", choices=("natural", "none"), help="where the refiner starts")
     parser.add_argument("--out", type=Path)
@@ -66,51 +69,72 @@ def main() -> None:
     if chosen.job:
         print(json.dumps(here(json.loads(chosen.job))))
         return
-    result = measured(chosen.large, chosen.quick, chosen.start)
+    out = chosen.out or RESULTS
+    kept = json.loads(out.read_text(encoding="utf-8")) if chosen.only and out.is_file() else {}
+    result = {**kept, **measured(chosen.only or PARTS, chosen.large, chosen.quick, chosen.start)}
     if chosen.out or not chosen.quick:
-        out = chosen.out or RESULTS
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(large: bool, quick: bool, start: str) -> Found:
-    """Return everything that is written."""
+def measured(parts: Sequence[str], large: bool, quick: bool, start: str) -> Found:
+    """Return everything that is written of some parts."""
     refined = [f"start={start}"] + (["refined.steps=2"] if quick else [])
     small = small_row() + (["cdcin.train.iterations=2"] if quick else [])
-    variants = {
-        "kriging": {"model": "kriging", "overrides": []},
-        "s2s-st": {"model": "s2s-st", "overrides": refined},
-        SMALL: {"model": "s2s-st", "overrides": small},
-    }
-    genes = 4 if quick else None
-    rows = [told(name, fresh({"kind": "fill", "genes": genes, **job})) for name, job in variants.items()]
-    all_genes = len(section().genes)
+    found: Found = {}
+    if "variants" in parts:
+        found |= {"variants": variants(refined, small, quick), "machine": machine()}
+    if "per_gene" in parts:
+        found |= {"per_gene": per_gene(small, quick), "per_gene_machine": machine()}
+    if "growth" in parts:
+        found |= {**growth(refined, large, quick), "growth_machine": machine()}
+    return found
+
+
+def variants(refined: list[str], small: list[str], quick: bool) -> list[Found]:
+    """Return what fitting and filling all genes costs, each way."""
+    jobs = {"kriging": ("kriging", []), "s2s-st": ("s2s-st", refined), SMALL: ("s2s-st", small)}
+    return [
+        told(name, fresh({"kind": "fill", "genes": 4 if quick else None, "model": model, "overrides": overrides}))
+        for name, (model, overrides) in jobs.items()
+    ]
+
+
+def per_gene(small: list[str], quick: bool) -> Found:
+    """Return what one network a gene costs, and what that comes to for all genes."""
+    genes = len(section().genes)
     paper = told("full network, a step", fresh({"kind": "step", "batch": 1 if quick else 16, "steps": 2}))
-    single = told(f"small network, {GENE}", fresh({"kind": "fill", "names": [GENE], **variants[SMALL]}))
-    per_gene = {
-        "step": paper,
-        "estimate": {
-            "what": f"an estimate, not run: seconds an iteration x {PAPER_ITERATIONS} x {all_genes} genes",
-            "days": round(paper["seconds_per_iteration"] * PAPER_ITERATIONS * all_genes / 86_400, 1),
-        },
-        "small_one_gene": single,
-        "small_all_genes": {
-            "what": f"an estimate, not run: seconds of one gene x {all_genes} genes",
-            "hours": round(single["seconds"] * all_genes / 3600, 2),
-        },
-    }
-    for part in ("estimate", "small_all_genes"):
-        told(part, per_gene[part])
-    tiles = [1] if quick else [1, 4, *([16] if large else [])]
-    job = {"kind": "fill", "model": "s2s-st", "overrides": refined, "genes": GENES}
-    growth = [told(f"{n} x {n} tiles", fresh({**job, "tiles": n})) for n in tiles]
-    exponent = fitted([row["bins"] for row in growth], [row["seconds"] for row in growth])
-    print(f"seconds grow with the bins to the power {exponent}")
+    job = {"kind": "fill", "names": [GENE], "model": "s2s-st", "overrides": small}
+    single = told(f"small network, {GENE}", fresh(job))
     return {
-        "machine": machine(),
-        "variants": rows,
-        "per_gene": per_gene,
-        "growth": growth,
+        "step": paper,
+        "estimate": told(
+            "estimate",
+            {
+                "what": f"an estimate, not run: seconds an iteration x {PAPER_ITERATIONS} x {genes} genes",
+                "days": round(paper["seconds_per_iteration"] * PAPER_ITERATIONS * genes / 86_400, 1),
+            },
+        ),
+        "small_one_gene": single,
+        "small_all_genes": told(
+            "small_all_genes",
+            {
+                "what": f"an estimate, not run: seconds of one gene x {genes} genes",
+                "hours": round(single["seconds"] * genes / 3600, 2),
+            },
+        ),
+    }
+
+
+def growth(refined: list[str], large: bool, quick: bool) -> Found:
+    """Return what the refined variant costs on larger and larger grids."""
+    job = {"kind": "fill", "model": "s2s-st", "overrides": refined, "genes": GENES}
+    tiles = [1] if quick else [1, 4, *([16] if large else [])]
+    rows = [told(f"{n} x {n} tiles", fresh({**job, "tiles": n})) for n in tiles]
+    exponent = fitted([row["bins"] for row in rows], [row["cpu_seconds"] for row in rows])
+    print(f"CPU seconds grow with the bins to the power {exponent}")
+    return {
+        "growth": rows,
         "growth_exponent": exponent,
         "growth_section": "xenium-q1 in tiles, every second one mirrored: real tissue that repeats itself",
     }
