@@ -56,7 +56,7 @@ SHOWN = {
     ),
     "xenium-q1-50um-cdcin": ("pcc_median", "mae", "gain"),
     **dict.fromkeys(
-        ("her2st-c-2.5d", "paste-breast-2.5d", "dlpfc-2.5d", "mob-2.5d"),
+        ("her2st-c-2.5d", "her2st-c-2.5d-ablation", "paste-breast-2.5d", "dlpfc-2.5d", "mob-2.5d"),
         ("pcc_median", "pcc_mean", "mse", "gain", "p_pcc", "rho", "pcc_trusted"),
     ),
     "her2st-c-2.5d-rates": ("pcc_median", "mse"),

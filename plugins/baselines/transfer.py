@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 from stzoo.core.errors import ConfigError, DataError
+from stzoo.core.gp.blocks import spacing
 from stzoo.core.interfaces import Filled, Imputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Points, Stack
+from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.knn import Knn
 from stzoo.plugins.baselines.local import CHUNK, Distances, Surroundings
 
@@ -89,7 +89,7 @@ class Transfer(Imputer):
     def _fill(self, stack: Stack, values: Sequence[Floats], number: int, own: Filled) -> Filled:
         section, given = stack.sections[number], values[number]
         others = _others(stack, values, number)
-        pitch, at, seen = _pitch(section.um), stack.um(number), informative(section)
+        pitch, at, seen = spacing(section.um), stack.um(number), informative(section)
         carried = np.empty(given.shape, dtype=np.float32)
         nearest = np.empty(len(at))
         for start in range(0, len(at), CHUNK):
@@ -126,15 +126,6 @@ def _others(stack: Stack, values: Sequence[Floats], number: int) -> Surroundings
     y = np.concatenate([values[i][known] for i, known in zip(others, seen, strict=True)])
     order = np.lexsort((um[:, 1], um[:, 0]))
     return Surroundings(um[order], y[order])
-
-
-def _pitch(um: Points) -> float:
-    """Return the median distance of a spot to its nearest neighbour, µm (measured or not: positions are known)."""
-    if len(um) < 2:
-        return 1.0
-    distance = np.asarray(cKDTree(um).query(um, k=[2])[0])[:, 0]
-    distinct = distance[distance > 0]
-    return float(np.median(distinct)) if distinct.size else 1.0
 
 
 def _gaussian(distance: Distances, width: float) -> Distances:
