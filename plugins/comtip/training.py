@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,89 +33,85 @@ RANKED = 1024
 """Genes whose values are scored at a time."""
 
 
-class TrainingTask:
-    """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
+@dataclass(frozen=True)
+class Seen:
+    """What the image tower says of the spots of a step.
+
+    Parameters
+    ----------
+    chosen, um
+        int64 (b,) and their positions (b, 2), µm.
+    inputs, values
+        Inputs of the image tower and log-normalised values (b, g), augmented.
+    alone, z
+        z of tiles by themselves and z_img among their neighbours, (b, d) each.
+    features
+        Patch features Z (b, P, width).
+    """
+
+    chosen: Tensor
+    um: Tensor
+    inputs: Tensor
+    values: Tensor
+    alone: Tensor
+    z: Tensor
+    features: Tensor
+
+
+class Objective:
+    """CoMTIP's objective on some spots.
 
     Parameters
     ----------
     network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
-    started
-        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
+        What is trained, on what, and what the text tower reads of every gene of the data.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        data: TrainingData,
-        genes: GeneInputs,
-        config: CoMTIPConfig,
-        started: frozenset[str] = frozenset(),
-    ) -> None:
+    def __init__(self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig) -> None:
         check(config)
-        self.config, self.data, self.genes, self.started = config, data, genes, started
-        average = copy.deepcopy(network).requires_grad_(False)
-        self.both = nn.ModuleDict({"network": network, "average": average})
+        self.network, self.data, self.genes, self.config = network, data, genes, config
+        self.extra = nn.ModuleDict()
         if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
-            self.both["judge"] = Discriminator(config.embedding_dim)
+            self.extra["judge"] = Discriminator(config.embedding_dim)
         if config.objective.mfm_spots > 0:
-            self.both["spots"] = SpotGenerator(config.embedding_dim)
-        self.network, self.average = network, average
+            self.extra["spots"] = SpotGenerator(config.embedding_dim)
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid)
 
-    def module(self) -> nn.Module:
-        """Return the network, its moving average, and what only training uses."""
-        return self.both
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
-        train = self.config.train
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, parameter in self.both.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
-            if name == "network.text.residual.weight":
-                rate *= train.table_speed
-            decay = train.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-        return torch.optim.AdamW(
-            [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
-        )
-
-    def learning_rate(self, step: int) -> float:
-        """Return linear warm-up, then cosine decay."""
-        train = self.config.train
-        return min(1.0, (step + 1) / train.warmup) * 0.5 * (1 + math.cos(math.pi * step / train.steps))
-
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the weighted sum and its parts."""
-        weights, network = self.config.objective, self.network
-        chosen = self._chosen(generator)
+    def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
+        """Pass the tiles of some spots through the image tower, augmented."""
         inputs, values, um = self._augmented(chosen, generator), self.data.values[chosen], self.data.um[chosen]
         inputs, values = self._mixed(inputs, values, generator)
-        alone, features = network.image(inputs)
-        z = network.image.placed(alone, means(um, alone, self.config.vision.context_um))
+        alone, features = self.network.image(inputs)
+        z = self.network.image.placed(alone, means(um, alone, self.config.vision.context_um))
+        return Seen(chosen, um, inputs, values, alone, z, features)
+
+    def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses, each with its weight."""
+        weights = self.config.objective
         parts: dict[str, Tensor] = {}
         if weights.contrast > 0 or weights.paat is not Paat.none:
-            parts |= self._text_losses(z, values, chosen, generator)
+            parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
         if weights.mfm > 0:
-            teacher, kind = features, weights.mfm_loss
-            loss = masked_feature_loss(network.image, inputs, teacher, weights.mask, generator, kind)
+            image, kind = self.network.image, weights.mfm_loss
+            loss = masked_feature_loss(image, seen.inputs, seen.features, weights.mask, generator, kind)
             parts["mfm"] = weights.mfm * loss
         if weights.mfm_spots > 0:
-            spots: SpotGenerator = self.both["spots"]  # type: ignore[assignment]
-            parts["mfm_spots"] = weights.mfm_spots * masked_spot_loss(spots, alone, um, weights.mask, generator)
+            spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
+            loss = masked_spot_loss(spots, seen.alone, seen.um, weights.mask, generator)
+            parts["mfm_spots"] = weights.mfm_spots * loss
         if weights.ranking > 0 or weights.correlation > 0:
-            parts |= self._map_losses(z, values, generator)
-        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+            parts |= self._map_losses(seen.z, seen.values, generator)
+        return parts
 
-    def after_step(self, step: int) -> None:
-        """Move the average towards the network; slowly at the end, fast at the start."""
-        keep = min(self.config.train.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        n = len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
 
     def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well."""
@@ -132,7 +128,7 @@ class TrainingTask:
             shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
             if weights.paat is not Paat.negative:
                 right = text.alone(code, values) if single else profiles
-                judge: Discriminator = self.both["judge"]  # type: ignore[assignment]
+                judge: Discriminator = self.extra["judge"]  # type: ignore[assignment]
                 parts["pair"] = weights.pair * pair_loss(weights.paat, judge, right, shuffled, weights.reversal)
         if weights.contrast > 0:
             parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
@@ -174,16 +170,6 @@ class TrainingTask:
         targets = soft_targets(gathered(self.data.profiles[chosen]), temperature) if temperature > 0 else None
         return info_nce(gathered(z), gathered(profiles), self.network.scale(), targets, negatives)
 
-    def _chosen(self, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
-        batch, n = self.config.train.batch, len(self.data.values)
-        if not self.config.train.neighbours:
-            return torch.randperm(n, generator=generator)[:batch]
-        centre = int(torch.randint(n, (1,), generator=generator))
-        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
-        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
-        return same[distance.argsort(stable=True)[:batch]]
-
     def _mixed(self, inputs: Tensor, values: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Mix the spots of a batch with one another, tiles and profiles alike."""
         alpha = self.config.train.mixup
@@ -210,6 +196,70 @@ class TrainingTask:
         b, _, f = inputs.shape
         scale = 1 + 0.5 * jitter * torch.randn(b, 1, f, generator=generator)
         return inputs * scale + jitter * torch.randn(b, 1, f, generator=generator)
+
+
+class TrainingTask:
+    """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
+
+    Parameters
+    ----------
+    network, data, genes
+        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    started
+        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: TrainingData,
+        genes: GeneInputs,
+        config: CoMTIPConfig,
+        started: frozenset[str] = frozenset(),
+    ) -> None:
+        self.objective = Objective(network, data, genes, config)
+        self.config, self.started = config, started
+        average = copy.deepcopy(network).requires_grad_(False)
+        self.both = nn.ModuleDict({"network": network, "average": average, **self.objective.extra})
+        self.network, self.average = network, average
+
+    def module(self) -> nn.Module:
+        """Return the network, its moving average, and what only training uses."""
+        return self.both
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
+        train = self.config.train
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in self.both.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
+            if name == "network.text.residual.weight":
+                rate *= train.table_speed
+            decay = train.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Return linear warm-up, then cosine decay."""
+        train = self.config.train
+        return min(1.0, (step + 1) / train.warmup) * 0.5 * (1 + math.cos(math.pi * step / train.steps))
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the weighted sum and its parts."""
+        seen = self.objective.look(self.objective.draw(self.config.train.batch, generator), generator)
+        parts = self.objective.parts(seen, generator)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def after_step(self, step: int) -> None:
+        """Move the average towards the network; slowly at the end, fast at the start."""
+        keep = min(self.config.train.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
 
 
 def check(config: CoMTIPConfig) -> None:
