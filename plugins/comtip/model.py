@@ -240,10 +240,10 @@ class CoMTIP(Encoder):
             "sections": [s.name for s in sections],
             "started_from": self._started_from,
         }
-        losses = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
+        done = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
         self._network = task.average.requires_grad_(False).eval()
         self._finish(sections)
-        return losses
+        return done.losses
 
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
         """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
