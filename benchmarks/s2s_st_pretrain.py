@@ -48,7 +48,7 @@ def main() -> None:
         model.refiner, images, steps=chosen.steps, batch=chosen.batch, learning_rate=2e-3, seed=chosen.seed
     )
     run = {"images": images.digest, "steps": chosen.steps, "batch": chosen.batch}
-    losses = fit(
+    done = fit(
         task,
         out=chosen.out / "run",
         steps=chosen.steps,
@@ -57,7 +57,7 @@ def main() -> None:
         config=run,
     )
     model.trained_on = {"photographs": len(images.images), "digest": images.digest, "steps": chosen.steps}
-    print("last step", {name: round(value, 4) for name, value in losses.items()})
+    print("last step", {name: round(value, 4) for name, value in done.losses.items()})
     if chosen.held_out:
         before, after = score(model.refiner, NaturalImages.read(chosen.held_out))
         print(f"held-out photographs: squared error {before:.4f} of the start, {after:.4f} refined")

@@ -11,11 +11,17 @@ from stzoo.cli.app import new_app
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import PluginError
 from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
-from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, WeightsSpec
+from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
 
 app = new_app("List the installed plugins, and what is wrong with them.")
 
-_KINDS = ((ModelSpec, "models"), (WeightsSpec, "weights"), (ReaderSpec, "readers"), (ProtocolSpec, "protocols"))
+_KINDS = (
+    (ModelSpec, "models"),
+    (WeightsSpec, "weights"),
+    (ReaderSpec, "readers"),
+    (ProtocolSpec, "protocols"),
+    (TrackerSpec, "trackers"),
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

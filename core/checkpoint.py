@@ -1,7 +1,8 @@
 """Checkpoints of a training run: safetensors and JSON, whole or absent, never pickle.
 
 A run keeps its last two in ``OUT/checkpoints/00001200/``; one is complete when its folder has that name, for it is
-written beside it and moved. Each says the sha256 of its tensors, and one that is damaged is passed over.
+written beside it and moved. Each says the sha256 of its tensors, and one that is damaged is passed over. The weights of
+the best validation are in ``OUT/best/00000900/``, in the same format; those that a kept checkpoint speaks of stay.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import writing
 from torch import Tensor
 
-_FORMAT = 1
+_FORMAT = 2
 _KEPT = 2
 
 
@@ -43,6 +44,9 @@ class Checkpoint:
         Every tensor of the module (``module.*``) and of the optimiser (``optimizer.*``).
     optimizer
         What the optimiser's state has besides tensors, as JSON values.
+    run
+        What the run found out on its way: the precision it chose (``"precision"``), how validation stands
+        (``"validation"``); JSON values.
     """
 
     step: int
@@ -50,38 +54,36 @@ class Checkpoint:
     losses: Mapping[str, float]
     tensors: Mapping[str, Tensor]
     optimizer: Mapping[str, Any]
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and drop all but the last two.
+    """Write a checkpoint and drop all but the last two, and the best weights that none of them speaks of.
 
     Raises
     ------
     OutputError
         The disk refuses it (full, read-only); the checkpoints there stay as they are.
     """
-    folder = out / "checkpoints" / f"{checkpoint.step:08d}"
-    with writing(folder, overwrite=True) as scratch:
-        scratch.mkdir()
-        try:
-            save_file(_own_memory(checkpoint.tensors), scratch / "state.safetensors")
-        except SafetensorError as error:  # it wraps what the disk said
-            todo = "make room, then go on with --resume (resume=True)"
-            raise OutputError(f"can not write a checkpoint: {error}", where=folder, todo=todo) from error
-        about = {
-            "format": _FORMAT,
-            "step": checkpoint.step,
-            "identity": checkpoint.identity,
-            "losses": checkpoint.losses,
-            "optimizer": checkpoint.optimizer,
-            "sha256": sha256_of(scratch / "state.safetensors"),
-        }
-        (scratch / "checkpoint.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
-        for file in scratch.iterdir():
-            _flush(file)
+    folder = _write(out / "checkpoints" / f"{checkpoint.step:08d}", checkpoint)
     for old in checkpoint_folders(out)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
+    spoken_of = {_best_step(kept) for kept in checkpoint_folders(out)}
+    for old in _numbered(out / "best"):
+        if int(old.name) not in spoken_of:
+            shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def save_best(out: Path, checkpoint: Checkpoint) -> Path:
+    """Write the weights of a validation that was the best so far; earlier ones stay until the next checkpoint.
+
+    Raises
+    ------
+    OutputError
+        As of :func:`save_checkpoint`.
+    """
+    return _write(out / "best" / f"{checkpoint.step:08d}", checkpoint)
 
 
 def load_checkpoint(out: Path) -> Checkpoint | None:
@@ -106,15 +108,31 @@ def load_checkpoint(out: Path) -> Checkpoint | None:
     return None
 
 
+def load_best(out: Path, step: int) -> Checkpoint:
+    """Return the weights of the best validation, after so many steps.
+
+    Raises
+    ------
+    WeightsError
+        They are gone or damaged.
+    """
+    folder = out / "best" / f"{step:08d}"
+    try:
+        return _read(folder)
+    except (OSError, ValueError, KeyError, SafetensorError, WeightsError) as error:
+        raise WeightsError(
+            f"the weights of the best validation can not be read: {error}", where=folder, todo="train from the start"
+        ) from error
+
+
 def checkpoint_folders(out: Path) -> list[Path]:
     """Return the folders of the complete checkpoints of a run, oldest first."""
-    parent = out / "checkpoints"
-    return sorted(f for f in parent.iterdir() if f.is_dir() and f.name.isdigit()) if parent.is_dir() else []
+    return _numbered(out / "checkpoints")
 
 
 def sweep(out: Path) -> None:
     """Remove what a killed run left half written."""
-    for leftover in [*out.glob("checkpoints/.*"), *out.glob(".log.csv.*")]:
+    for leftover in [*out.glob("checkpoints/.*"), *out.glob("best/.*"), *out.glob(".*.csv.*")]:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -140,6 +158,43 @@ def refuse_other_run(checkpoint: Checkpoint, identity: Mapping[str, Any], where:
         )
 
 
+def _numbered(parent: Path) -> list[Path]:
+    return sorted(f for f in parent.iterdir() if f.is_dir() and f.name.isdigit()) if parent.is_dir() else []
+
+
+def _best_step(folder: Path) -> int | None:
+    """Return after how many steps the best weights that a checkpoint speaks of were; None if it is damaged."""
+    try:
+        about = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        found: int | None = about["run"]["validation"]["best_step"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> Path:
+    with writing(folder, overwrite=True) as scratch:
+        scratch.mkdir()
+        try:
+            save_file(_own_memory(checkpoint.tensors), scratch / "state.safetensors")
+        except SafetensorError as error:  # it wraps what the disk said
+            todo = "make room, then go on with --resume (resume=True)"
+            raise OutputError(f"can not write a checkpoint: {error}", where=folder, todo=todo) from error
+        about = {
+            "format": _FORMAT,
+            "step": checkpoint.step,
+            "identity": checkpoint.identity,
+            "losses": checkpoint.losses,
+            "optimizer": checkpoint.optimizer,
+            "run": checkpoint.run,
+            "sha256": sha256_of(scratch / "state.safetensors"),
+        }
+        (scratch / "checkpoint.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        for file in scratch.iterdir():
+            _flush(file)
+    return folder
+
+
 def _read(folder: Path) -> Checkpoint:
     about = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
     if about["format"] != _FORMAT:
@@ -147,7 +202,9 @@ def _read(folder: Path) -> Checkpoint:
     file = folder / "state.safetensors"
     if sha256_of(file) != about["sha256"]:
         raise WeightsError("state.safetensors does not have the sha256 that checkpoint.json gives")
-    return Checkpoint(about["step"], about["identity"], about["losses"], load_file(file), about["optimizer"])
+    return Checkpoint(
+        about["step"], about["identity"], about["losses"], load_file(file), about["optimizer"], about["run"]
+    )
 
 
 def _own_memory(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

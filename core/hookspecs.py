@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pluggy
-from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, WeightsSpec
+from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
 
 hookspec = pluggy.HookspecMarker("stzoo")
 hookimpl = pluggy.HookimplMarker("stzoo")
@@ -34,3 +34,8 @@ def stzoo_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
 @hookspec
 def stzoo_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
     """Offer evaluation protocols."""
+
+
+@hookspec
+def stzoo_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
+    """Offer trackers, which are told the figures of a training run."""

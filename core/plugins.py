@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 import pluggy
 from stzoo.core import hookspecs
 from stzoo.core.errors import PluginError, UnknownNameError, nearest
-from stzoo.core.records import API_VERSION, ModelSpec, ProtocolSpec, ReaderSpec, Record, WeightsSpec
+from stzoo.core.records import API_VERSION, ModelSpec, ProtocolSpec, ReaderSpec, Record, TrackerSpec, WeightsSpec
 
 GROUP = "stzoo"
 DISABLE_VARIABLE = "STZOO_DISABLE_PLUGINS"
@@ -35,6 +35,7 @@ _HOOKS: dict[str, type[Record]] = {
     "stzoo_weights": WeightsSpec,
     "stzoo_readers": ReaderSpec,
     "stzoo_protocols": ProtocolSpec,
+    "stzoo_trackers": TrackerSpec,
 }
 
 

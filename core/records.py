@@ -199,4 +199,36 @@ class ProtocolSpec:
         )
 
 
-Record = ModelSpec | WeightsSpec | ReaderSpec | ProtocolSpec
+@dataclass(frozen=True, slots=True)
+class TrackerSpec:
+    """A tracker of training runs.
+
+    Parameters
+    ----------
+    name
+        Name used by ``stzoo train --tracker NAME``.
+    target
+        ``"package.module:Tracker"``, a :class:`stzoo.core.trackers.Tracker`, imported and called on first use.
+    summary
+        One line: where its figures go.
+    requires
+        What to install when the target can not be imported, as ``pip install`` takes it; or empty.
+    """
+
+    name: str
+    target: str
+    summary: str
+    requires: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            target=_is_target(self.target),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+            requires=isinstance(self.requires, str),
+        )
+
+
+Record = ModelSpec | WeightsSpec | ReaderSpec | ProtocolSpec | TrackerSpec

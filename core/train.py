@@ -1,70 +1,30 @@
 """The training loop: one for every method in the house.
 
-A method says what one step computes (:class:`Task`); the loop does the rest: learning rate, clipping, checkpoints, the
-log, the bar, Ctrl-C. All randomness of a step comes from (seed, step), so a run that was killed and resumed
-ends, on a CPU, with the very bits of one that never stopped.
+A method says what one step computes (:class:`Task`); the loop does the rest: learning rate, clipping, accumulation,
+checkpoints, validation, logs, the bar, Ctrl-C, ranks. All randomness of a step comes from (seed, step), so a run that
+was killed and resumed ends, on a CPU, with the very bits of one that never stopped.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-import torch
-from stzoo.core.checkpoint import (
-    Checkpoint,
-    checkpoint_folders,
-    load_checkpoint,
-    pack_optimizer,
-    refuse_other_run,
-    save_checkpoint,
-    sweep,
-    unpack_optimizer,
-)
-from stzoo.core.errors import ConfigError, OutputError, StzooError, UsageError, WeightsError
-from stzoo.core.output import check_output
-from stzoo.core.progress import progress_bar
+from stzoo.core.distributed import Ranks
+from stzoo.core.errors import UsageError
+from stzoo.core.trackers import tracking
+from stzoo.core.train_bar import training_bar
+from stzoo.core.train_judge import Judge
 from stzoo.core.train_log import training_log
-from torch import Tensor, nn
+from stzoo.core.train_run import Run
+from stzoo.core.train_step import Stepper
+from stzoo.core.train_stop import stop_request
+from stzoo.core.train_task import Fit, Interrupted, Precision, Task, TrainingError, Validation
 
+__all__ = ["Fit", "Interrupted", "Precision", "Task", "TrainingError", "Validation", "fit"]
 
-class TrainingError(StzooError):
-    """A step that can not be taken: its loss or gradient is not finite."""
-
-
-class Interrupted(KeyboardInterrupt):
-    """Training stopped on request (Ctrl-C, SIGTERM), with a checkpoint; the message says how to go on."""
-
-
-class Task(Protocol):
-    """What one method computes in a step."""
-
-    def module(self) -> nn.Module:
-        """Return everything that is trained, also what only training uses; averages (EMA) are buffers of it."""
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return the optimiser over parameters of :meth:`module`; asked for once."""
-
-    def learning_rate(self, step: int) -> float:
-        """Return the factor on each group's learning rate in a step (0-based)."""
-
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Compute the losses of a step: the same names every time, scalars; ``"loss"`` is minimised.
-
-        What is drawn from ``generator`` (on the CPU) or from torch's global one, which is seeded alike, depends
-        on the seed and the step only.
-        """
-
-    def after_step(self, step: int) -> None:
-        """Do what follows the optimiser's step, e.g. update an average of the weights."""
+ALONE = Ranks()
 
 
 def fit(
@@ -78,7 +38,12 @@ def fit(
     checkpoint_every: int = 200,
     clip: float | None = 1.0,
     progress: bool = True,
-) -> dict[str, float]:
+    validation: Validation | None = None,
+    accumulate: int = 1,
+    precision: Precision = "fp32",
+    trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
+) -> Fit:
     """Train a task, and leave its module trained.
 
     Parameters
@@ -86,7 +51,8 @@ def fit(
     task
         What a step computes.
     out
-        Folder of the run: ``checkpoints/`` and ``log.csv`` (step, losses, gradient norm, rate factor, seconds).
+        Folder of the run: ``checkpoints/``, ``log.csv`` (step, losses, gradient norm, rate factor, seconds), and with
+        validation ``best/`` and ``validation.csv``.
     steps
         Steps in all, those before a resume included.
     seed
@@ -101,166 +67,90 @@ def fit(
         Largest gradient norm, None for no limit.
     progress
         Draw a bar (on a terminal only).
+    validation
+        How to judge the weights while the run goes on, when to stop early, and whether to keep the best.
+    accumulate
+        Micro-batches a step: losses and gradients are means over so many calls of :meth:`Task.losses`. A contrastive
+        loss sees the negatives of its micro-batch only, so this is not the same as a larger batch.
+    precision
+        ``"fp32"``, ``"bf16"`` (torch's autocast), or ``"auto"``: whichever took a few real steps less time at the
+        start; a resume goes on with the same.
+    trackers
+        Names of trackers (``stzoo plugins list``) that are told every row of the logs; the CSV files are always there.
+    ranks
+        The processes that share a step (:func:`stzoo.core.distributed.joined`). The task computes this rank's
+        share of the global batch; gradients and losses are averaged, rank 0 writes.
 
     Returns
     -------
-    Losses of the last step.
+    The last losses, the steps done, and how validation went.
 
     Raises
     ------
     TrainingError
-        A loss or gradient that is not finite; the weights stay as the step found them, checkpoints as they are.
+        A loss, gradient or figure that is not finite; the weights stay as the step found them, checkpoints as they are.
     Interrupted
         Ctrl-C or SIGTERM, after the running step and a checkpoint. A second one stops at once.
+    LostRankError
+        Another rank went away; the last checkpoint is whole.
     ConfigError
-        ``resume`` with another seed, clip or config, or with fewer steps than are done.
+        ``resume`` with another seed, clip, accumulation, precision or config, or with fewer steps than are done.
     OutputError
         ``out`` holds a run already and ``resume`` is false, or can not be written.
     """
-    if checkpoint_every < 1:
-        raise UsageError(f"checkpoint_every is {checkpoint_every}", todo="give a number of steps, 1 or more")
-    run = _Run(task, Path(out), {"seed": seed, "clip": clip, "config": dict(config or {})})
-    _go(run, run.begin(resume, steps), steps, checkpoint_every, progress)
-    return run.losses
+    for name, value in (("checkpoint_every", checkpoint_every), ("accumulate", accumulate)):
+        if value < 1:
+            raise UsageError(f"{name} is {value}", todo="give a whole number, 1 or more")
+    identity = {
+        "seed": seed,
+        "clip": clip,
+        "accumulate": accumulate,
+        "precision": precision,
+        "validation": validation.identity() if validation else None,
+        "config": dict(config or {}),
+    }
+    run = Run(Stepper(task, seed, clip, accumulate, ranks), Judge(validation), Path(out), identity, ranks)
+    start = run.begin(resume, steps, precision)
+    done = start if run.judge.gave_up else _go(run, start, steps, checkpoint_every, progress, trackers)
+    if run.judge.keeps_best:
+        run.take_best()
+    judge = run.judge
+    return Fit(dict(run.step.losses), done, judge.best_step, judge.figures, stopped_early=done < steps)
 
 
-def _go(run: _Run, start: int, steps: int, checkpoint_every: int, progress: bool) -> None:
+def _go(run: Run, start: int, steps: int, checkpoint_every: int, progress: bool, trackers: Sequence[str]) -> int:
+    """Take the steps that are left; return how many are done in the end."""
+    shown: dict[str, float] = {}
+    writes = run.ranks.is_main
     with (
         run.training(),
-        _stop_request() as stop,
-        training_log(run.out / "log.csv", start) as log,
-        progress_bar("train", show=progress) as bar,
+        stop_request() as stop,
+        training_log(run.out / "log.csv", start, active=writes) as log,
+        training_log(run.out / "validation.csv", start + 1, active=writes) as log_validation,
+        tracking(trackers if writes else (), run.out, run.identity) as track,
+        training_bar(show=progress and writes) as bar,
     ):
-        bar(start, steps)
+        bar(start, steps, shown)
         for done in range(start + 1, steps + 1):
-            log(run.step(done - 1))
-            bar(done, steps)
-            if stop.is_set() or done % checkpoint_every == 0 or done == steps:
+            row = run.step(done - 1)
+            log(row)
+            track(done, row)
+            shown["loss"] = row["loss"]
+            judged = run.judge.is_due(done, steps)
+            if judged:
+                row = run.validate(done)
+                log_validation(row)
+                track(done, {f"validation/{name}": value for name, value in row.items() if name != "step"})
+                shown |= {name: row[name] for name in run.judge.watched}
+            bar(done, steps, shown)
+            stopped, over = run.ranks.any(stop.is_set()), run.judge.gave_up or done == steps
+            if stopped or over or done % checkpoint_every == 0:
                 run.save(done)
-            if stop.is_set() and done < steps:
+            if over:
+                return done
+            if stopped:
                 raise Interrupted(
                     f"stopped after step {done} of {steps}; the checkpoint is in {run.out / 'checkpoints'}\n"
                     "  do:    go on with the same command and --resume (resume=True)"
                 )
-
-
-class _Run:
-    """A task with its optimiser, between the first step and the last."""
-
-    def __init__(self, task: Task, out: Path, identity: dict[str, Any]) -> None:
-        self.task, self.out, self.identity = task, out, identity
-        self.module = task.module()
-        self.optimizer = task.optimizer()
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.losses: dict[str, float] = {}
-
-    def begin(self, resume: bool, steps: int) -> int:
-        """Return the first step to take, with the state before it in place."""
-        check_output(self.out, overwrite=True)
-        if not resume and checkpoint_folders(self.out):
-            todo = "go on with --resume (resume=True), or choose another folder"
-            raise OutputError(f"{self.out} holds a training run already", todo=todo)
-        sweep(self.out)
-        found = load_checkpoint(self.out) if resume else None
-        if found is None:
-            return 0
-        refuse_other_run(found, self.identity, self.out)
-        if found.step > steps:
-            raise ConfigError(f"{found.step} steps are done, more than the {steps} asked for", where=self.out)
-        weights = {k.removeprefix("module."): t for k, t in found.tensors.items() if k.startswith("module.")}
-        try:
-            self.module.load_state_dict(weights)
-            unpack_optimizer(self.optimizer, found.tensors, found.optimizer)
-        except (RuntimeError, ValueError) as error:
-            todo = "resume with the version of the method that started the run"
-            raise WeightsError(f"the checkpoint does not fit: {error}", where=self.out, todo=todo) from error
-        self.losses = dict(found.losses)
-        return found.step
-
-    def step(self, step: int) -> dict[str, float]:
-        """Take one step; return its row of the log."""
-        began = time.perf_counter()
-        seed = _step_seed(self.identity["seed"], step)
-        torch.manual_seed(seed)  # for dropout and the like, which draw from the global generator
-        factor = self.task.learning_rate(step)
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-            group["lr"] = rate * factor
-        losses = self.task.losses(step, torch.Generator().manual_seed(seed))
-        values = {name: float(loss.detach()) for name, loss in losses.items()}
-        _refuse_wrong_losses(step, values, self.losses)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()  # type: ignore[no-untyped-call]
-        limit = math.inf if self.identity["clip"] is None else self.identity["clip"]
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, limit))
-        _refuse_not_finite(step, {"gradient norm": norm})
-        self.optimizer.step()
-        self.task.after_step(step)
-        self.losses = values
-        seconds = round(time.perf_counter() - began, 4)
-        return {"step": step, **values, "gradient_norm": norm, "learning_rate": factor, "seconds": seconds}
-
-    def save(self, done: int) -> None:
-        """Write a checkpoint after ``done`` steps."""
-        tensors, rest = pack_optimizer(self.optimizer)
-        tensors.update({f"module.{name}": tensor for name, tensor in self.module.state_dict().items()})
-        save_checkpoint(self.out, Checkpoint(done, self.identity, self.losses, tensors, rest))
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Put the module into training mode; leave it, the optimiser's rates and torch's generators as they were."""
-        was_training = self.module.training
-        cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-        with torch.random.fork_rng(devices=list(cuda)):
-            self.module.train()
-            try:
-                yield
-            finally:
-                self.module.train(was_training)
-                for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
-                    group["lr"] = rate
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """Return a 63-bit seed; neighbouring seeds and steps share nothing."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{step}".encode()).digest()[:8], "big") >> 1
-
-
-def _refuse_wrong_losses(step: int, values: Mapping[str, float], before: Mapping[str, float]) -> None:
-    if "loss" not in values:
-        raise TrainingError(f"step {step}: the task gives no 'loss' to minimise, only {sorted(values)}")
-    if before and values.keys() != before.keys():
-        names = ", ".join(sorted(values.keys() ^ before.keys()))
-        raise TrainingError(f"step {step}: losses that are not given in every step: {names}")
-    _refuse_not_finite(step, values)
-
-
-def _refuse_not_finite(step: int, values: Mapping[str, float]) -> None:
-    bad = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        raise TrainingError(
-            f"step {step}: {', '.join(bad)}",
-            todo="lower the learning rate, or look at the data of this step (seed and step make it again)",
-        )
-
-
-@contextmanager
-def _stop_request() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets; the next one acts as ever."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop  # only the main thread may handle signals
-        return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        signal.signal(number, before[number] or signal.SIG_DFL)
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+    return start

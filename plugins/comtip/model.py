@@ -243,10 +243,10 @@ class CoMTIP(Encoder):
             "sections": [s.name for s in sections],
             "started_from": self._started_from,
         }
-        losses = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
+        done = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
         self._network = task.average.requires_grad_(False).eval()
         self._finish(sections)
-        return losses
+        return done.losses
 
     def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
         """Lend the image tower, and with ``contrast`` the text tower, to fine-tuning (see :class:`Encoder`)."""

@@ -53,7 +53,7 @@ class Hooked(Toy):
 
 def test_trains_logs_and_keeps_two_checkpoints(tmp_path):
     task = Toy()
-    losses = fit(task, out=tmp_path, steps=20, seed=3, checkpoint_every=4)
+    losses = fit(task, out=tmp_path, steps=20, seed=3, checkpoint_every=4).losses
     log = rows(tmp_path)
     assert [int(row["step"]) for row in log] == list(range(20))
     assert list(log[0]) == ["step", "loss", "absolute", "gradient_norm", "learning_rate"]
