@@ -8,12 +8,12 @@ there are enough, and otherwise slabs of a section, with the spots close to them
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import numpy as np
-from stzoo.core.errors import DataError, UsageError
+from stzoo.core.errors import DataError, UsageError, nearest
 from stzoo.core.section import Mask, Points, Section
 
 PATIENT_KEYS = ("patient", "patient_id", "donor", "donor_id", "individual")
@@ -34,6 +34,20 @@ class By(Enum):
     patient = "patient"
     section = "section"
     block = "block"
+
+
+def read_by(text: str) -> By:
+    """Return what a word means.
+
+    Raises
+    ------
+    UsageError
+        It means nothing.
+    """
+    words = [by.value for by in By]
+    if text not in words:
+        raise UsageError(f"'{text}' is no way to split{nearest(text, words)}", todo=f"--split {', '.join(words)}")
+    return By(text)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What stands beside every tuned model: the weights before, the gene mean, and ridge and neighbours on colour-texture."""
+"""What stands beside every tuned model: the weights before, gene mean, ridge and neighbours on colour-texture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stzoo.core.section import Floats
 from stzoo.core.splits import Piece
 
 CONTROL = "colour-texture"
-"""The encoder of the controls: 23 statistics of a tile, nothing trained."""
+"""The encoder of the controls: statistics of the tile and its surroundings, nothing trained."""
 
 
 @dataclass(frozen=True)

@@ -97,9 +97,7 @@ def values(pieces: Sequence[Piece], genes: Sequence[str]) -> Floats:
 
 def embedded(encoder: Encoder, pieces: Sequence[Piece]) -> Floats:
     """Return the embeddings of the spots of the pieces, in order, float32 (n, d); counts are not read."""
-    return np.concatenate(
-        [np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces]
-    )
+    return np.concatenate([np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces])
 
 
 def groups(pieces: Sequence[Piece]) -> Groups:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stzoo.core.section import Stack as Stack
     from stzoo.core.stack_reading import read_stack as read_stack
     from stzoo.core.transform import Transform as Transform
+    from stzoo.zoo.finetuning import finetune as finetune
     from stzoo.zoo.loading import load as load
 
 _HOMES = {
@@ -40,6 +41,7 @@ _HOMES = {
     "StzooError": "stzoo.core.errors",
     "Transform": "stzoo.core.transform",
     "WeightsSpec": "stzoo.core.records",
+    "finetune": "stzoo.zoo.finetuning",
     "hookimpl": "stzoo.core.hookspecs",
     "load": "stzoo.zoo.loading",
     "model": "stzoo.core.registry",
