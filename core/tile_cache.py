@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,7 +29,7 @@ from stzoo.core.section import Points
 FORMAT_VERSION = 1
 """Version of the folder; another one is another cache."""
 VARIABLE = "STZOO_CACHE"
-BLOCK = 64
+BLOCK = 16
 """Spots read at a time by a thread."""
 THREADS = 2
 """Decoding and resampling leave Python's lock, so two threads read almost twice as fast as one."""
@@ -86,6 +87,11 @@ def cache_folder(run: Path) -> Path:
     """Return where caches are kept: the folder in ``STZOO_CACHE``, shared by all runs, or the run's own ``cache``."""
     shared = os.environ.get(VARIABLE)
     return Path(shared) if shared else run / "cache"
+
+
+def drop_own_cache(run: Path) -> None:
+    """Remove the caches of a run that is done; those in ``STZOO_CACHE`` stay, for other runs."""
+    shutil.rmtree(run / "cache", ignore_errors=True)
 
 
 def cached_rows(
