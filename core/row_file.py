@@ -67,7 +67,7 @@ class RowFile:
                 _allocate(scratch / _ROWS, shape, np.dtype(dtype))
         except OutputError as error:
             size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            raise OutputError(f"{error.what} ({size / 1e9:.2f} GB)", where=error.where, todo=_FULL) from error
+            raise OutputError(f"{error.what} ({size / 1e6:,.1f} MB)", where=error.where, todo=_FULL) from error
         return cls(folder)
 
     @classmethod
