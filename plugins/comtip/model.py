@@ -227,13 +227,14 @@ class CoMTIP(Encoder):
         self, sections: Sequence[Section], *, out: Path, resume: bool = False, progress: bool = True
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
+        from stzoo.core.tile_cache import cache_folder, drop_own_cache
         from stzoo.core.train import fit
         from stzoo.plugins.comtip.data import gather
         from stzoo.plugins.comtip.training import TrainingTask
 
         network = self._new(sections)
         genes = list(self.vocabulary.genes)
-        data = gather(sections, genes, self.config, self.seed)
+        data = gather(sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress)
         started = frozenset(self._start.state) if self._start else frozenset[str]()
         with _seeded(self.seed + 1):  # what only training uses starts at random as well
             task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started)
@@ -244,6 +245,7 @@ class CoMTIP(Encoder):
             "started_from": self._started_from,
         }
         done = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
+        drop_own_cache(out)
         self._network = task.average.requires_grad_(False).eval()
         self._finish(sections)
         return done.losses
