@@ -61,9 +61,10 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     from stzoo.core import config as configs
     from stzoo.core.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
+    from stzoo.plugins.comtip.data import TrainingData
     from stzoo.plugins.comtip.network import Network
     from stzoo.plugins.comtip.texture import N_STATISTICS
-    from stzoo.plugins.comtip.training import TrainingData, TrainingTask
+    from stzoo.plugins.comtip.training import TrainingTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 
     torch.set_num_threads(threads)

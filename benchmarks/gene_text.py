@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.errors import StzooError
 from stzoo.core.metrics import per_gene_pcc
+from stzoo.plugins.comtip.data import training_genes
 from stzoo.plugins.comtip.descriptions import packaged, sentence_vectors
-from stzoo.plugins.comtip.training import training_genes
 
 import stzoo
 

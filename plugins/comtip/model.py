@@ -226,7 +226,8 @@ class CoMTIP(Encoder):
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
         from stzoo.core.train import fit
-        from stzoo.plugins.comtip.training import TrainingTask, gather
+        from stzoo.plugins.comtip.data import gather
+        from stzoo.plugins.comtip.training import TrainingTask
 
         network = self._new(sections)
         genes = list(self.vocabulary.genes)
@@ -270,7 +271,7 @@ class CoMTIP(Encoder):
 
     def _new(self, sections: Sequence[Section]) -> Network:
         """Return a network for the genes of some sections, with the weights that training starts from."""
-        from stzoo.plugins.comtip.training import training_genes
+        from stzoo.plugins.comtip.data import training_genes
 
         genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
         self._vocabulary = Vocabulary(genes, self.config.text, self._start.tokenizer if self._start else None)
