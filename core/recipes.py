@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core import config as configs
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
 from stzoo.core.plugins import default_host
 from stzoo.core.records import ModelSpec
@@ -80,6 +81,8 @@ def trained(
     card: str = "",
     start: Path | None = None,
     start_name: str = "",
+    trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
 ) -> Any:
     """Return a model trained by a recipe; one that stands in ``folder`` already is loaded, a stopped run goes on.
 
@@ -91,6 +94,8 @@ def trained(
         Text of the model card.
     start, start_name
         A foreign checkpoint to start from (:meth:`Model.start_from`), and what to call it.
+    trackers, ranks
+        Who is told of the run, and the processes that train together; rank 0 writes the repository.
     """
     cls = model_class(model)
     weights = folder / "weights"
@@ -99,6 +104,8 @@ def trained(
     made = cls(load_recipe(model, name, overrides).config, seed=seed)
     if start is not None:
         made.start_from(start, source=start_name)
-    made.train(sections, out=folder / "run", resume=True)
-    made.save(weights, card=card)
+    made.train(sections, out=folder / "run", resume=True, trackers=trackers, ranks=ranks)
+    if ranks.is_main:
+        made.save(weights, card=card)
+    ranks.barrier()
     return made

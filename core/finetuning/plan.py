@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -178,8 +180,13 @@ def cost(plan: Plan) -> Cost:
     """Take one real step on the data, without keeping anything of it."""
     if plan.settings.tune is Tune.head:
         return Cost(0, 0, 0.0, 0.0)
+    with tempfile.TemporaryDirectory() as scratch:
+        return _measured(plan, Path(scratch))
+
+
+def _measured(plan: Plan, cache: Path) -> Cost:
     encoder, genes = fresh(plan.encoder, plan.seed), plan.scored
-    tunable = encoder.tunable(plan.shown(plan.split.train), contrast=bool(plan.settings.contrast))
+    tunable = encoder.tunable(plan.shown(plan.split.train), cache=cache, contrast=bool(plan.settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if plan.settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
