@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from stzoo.core.distributed import Ranks, lost
+from stzoo.core.distributed import Ranks
 from stzoo.core.train_shards import gathered, shard, whole
 from stzoo.core.train_task import Task, TrainingError
 from torch import Tensor, nn
@@ -81,16 +81,8 @@ class Stepper:
                 losses: Mapping[str, Tensor] = self._compute(step, torch.Generator().manual_seed(seed))
             values = self.ranks.mean({name: float(loss.detach()) for name, loss in losses.items()})
             _refuse_wrong_losses(step, values, self.losses)
-            self._backward(losses["loss"] / self._parts)
+            (losses["loss"] / self._parts).backward()  # type: ignore[no-untyped-call]
         return values
-
-    def _backward(self, loss: Tensor) -> None:
-        try:
-            loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if self.ranks.world > 1 and ("gloo" in str(error) or "NCCL" in str(error)):
-                raise lost(error) from error
-            raise
 
     def whole(self) -> AbstractContextManager[None]:
         """Have all parameters at hand for a while, also where the ranks share them."""
