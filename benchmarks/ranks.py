@@ -107,8 +107,9 @@ def main() -> None:
     model = CoMTIP(recipe.config, seed=recipe.seed)
     network = model._new(sections)
     genes = list(model.vocabulary.genes)
-    given = (network, gather(sections, genes, model.config, model.seed), model.vocabulary.inputs(genes))
     with tempfile.TemporaryDirectory() as scratch:
+        data = gather(sections, genes, model.config, model.seed, cache=Path(scratch) / "cache")
+        given = (network, data, model.vocabulary.inputs(genes))
         one, two = (run(world, Path(scratch) / str(world), chosen.steps, model, given) for world in (1, 2))
     apart = {
         name: max(abs(a[name] - b[name]) for a, b in zip(one["losses"], two["losses"], strict=True))

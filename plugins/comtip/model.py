@@ -233,13 +233,16 @@ class CoMTIP(Encoder):
         ranks: Ranks = ALONE,
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
+        from stzoo.core.tile_cache import cache_folder, drop_own_cache
         from stzoo.core.train import fit
         from stzoo.plugins.comtip.data import gather
         from stzoo.plugins.comtip.training import TrainingTask
 
         network = self._new(sections).to(self.device)
         genes = list(self.vocabulary.genes)
-        data = gather(sections, genes, self.config, self.seed)
+        data = gather(
+            sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress and ranks.is_main
+        )
         started = frozenset(self._start.state) if self._start else frozenset[str]()
         with _seeded(self.seed + 1):  # what only training uses starts at random as well
             task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started, ranks)
@@ -260,6 +263,8 @@ class CoMTIP(Encoder):
             ranks=ranks,
             sharded=task.blocks(),
         )
+        if ranks.is_main:  # all ranks are past their last step
+            drop_own_cache(out)
         self._network = self._network_of(self.vocabulary).to(self.device)
         self._network.load_state_dict(task.averaged())
         self._network.requires_grad_(False).eval()
