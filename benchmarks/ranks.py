@@ -10,6 +10,7 @@ time that a step spends to draw its batch and to fetch the batch's tiles and val
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import socket
@@ -68,6 +69,7 @@ def train(rank: int, world: int, port: int, folder: Path, steps: int, model: CoM
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     network, data, genes = given
+    network = copy.deepcopy(network)  # what was handed over lies in memory that all processes share
     torch.manual_seed(model.seed + 1)
     with joined() as ranks:
         task = Timed(network, data, genes, model.config, ranks=ranks)
