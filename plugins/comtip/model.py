@@ -258,6 +258,7 @@ class CoMTIP(Encoder):
             seed=self.seed,
             config=run,
             resume=resume,
+            checkpoint_every=self.config.train.checkpoint_every,
             progress=progress,
             trackers=trackers,
             ranks=ranks,
