@@ -23,11 +23,13 @@ def command(
         list[Path] | None, typer.Option(help="Results of 'evaluate --json' for the model card; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    device: Annotated[str, typer.Option(help="Torch device; under torchrun 'cuda' is each rank's own GPU.")] = "cpu",
     tracker: Annotated[
         list[str] | None, typer.Option(help="Tell the run to a tracker, e.g. tensorboard; may be repeated.")
     ] = None,
 ) -> None:
     """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on. Runs under torchrun as it is."""
+    from stzoo.core.devices import check_device
     from stzoo.core.distributed import joined
     from stzoo.core.output import check_output
     from stzoo.core.reading import read
@@ -38,6 +40,7 @@ def command(
 
     recipe = load_recipe(model, config, set_)
     require_trackers(tracker or [])
+    check_device(device)
     check_output(out, overwrite=True)
     about = dict(recipe.card)
     card = Card(
@@ -57,6 +60,7 @@ def command(
             config,
             [read(data_source(source, data)) for source in recipe.sections],
             seed=recipe.seed if seed is None else seed,
+            device=device,
             folder=out,
             overrides=set_,
             card=card,

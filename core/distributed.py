@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OF_OTHERS = ("gloo", "Gloo", "NCCL", "ncclRemoteError", "remote worker", "Connection reset", "Connection closed")
+"""Words of errors that are about another rank."""
+
 
 class LostRankError(StzooError):
     """A rank went away in the middle of a run (killed, out of memory, network)."""
@@ -69,12 +72,11 @@ class Ranks:
         if self.world == 1:
             return x
         import torch
-        from torch.distributed.nn.functional import all_gather
+        from stzoo.core.gathering import all_rows
 
         most = -(-count // self.world)
         padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])  # all parts must be of one size
-        with _together():
-            parts = all_gather(padded)  # type: ignore[no-untyped-call]
+        parts = all_rows(padded, self.rank, self.world)
         sizes = [replace(self, rank=rank).share(count) for rank in range(self.world)]
         return torch.cat([part[: one.stop - one.start] for part, one in zip(parts, sizes, strict=True)])
 
@@ -86,8 +88,7 @@ class Ranks:
         import torch.distributed as dist
 
         figures = torch.tensor(list(values.values()), dtype=torch.float64)
-        with _together():
-            dist.all_reduce(figures)
+        dist.all_reduce(figures)
         return dict(zip(values, (figures / self.world).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
@@ -101,10 +102,28 @@ class Ranks:
         import torch.distributed as dist
 
         box: list[Any] = [value]
-        with _together():
-            dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0)
         found: T = box[0]
         return found
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Turn what the libraries say of a rank that is gone into our words.
+
+        Raises
+        ------
+        LostRankError
+            Another rank does not answer.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not any(word in str(error) for word in _OF_OTHERS):
+                raise
+            raise LostRankError(
+                f"another rank is gone: {str(error).splitlines()[0][:200]}",
+                todo="look at its output; go on from the last checkpoint with --resume (resume=True)",
+            ) from error
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
@@ -144,20 +163,3 @@ def joined() -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Turn what the library says of a rank that is gone into our words."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise lost(error) from error
-
-
-def lost(error: BaseException) -> LostRankError:
-    """Return the error of a call that another rank did not answer."""
-    return LostRankError(
-        f"another rank is gone: {str(error).splitlines()[0][:200]}",
-        todo="look at its output; go on from the last checkpoint with --resume (resume=True)",
-    )

@@ -113,10 +113,11 @@ def fit(
         "config": dict(config or {}),
     }
     run = Run(Stepper(task, seed, clip, accumulate, ranks, sharded), Judge(validation), Path(out), identity, ranks)
-    start = run.begin(resume, steps, precision)
-    done = start if run.judge.gave_up else _go(run, start, steps, checkpoint_every, progress, trackers)
-    if run.judge.keeps_best:
-        run.take_best()
+    with ranks.together():
+        start = run.begin(resume, steps, precision)
+        done = start if run.judge.gave_up else _go(run, start, steps, checkpoint_every, progress, trackers)
+        if run.judge.keeps_best:
+            run.take_best()
     judge = run.judge
     return Fit(dict(run.step.losses), done, judge.best_step, judge.figures, stopped_early=done < steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,18 +18,46 @@ def shard(whole: nn.Module, blocks: Sequence[nn.Module], world: int) -> nn.Modul
     whole
         What a step calls; what is in no block is gathered for the time of the step.
     blocks
-        Modules inside, each gathered only while it runs forward or backward.
+        Modules inside, each gathered only while one of its public methods runs, or its backward.
     world
         Number of ranks.
     """
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     mesh = init_device_mesh(next(whole.parameters()).device.type, (world,))
     for block in blocks:
+        ways = [name for name, one in vars(type(block)).items() if callable(one) and not name.startswith("_")]
         fully_shard(block, mesh=mesh)
-    fully_shard(whole, mesh=mesh)
+        for name in ways:
+            if name != "forward":
+                register_fsdp_forward_method(block, name)
+    fully_shard(whole, mesh=mesh, ignored_params={p for p in whole.parameters() if p.ndim == 0})  # it takes no scalars
     return whole
+
+
+def average_scalars(parameters: Sequence[Tensor], world: int) -> None:
+    """Average the gradients of what is too small to be sharded."""
+    import torch.distributed as dist
+
+    for parameter in parameters:
+        if parameter.ndim == 0 and parameter.grad is not None:
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= world
+
+
+def clipped(parameters: Sequence[Tensor], limit: float) -> float:
+    """Scale gradients to a norm of at most ``limit``; return the norm before. Some may be sharded, some whole."""
+    parted = [p for p in parameters if p.grad is not None and hasattr(p, "full_tensor")]
+    if not parted:
+        return float(nn.utils.clip_grad_norm_(parameters, limit))
+    rest = [p for p in parameters if not hasattr(p, "full_tensor")]
+    norm = math.hypot(*(float(whole(nn.utils.clip_grad_norm_(some, math.inf))) for some in (parted, rest) if some))
+    if norm > limit:
+        for parameter in (*parted, *rest):
+            if parameter.grad is not None:
+                parameter.grad *= limit / (norm + 1e-6)
+    return norm
 
 
 @contextmanager

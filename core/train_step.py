@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from stzoo.core.distributed import Ranks, lost
-from stzoo.core.train_shards import gathered, shard, whole
+from stzoo.core.distributed import Ranks
+from stzoo.core.train_shards import average_scalars, clipped, gathered, shard
 from stzoo.core.train_task import Task, TrainingError
 from torch import Tensor, nn
 
@@ -42,6 +42,7 @@ class Stepper:
         self._seed, self._clip, self._parts = seed, math.inf if clip is None else clip, accumulate
         self.module = task.module()
         self._compute = _shared(_Losses(task, self.module), sharded, ranks)
+        self._sharded = bool(sharded) and ranks.world > 1
         self.optimizer = task.optimizer()  # now that its parameters are what they will be
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -56,7 +57,7 @@ class Stepper:
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         values = self.gradients(step)
-        norm = float(whole(nn.utils.clip_grad_norm_(self._parameters, self._clip)))
+        norm = clipped(self._parameters, self._clip)
         _refuse_not_finite(step, {"gradient norm": norm})
         self.optimizer.step()
         self.task.after_step(step)
@@ -68,6 +69,8 @@ class Stepper:
         """Compute the gradients of a step; return its losses, means over the micro-batches and ranks."""
         self.optimizer.zero_grad(set_to_none=True)
         found = [self._part(step, part) for part in range(self._parts)]
+        if self._sharded:
+            average_scalars(self._parameters, self.ranks.world)
         return {name: sum(one[name] for one in found) / self._parts for name in found[0]}
 
     def _part(self, step: int, part: int) -> dict[str, float]:
@@ -81,16 +84,8 @@ class Stepper:
                 losses: Mapping[str, Tensor] = self._compute(step, torch.Generator().manual_seed(seed))
             values = self.ranks.mean({name: float(loss.detach()) for name, loss in losses.items()})
             _refuse_wrong_losses(step, values, self.losses)
-            self._backward(losses["loss"] / self._parts)
+            (losses["loss"] / self._parts).backward()  # type: ignore[no-untyped-call]
         return values
-
-    def _backward(self, loss: Tensor) -> None:
-        try:
-            loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if self.ranks.world > 1 and ("gloo" in str(error) or "NCCL" in str(error)):
-                raise lost(error) from error
-            raise
 
     def whole(self) -> AbstractContextManager[None]:
         """Have all parameters at hand for a while, also where the ranks share them."""
@@ -123,7 +118,7 @@ def _shared(losses: nn.Module, sharded: Sequence[nn.Module], ranks: Ranks) -> An
         return shard(losses, sharded, ranks.world)
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(losses, find_unused_parameters=True, broadcast_buffers=False)
+    return DistributedDataParallel(losses, find_unused_parameters=True)
 
 
 def step_seed(seed: int, step: int, part: int = 0) -> int:

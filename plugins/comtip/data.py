@@ -50,10 +50,6 @@ def training_genes(sections: Sequence[Section], min_detected: float, most: int) 
 class Views(Protocol):
     """Inputs of the image tower: ``inputs[view, spots]``, and ``len(inputs)`` views."""
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(views, n, P, f) of statistics, or (views, n, 3, h, w) of pixels."""
-
     def __len__(self) -> int:
         """Return the number of views."""
 

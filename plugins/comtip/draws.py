@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from stzoo.plugins.comtip.config import TrainConfig
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.data import TrainingData
 from stzoo.plugins.comtip.inputs import turned
+from stzoo.plugins.comtip.texture import N_STATISTICS
 from torch import Tensor
 
 
@@ -32,19 +33,19 @@ class Draws:
     share: Tensor | None
 
     @classmethod
-    def of(cls, data: TrainingData, count: int, config: TrainConfig, generator: torch.Generator) -> Draws:
+    def of(cls, data: TrainingData, count: int, config: CoMTIPConfig, generator: torch.Generator) -> Draws:
         """Draw for ``count`` spots."""
+        train = config.train
         view = int(torch.randint(len(data.inputs), (1,), generator=generator))
         pose = int(torch.randint(8, (1,), generator=generator))
         jitter = other = share = None
-        shape = data.inputs.shape
-        if len(shape) == 4 and config.jitter > 0:  # (views, n, patches, statistics)
-            width, spread = shape[-1], config.jitter
-            scale = 1 + 0.5 * spread * torch.randn(count, 1, width, generator=generator)
-            jitter = torch.stack([scale, spread * torch.randn(count, 1, width, generator=generator)])
-        if config.mixup > 0:
+        if config.vision.stem is Stem.texture and train.jitter > 0:
+            shape, spread = (count, 1, N_STATISTICS), train.jitter
+            scale = 1 + 0.5 * spread * torch.randn(shape, generator=generator)
+            jitter = torch.stack([scale, spread * torch.randn(shape, generator=generator)])
+        if train.mixup > 0:
             other = torch.randperm(count, generator=generator)
-            drawn = torch._standard_gamma(torch.full((2, count), config.mixup), generator)
+            drawn = torch._standard_gamma(torch.full((2, count), train.mixup), generator)
             share = drawn[0] / drawn.sum(0)
             share = torch.maximum(share, 1 - share)  # each spot stays mostly itself, where it is
         return cls(view, pose, jitter, other, share)

@@ -63,12 +63,6 @@ class CachedViews:
         known = [pair for pair in moments if pair is not None]
         self._moments = tuple(torch.stack(part) for part in zip(*known, strict=True))  # (sections, f) each
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(views, n, P, f) of statistics, or (views, n, 3, h, w) of pixels."""
-        one = self[0, torch.zeros(1, dtype=torch.int64)].shape[1:]
-        return (self._views, len(self._first), *one)
-
     def __len__(self) -> int:
         return self._views
 

@@ -242,7 +242,9 @@ class CoMTIP(Encoder):
 
         network = self._new(sections).to(self.device)
         genes = list(self.vocabulary.genes)
-        data = gather(sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress)
+        data = gather(
+            sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress and ranks.is_main
+        )
         started = frozenset(self._start.state) if self._start else frozenset[str]()
         with _seeded(self.seed + 1):  # what only training uses starts at random as well
             task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started, ranks)
@@ -258,12 +260,14 @@ class CoMTIP(Encoder):
             seed=self.seed,
             config=run,
             resume=resume,
+            checkpoint_every=self.config.train.checkpoint_every,
             progress=progress,
             trackers=trackers,
             ranks=ranks,
             sharded=task.blocks(),
         )
-        drop_own_cache(out)
+        if ranks.is_main:  # all ranks are past their last step
+            drop_own_cache(out)
         self._network = self._network_of(self.vocabulary).to(self.device)
         self._network.load_state_dict(task.averaged())
         self._network.requires_grad_(False).eval()

@@ -212,7 +212,7 @@ class Objective:
 
     def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs of this rank's spots, and values and positions of all."""
-        drawn = Draws.of(self.data, len(chosen), self.config.train, generator)
+        drawn = Draws.of(self.data, len(chosen), self.config, generator)
         inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
