@@ -54,7 +54,7 @@ def read_by(text: str) -> By:
     return By(text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Some spots of a section.
 
