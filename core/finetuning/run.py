@@ -140,9 +140,9 @@ def carry_out(
         judged[TUNED] = tuned.fit.validation["pcc"]
     kept = chosen(judged)
     lines = test_lines(plan, tuned)
-    encoder = finished(plan, tuned, kept)
     found = report(plan, tuned, lines, judged, kept)
     found["verdict"] = verdict(found)
+    encoder = finished(plan, tuned, kept)
     encoder.save(out / "weights", card=card(found))
     write_report(out, found, plan, lines)
     return FineTuned(encoder, found, out)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.section import Section
 from stzoo.core.splits import By, Piece, Split, SplitOptions, distance_to, patient_of, read_by, split
-from stzoo.core.synthetic import synthetic_section
 
 
-def made(name: str, patient: str = "", side: int = 2200) -> Section:
-    section = synthetic_section(side_um=side, pitch_um=200, seed=len(name), name=name)
-    section = replace(section, source=name)
+def made(name: str, patient: str = "") -> Section:
+    """A lattice of 200 µm: splits look at positions and counts only."""
+    r, c = (axis.ravel() for axis in np.mgrid[:11, :10])
+    adata = AnnData(np.random.default_rng(0).poisson(5.0, (110, 5)).astype(np.float32))
+    adata.obsm["spatial_um"] = np.column_stack([c, r]) * 200.0
+    section = Section(adata, name, source=name)
     if patient:
         section.adata.uns["patient"] = patient
     return section
