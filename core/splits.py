@@ -245,10 +245,10 @@ def _pieces(sections: Sequence[Section], test: Sequence[Section], options: Split
             f"{len(names)} patients for {len(every)} sections",
             todo="name one for each section, in order, those of the test last",
         )
-    sources = [section.source or section.name for section in every]
-    for source in sources:
-        if sources.count(source) > 1:
-            raise UsageError(f"section '{source}' is given twice", todo="give each section once")
+    known = [(section.source, section.name) for section in every]
+    for source, name in known:
+        if known.count((source, name)) > 1:
+            raise UsageError(f"section '{source or name}' is given twice", todo="give each section once")
     patients = names or [patient_of(section) for section in every]
     return [Piece(section, usable(section), who) for section, who in zip(every, patients, strict=True)]
 
