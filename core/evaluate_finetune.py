@@ -60,9 +60,11 @@ class Finetune(Task):
     """Mean over genes of the Pearson correlation over the test spots, for each number of own spots.
 
     A row without a model is the gene mean. With a model and no control a head is fitted on the own spots, on the frozen
-    embedding. Controls: ``as-it-comes``, the weights with their own head; ``head``, that head tuned on the own spots;
-    ``full`` and ``lora``, the network tuned as well (``full-contrast``, ``lora-contrast``: with its own objective);
-    ``kept-...``: of the two what validation on a slab of the own spots prefers, as ``stzoo finetune`` does.
+    embedding. Controls: ``as-it-comes``, the weights with their own head; ``with-base``, a head fitted on the own spots
+    and on those that the weights were trained on (which nobody has who only has the weights); ``head``, their own head
+    tuned on the own spots; ``full`` and ``lora``, the network tuned as well (``full-contrast``, ``lora-contrast``: with
+    its own objective); ``kept-...``: of the two what validation on a slab of the own spots prefers, as ``stzoo
+    finetune`` does.
     """
 
     schema = FinetuneProtocol
@@ -70,6 +72,7 @@ class Finetune(Task):
     columns = (Column("pcc_mean", "PCC mean", 3), Column("pcc_median", "PCC median", 3))
     controls = (
         "as-it-comes",
+        "with-base",
         "head",
         *(f"{kept}{way}{own}" for kept in ("", "kept-") for way in ("full", "lora") for own in ("", "-contrast")),
     )
@@ -125,6 +128,8 @@ class Finetune(Task):
         if row.control == "as-it-comes":
             own = as_they_come(encoder, seen, self.genes, means)
             return means if own is None else own
+        if row.control == "with-base":
+            pieces = [*(Piece(section, usable(section)) for section in self.base), *pieces]
         kind = "carried" if row.control == "head" else row.head or "ridge"
         start = own_head(encoder) if kind == "carried" else None
         return head_on(encoder, pieces, self.genes, kind, start).predict(seen).values

@@ -216,11 +216,12 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
     rest, test_pieces, by_test, dropped = own, held, "given", 0
     if not held:
         rest, test_pieces, by_test, dropped = _hold_out(own, options, "test")
+    parts: tuple[list[Piece], list[Piece], str, int] = (rest, [], "given", 0)
     if sum(piece.n for piece in rest) < FEW:
-        train, validation, by_validation, more = rest, [], "given", 0
         notes.append(f"fewer than {FEW} own spots: none are held out for validation")
     else:
-        train, validation, by_validation, more = _hold_out(rest, options, "validation")
+        parts = _hold_out(rest, options, "validation")
+    train, validation, by_validation, more = parts
     _refuse_few(train, validation, test_pieces)
     if by_validation == "block" and by_test in ("patient", "given"):
         notes.append("validation spots are of the sections that were trained on; the test is not")
