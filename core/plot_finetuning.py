@@ -58,6 +58,7 @@ def _draw_run(axis: Any, found: Mapping[str, Any], run: Path) -> None:
     other.plot(judged["step"], judged["pcc"], "o-", color="black", markersize=3, linewidth=1)
     if HEAD in found["validation"]:
         other.axhline(found["validation"][HEAD], color="black", linewidth=0.8, linestyle=":")
+    other.ticklabel_format(axis="y", useOffset=False)
     other.set_ylabel("PCC on validation (dotted: head alone)")
     axis.set_title("tuning the network", fontsize=9)
 

@@ -26,6 +26,10 @@ FEWEST = 8
 """Spots with counts that each side has at least."""
 
 
+FEW = 60
+"""Own spots below which none are held out for validation: only a head can be fitted then."""
+
+
 class By(Enum):
     """What is held out as a whole."""
 
@@ -50,7 +54,7 @@ def read_by(text: str) -> By:
     return By(text)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Piece:
     """Some spots of a section.
 
@@ -88,6 +92,9 @@ class Split:
     ----------
     train, validation, test
         Disjoint pieces. No choice is made on ``test``; ``validation`` may be empty.
+    learn
+        All own spots that are not held out for the test: training, validation, and the buffer between the two. Heads
+        are fitted on them at the end, when all choices are made.
     by
         What was held out for the test and for validation: ``"section"``, ``"patient"``, ``"block"``, ``"given"``.
     notes
@@ -99,6 +106,7 @@ class Split:
     train: tuple[Piece, ...]
     validation: tuple[Piece, ...]
     test: tuple[Piece, ...]
+    learn: tuple[Piece, ...]
     by: Mapping[str, str]
     notes: tuple[str, ...] = ()
     dropped: int = 0
@@ -208,7 +216,12 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
     rest, test_pieces, by_test, dropped = own, held, "given", 0
     if not held:
         rest, test_pieces, by_test, dropped = _hold_out(own, options, "test")
-    train, validation, by_validation, more = _hold_out(rest, options, "validation")
+    parts: tuple[list[Piece], list[Piece], str, int] = (rest, [], "given", 0)
+    if sum(piece.n for piece in rest) < FEW:
+        notes.append(f"fewer than {FEW} own spots: none are held out for validation")
+    else:
+        parts = _hold_out(rest, options, "validation")
+    train, validation, by_validation, more = parts
     _refuse_few(train, validation, test_pieces)
     if by_validation == "block" and by_test in ("patient", "given"):
         notes.append("validation spots are of the sections that were trained on; the test is not")
@@ -216,6 +229,7 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
         tuple(train),
         tuple(validation),
         tuple(test_pieces),
+        tuple(rest),
         {"test": by_test, "validation": by_validation},
         tuple(notes),
         dropped + more,
@@ -232,10 +246,10 @@ def _pieces(sections: Sequence[Section], test: Sequence[Section], options: Split
             f"{len(names)} patients for {len(every)} sections",
             todo="name one for each section, in order, those of the test last",
         )
-    sources = [section.source or section.name for section in every]
-    for source in sources:
-        if sources.count(source) > 1:
-            raise UsageError(f"section '{source}' is given twice", todo="give each section once")
+    known = [(section.source, section.name) for section in every]
+    for source, name in known:
+        if known.count((source, name)) > 1:
+            raise UsageError(f"section '{source or name}' is given twice", todo="give each section once")
     patients = names or [patient_of(section) for section in every]
     return [Piece(section, usable(section), who) for section, who in zip(every, patients, strict=True)]
 
@@ -327,7 +341,7 @@ def distance_to(um: Points, others: Points) -> Points:
 def _refuse_few(train: Sequence[Piece], validation: Sequence[Piece], test: Sequence[Piece]) -> None:
     for side, pieces in (("training", train), ("validation", validation), ("test", test)):
         n = sum(piece.n for piece in pieces)
-        if n < FEWEST:
+        if n < FEWEST and (pieces or side != "validation"):
             raise DataError(
                 f"{n} spots with counts would be left for {side}, fewer than {FEWEST}",
                 where=", ".join(piece.section.name for piece in pieces) or None,

@@ -68,8 +68,8 @@ class Plan:
 
     @property
     def learn(self) -> tuple[Piece, ...]:
-        """All spots that final heads and controls are fitted on: training and validation."""
-        return (*self.split.train, *self.split.validation)
+        """All own spots that are not held out for the test: final heads and controls are fitted on them."""
+        return self.split.learn
 
     def shown(self, pieces: Sequence[Piece]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
@@ -150,8 +150,7 @@ def planned(
     seed: int = 0,
 ) -> Plan:
     """Return the plan for a split that was made."""
-    learn = [*found.train, *found.validation]
-    chosen = choose_genes(learn) if genes is None else check_genes(genes, learn)
+    chosen = choose_genes(found.learn) if genes is None else check_genes(genes, found.learn)
     start = remembering(fresh(encoder, seed))
     decided = settled(settings or Settings(), sum(piece.n for piece in found.train), start)
     if not found.validation:

@@ -140,7 +140,7 @@ def protocol(found: Mapping[str, Any]) -> str:
     words = [
         f"Heads were fitted for {genes['tuned']} genes ({new}), log1p of counts per 10,000. Figures are Pearson "
         f"correlations over the test spots, mean and median over the {genes['scored']} genes of highest mean.",
-        "Heads and controls were fitted on training and validation spots; what is kept was chosen on validation spots.",
+        "Heads and controls were fitted on all spots but those of the test; validation spots chose what is kept.",
     ]
     if "parameters" in found:
         p, run, rates = found["parameters"], found["run"], settings["rates"]

@@ -20,7 +20,7 @@ from stzoo.core.finetuning.controls import (
 )
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, plan_finetuning
-from stzoo.core.finetuning.report import HEAD, OWN, REFITTED, TUNED, report, verdict, write_report
+from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.head_ridge import RidgeHead
@@ -140,9 +140,9 @@ def carry_out(
         judged[TUNED] = tuned.fit.validation["pcc"]
     kept = chosen(judged)
     lines = test_lines(plan, tuned)
-    encoder = finished(plan, tuned, kept)
     found = report(plan, tuned, lines, judged, kept)
     found["verdict"] = verdict(found)
+    encoder = finished(plan, tuned, kept)
     encoder.save(out / "weights", card=card(found))
     write_report(out, found, plan, lines)
     return FineTuned(encoder, found, out)
@@ -164,16 +164,15 @@ def before(plan: Plan) -> dict[str, float]:
 
 
 def chosen(judged: Mapping[str, float]) -> str:
-    """Return what is kept: the best on validation; without validation the head, whose penalty was cross-validated.
+    """Return what is kept: the tuned network only where it is better on validation by more than :data:`NEAR`.
 
-    The weights as they come never are: fitted on own spots, their head may fall back on them.
+    The weights as they come are never kept: fitted on own spots, the penalty of their head may fall back on them.
     """
-    candidates = {name: pcc for name, pcc in judged.items() if name in (HEAD, TUNED)}
-    return max(candidates, key=lambda name: candidates[name]) if candidates else HEAD
+    return TUNED if TUNED in judged and judged[TUNED] - judged[HEAD] > NEAR else HEAD
 
 
 def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
-    """Return every line of the result, all on the same test spots; heads are fitted on training and validation."""
+    """Return every line of the result, all on the same test spots; heads are fitted on all others."""
     learn, test, genes = plan.learn, plan.split.test, plan.scored
     truth, seen = values(test, genes), embedded(plan.encoder, test)
     lines = control_lines(plan.control, learn, test, genes)
@@ -192,7 +191,7 @@ def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
 
 
 def tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
-    """Return the head of a tuned network: fitted on training and validation spots, drawn towards the one it served."""
+    """Return the head of a tuned network: fitted on all own spots, drawn towards the one it served."""
     start = head_on(plan.encoder, plan.learn, genes, "carried", own_head(plan.encoder))
     return head_on(tuned.encoder, plan.learn, genes, "carried", start)
 

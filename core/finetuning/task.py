@@ -33,12 +33,12 @@ class Rates:
         Weight of the correlation beside the MSE, and of the model's own losses.
     """
 
-    steps: int = 100
+    steps: int = 60
     batch: int = 192
     warmup: int = 10
-    learning_rate: float = 1e-4
+    learning_rate: float = 3e-4
     correlation: float = 1.0
-    own: float = 0.1
+    own: float = 0.05
 
 
 class LinearHead(nn.Module):
