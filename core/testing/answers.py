@@ -26,14 +26,14 @@ def answer(model: Model, sections: Sequence[Section], *, progress: Progress | No
 
     Returns
     -------
-    An encoder: ``embedding`` and ``prediction`` of the first. An imputer: ``imputed`` and ``confidence`` of each section
-    of their stack. An aligner: ``places``, where the spots of the first come to lie on the second, µm.
+    An encoder: ``prediction`` for the first. An imputer: ``imputed`` and ``confidence`` of each section of their stack.
+    An aligner: ``places``, where the spots of the first come to lie on the second, µm.
     """
     first, second = sections
     if isinstance(model, Encoder):
         predicted = model.predict(first, progress=progress)
         order = np.argsort(np.array(predicted.genes), kind="stable")
-        return {"embedding": model.embed(first, progress=progress), "prediction": predicted.values[:, order]}
+        return {"prediction": predicted.values[:, order]}
     if isinstance(model, Imputer):
         done = model.impute(Stack((first, second)), progress=progress)
         return {f"{what} of section {i}": layer(s, what) for i, s in enumerate(done.sections) for what in _LAYERS}

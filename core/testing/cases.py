@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stzoo.core.errors import StzooError
 from stzoo.core.interfaces import Encoder, Model
 from stzoo.core.plugins import resolve
 from stzoo.core.records import ModelSpec, WeightsSpec
-from stzoo.core.section import Section
+from stzoo.core.section import Floats, Section
 from stzoo.core.testing import data
 from stzoo.core.testing.answers import Answer, answer
 from stzoo.core.testing.checks import FaultError, SkippedError
@@ -17,6 +18,8 @@ from stzoo.core.testing.conformance import Conformance
 
 if TYPE_CHECKING:
     from stzoo.core.testing.subjects import Subject
+
+T = TypeVar("T")
 
 
 class Case:
@@ -32,7 +35,15 @@ class Case:
 
     def __init__(self, subject: Subject, given: Conformance) -> None:
         self.subject, self.given = subject, given
+        self._remembered: dict[str, Any] = {}
         self.refits = False  # an encoder came without a head, and gets one
+
+    def once(self, what: str, make: Callable[[], T]) -> T:
+        """Return what several checks of this subject need, made by the first."""
+        if what not in self._remembered:
+            self._remembered[what] = make()
+        found: T = self._remembered[what]
+        return found
 
     @property
     def record(self) -> Any:
@@ -109,6 +120,12 @@ class Case:
     def others(self) -> tuple[Section, Section]:
         """Two more of the same names and places, of another tissue."""
         return tuple(data.other_tissue(one) for one in self.sections)  # type: ignore[return-value]
+
+    @cached_property
+    def embedding(self) -> Floats:
+        """What the shared encoder makes of the first section."""
+        found: Floats = self.model.embed(self.sections[0])
+        return found
 
     @cached_property
     def expected(self) -> Answer:

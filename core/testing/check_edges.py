@@ -1,4 +1,4 @@
-"""Checks of any model: nearly nothing to work on, and the wrong thing; a clear error or a right answer, never a crash."""
+"""Checks of any model: with next to nothing, or the wrong thing, it refuses clearly or answers; it never crashes."""
 
 from __future__ import annotations
 
@@ -26,12 +26,15 @@ def one_spot(case: Case) -> None:
 
 
 def _few(case: Case, count: int) -> None:
-    measured = [section.take(np.flatnonzero(section.measured)[:count]) for section in case.sections]
-    for sections in ((measured[0], case.sections[1]), tuple(measured)):
-        found: list[Answer] = []
-        what = f"a section of {count} spots"
-        if refusal(lambda given=sections: found.append(answer(case.model, given)), what) is None:  # type: ignore[misc]
-            _check_rows(found[0], sections, what)
+    small = [section.take(np.flatnonzero(section.measured)[:count]) for section in case.sections]
+    for sections in ((small[0], case.sections[1]), (small[0], small[1])):
+        _whole_or_refused(case, sections, f"a section of {count} spots")
+
+
+def _whole_or_refused(case: Case, sections: Sequence[Section], what: str) -> None:
+    found: list[Answer] = []
+    if refusal(lambda: found.append(answer(case.model, sections)), what) is None:
+        _check_rows(found[0], sections, what)
 
 
 def _check_rows(found: Answer, sections: Sequence[Section], what: str) -> None:
@@ -45,9 +48,7 @@ def _check_rows(found: Answer, sections: Sequence[Section], what: str) -> None:
 def no_micrometres(case: Case) -> None:
     """A section whose µm/px are unknown is refused (or answered in full), since distances have no meaning then."""
     sections = [_without_mpp(section) for section in case.sections]
-    found: list[Answer] = []
-    if refusal(lambda: found.append(answer(case.model, sections)), "sections without µm/px") is None:
-        _check_rows(found[0], sections, "sections without µm/px")
+    _whole_or_refused(case, sections, "sections without µm/px")
 
 
 def _without_mpp(section: Section) -> Section:
@@ -62,7 +63,4 @@ def no_gene_in_common(case: Case) -> None:
     """Sections that share no gene are refused, or answered from what else they have."""
     other = data.copied(case.sections[1])
     other.adata.var_names = [f"no-such-gene-{i}" for i in range(other.n_genes)]
-    found: list[Answer] = []
-    given = (case.sections[0], other)
-    if refusal(lambda: found.append(answer(case.model, given)), "sections that share no gene") is None:
-        _check_rows(found[0], given, "sections that share no gene")
+    _whole_or_refused(case, (case.sections[0], other), "sections that share no gene")

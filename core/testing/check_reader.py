@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from stzoo.core.interfaces import Reader
@@ -56,10 +57,13 @@ def junk_is_refused(case: Case) -> None:
     reader = _reader(case)
     with _junk() as paths:
         for path in filter(reader.recognises, paths):
-            what = f"junk called {path.name!r}"
-            names: list[str] = []
-            if refusal(lambda at=path: names.extend(reader.sections(at)), what) is None and names:  # type: ignore[misc]
-                refusal(lambda at=path, name=names[0]: reader.read(at, name), what)  # type: ignore[misc]
+            refusal(partial(_first_section, reader, path), f"junk called {path.name!r}")
+
+
+def _first_section(reader: Reader, path: Path) -> None:
+    names = reader.sections(path)
+    if names:
+        reader.read(path, names[0])
 
 
 @contextmanager

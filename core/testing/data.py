@@ -12,10 +12,10 @@ from stzoo.core.section import Mask, Section
 from stzoo.core.synthetic import synthetic_section
 from stzoo.core.transform import Transform
 
-SIDE_UM = {"encoder": 1000, "imputer": 1500, "aligner": 1500}
-PITCH_UM = {"encoder": 200.0, "imputer": 100.0, "aligner": 100.0}
+SIDE_UM = {"encoder": 1000, "imputer": 1500, "aligner": 1000}
+PITCH_UM = {"encoder": 200.0, "imputer": 100.0, "aligner": 70.0}
 """Size of the tissue and distance of its spots: as small as every shipped method can work with."""
-TRUTH = Transform.rigid(25.0, (40.0, -30.0), centre=(750.0, 750.0))
+TRUTH = Transform.rigid(25.0, (40.0, -30.0), centre=(500.0, 500.0))
 """How the second section of an aligner lies on the first."""
 
 
@@ -55,7 +55,7 @@ def denser(section: Section, factor: int) -> Section:
     from anndata import AnnData
 
     pitch = section.pitch_um or 100.0
-    steps = (np.stack(np.mgrid[:factor, :factor], axis=-1).reshape(-1, 2)) / factor  # (factor², 2), x then y
+    steps = np.indices((factor, factor)).reshape(2, -1).T / factor  # (factor², 2), x then y
     px = pitch / (section.mpp or 1.0)
     counts = np.repeat(_dense(section), len(steps), axis=0)
     adata = AnnData(np.random.default_rng(11).poisson(counts).astype(np.float32))
@@ -195,14 +195,12 @@ def reordered(section: Section) -> Section:
 
 
 def stored(section: Section, kind: str) -> Section:
-    """Return a section whose counts are kept as ``csr``, ``csc``, ``int`` or ``float64``."""
-    from scipy.sparse import csc_matrix, csr_matrix
+    """Return a section whose counts are kept as ``csc``, ``int32``, ``float32`` or ``float64``."""
+    made, dense = copied(section), _dense(section)
+    if kind == "csc":
+        from scipy.sparse import csc_matrix
 
-    dense, made = _dense(section), copied(section)
-    made.adata.X = {
-        "csr": lambda: csr_matrix(dense.astype(np.float32)),
-        "csc": lambda: csc_matrix(dense.astype(np.float32)),
-        "int": lambda: dense.astype(np.int32),
-        "float64": lambda: dense.astype(np.float64),
-    }[kind]()
+        made.adata.X = csc_matrix(dense)
+    else:
+        made.adata.X = dense.astype(kind)
     return made

@@ -11,7 +11,7 @@ import pickle
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -101,7 +101,7 @@ def peaks(model: bytes, sections: bytes, factors: Sequence[int]) -> list[tuple[i
     return found
 
 
-TASKS = {"light": light, "construct": construct, "ask": ask, "peaks": peaks}
+TASKS: dict[str, Callable[..., Any]] = {"light": light, "construct": construct, "ask": ask, "peaks": peaks}
 
 
 def _cut_network() -> list[str]:
