@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from stzoo.cli.app import new_app
+from stzoo.cli.plugins_check import check
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import PluginError
 from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
@@ -64,6 +65,9 @@ def info(
         echo("\n".join(f"  {key}: {value}" for key, value in facts.items()))
     if plugin.trace != plugin.error:
         echo(f"\n{plugin.trace.rstrip()}")
+
+
+app.command("check")(check)
 
 
 def _complaints(host: PluginHost) -> list[str]:

@@ -94,8 +94,11 @@ def units(case: Case) -> None:
             if apart > UNITS_UM:
                 raise FaultError(f"{what} comes to lie {apart:.0f} µm elsewhere", todo)
         return
-    sections = (data.finer(first), second if role == "encoder" else data.finer(second))
-    check_same(answer(case.model, sections), case.expected, UNITS, what, todo)
+    if role == "encoder":
+        found = {"embedding": case.model.embed(data.finer(first))}
+        check_same(found, {"embedding": case.embedding}, UNITS, what, todo)
+        return
+    check_same(answer(case.model, (data.finer(first), data.finer(second))), case.expected, UNITS, what, todo)
 
 
 @check(*MODELS)

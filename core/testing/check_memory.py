@@ -15,7 +15,7 @@ PER_SPOT = 64 << 10
 """Bytes that a spot of 40 genes may cost at most. A patch of 224 pixels has more: an encoder has to work in batches."""
 GRACE = 2
 """Linear growth is allowed so many times over: exact solvers are quadratic on few spots, and bounded on many."""
-DENSER = {"encoder": (1, 3), "imputer": (2, 4), "aligner": (2, 4)}
+DENSER = (1, 3)
 """So many times as many spots along each axis."""
 
 
@@ -24,7 +24,7 @@ def memory_is_bounded(case: Case) -> None:
     """With more spots, peak memory does not grow with their square, and a spot costs at most 64 KiB."""
     if not sys.platform.startswith("linux"):
         raise SkippedError("the peak of a process is read from /proc, which Linux alone has")
-    given = pickle.dumps(case.fresh()), pickle.dumps(case.sections), DENSER[case.subject.role]
+    given = pickle.dumps(case.fresh()), pickle.dumps(case.sections), DENSER
     (few, small), (many, large) = in_process("peaks", *given)
     if large > GRACE * small * many / few + SLACK or large - small > PER_SPOT * (many - few) + SLACK:
         raise FaultError(

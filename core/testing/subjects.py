@@ -58,6 +58,18 @@ def subjects(name: str, host: PluginHost | None = None) -> list[Subject]:
     return [Subject(found), Subject(found, record)]
 
 
+def all_checks() -> list[Check]:
+    """Return every check, in the order they are run."""
+    for module in _MODULES:
+        import_module(f"stzoo.core.testing.check_{module}")  # registers its checks
+    return CHECKS
+
+
+def check_names() -> list[str]:
+    """Return the name of every check."""
+    return [check.name for check in all_checks()]
+
+
 def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tuple[Case, Check]]:
     """Yield every check of what was named; the checks of one subject share a case.
 
@@ -68,8 +80,7 @@ def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tupl
     UsageError
         Options, a maker or sections for several models at once.
     """
-    for module in _MODULES:
-        import_module(f"stzoo.core.testing.check_{module}")  # registers its checks
+    checks = all_checks()
     found = subjects(given.name, host)
     models = [one.name for one in found if isinstance(one.record, ModelSpec)]
     if len(models) > 1 and (given.config or given.make or given.sections):
@@ -80,4 +91,4 @@ def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tupl
         )
     for subject in found:
         case = Case(subject, given)
-        yield from ((case, check) for check in CHECKS if subject.role in check.roles)
+        yield from ((case, check) for check in checks if subject.role in check.roles)
