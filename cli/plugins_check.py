@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,12 +34,13 @@ def check(
     found = []
     for outcome in run_checks(given, wanted=_wanted(only)):
         found.append(outcome)
-        if not as_json:
+        if sys.stderr.isatty():
             typer.echo(f"\r{len(found)} checks, {outcome.subject}: {outcome.check:40}", err=True, nl=False)
+    if sys.stderr.isatty():
+        typer.echo("\r" + " " * 100 + "\r", err=True, nl=False)
     if as_json:
         echo(json.dumps([{**asdict(one), "seconds": round(one.seconds, 3)} for one in found], indent=1))
     else:
-        typer.echo("\r" + " " * 78 + "\r", err=True, nl=False)
         _print(found)
     if any(one.state == "failed" for one in found):
         raise typer.Exit(1)

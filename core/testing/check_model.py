@@ -112,7 +112,7 @@ def asked_twice_same_answer(case: Case) -> None:
 
 @check(*MODELS)
 def global_random_state_is_left_alone(case: Case) -> None:
-    """A plugin that seeds global generators makes the user's own random numbers repeat."""
+    """Asking moves no global generator: a plugin that seeds one makes the user's own random numbers repeat."""
     import torch
 
     case.expected  # noqa: B018 - the first call may import and load
