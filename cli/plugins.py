@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from stzoo.cli.app import new_app
+from stzoo.cli.plugins_check import check
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import PluginError
 from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
@@ -114,6 +115,9 @@ def doctor(as_json: Json = False) -> None:
         echo(f"{len(host.plugins)} plugins, {len(findings)} findings")
     if any(finding.wrong for finding in findings):
         raise typer.Exit(1)
+
+
+app.command("check")(check)
 
 
 def _complaints(host: PluginHost) -> list[str]:
