@@ -80,7 +80,8 @@ _root = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Spatial transcriptomics models behind three small interfaces, with a model zoo.",
-    epilog="Any command takes --debug (show the traceback of an error) and --locked (use only weights of stzoo.lock).",
+    epilog="Any command takes --debug (show the traceback of an error), --locked (use only weights of stzoo.lock) and "
+    "--plugin FILE (a method in one Python file).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

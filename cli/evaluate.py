@@ -16,16 +16,19 @@ def command(
     data: Annotated[Path, typer.Option(help="Folder that holds the sections.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     work: Annotated[Path | None, typer.Option(help="Keep trained models here, so that a stopped run goes on.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model of 'plugins list' to score as well (can be repeated).")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Other seeds than the protocol's: 0,1")] = "",
     overwrite: Annotated[bool, typer.Option(help="Replace the JSON file.")] = False,
 ) -> None:
     """Run an evaluation protocol and print its table, baselines included."""
     from stzoo.core.evaluate import evaluate, lines, report
     from stzoo.core.output import check_output, writing
-    from stzoo.core.protocol import load_protocol
+    from stzoo.core.protocol import load_protocol, with_models
     from stzoo.zoo.loading import load
 
-    rules = load_protocol(protocol)
+    rules = with_models(load_protocol(protocol), model or [])
     rules.seeds = _numbers(seeds) or rules.seeds
     if json_file is not None:
         check_output(json_file, overwrite=overwrite)

@@ -20,12 +20,12 @@ COMMANDS = {
     "train": "Train a model from a recipe; can be stopped and resumed.",
     "finetune": "Tune weights on own sections, and say what that gained.",
     "data": "Inspect and convert sections.",
-    "plugins": "List the installed plugins, and what is wrong with them.",
+    "plugins": "List, make, check and switch plugins, and find what is wrong with them.",
     "zoo": "Find, pull, verify, lock and publish weights.",
 }
 """Every command and its line in ``stzoo --help``. Its module, ``stzoo.cli.NAME``, is imported when it is called."""
 
-ANYWHERE = ("--debug", "--locked")
+ANYWHERE = ("--debug", "--locked", "--plugin")
 """Options of every command."""
 
 BAD_USE, INTERRUPTED = 2, 130
@@ -42,7 +42,8 @@ def run(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The command line without the program's name. ``--debug`` and ``--locked`` may stand anywhere before a ``--``.
+        The command line without the program's name. ``--debug``, ``--locked`` and ``--plugin FILE`` may stand anywhere
+        before a ``--``.
 
     Returns
     -------
@@ -52,9 +53,8 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments[:end]
     if "--locked" in arguments[:end]:
         os.environ["STZOO_LOCKED"] = "1"  # also for the processes that a command starts
-    arguments = [a for a in arguments[:end] if a not in ANYWHERE] + arguments[end:]
     try:
-        return _call(arguments)
+        return _call(_without(arguments[:end]) + arguments[end:])
     except StzooError as error:
         if debug:
             raise
@@ -79,6 +79,21 @@ def run(arguments: list[str]) -> int:
             "  do:    run again with --debug and report the traceback"
         )
         return 1
+
+
+def _without(arguments: list[str]) -> list[str]:
+    """Return the arguments without those of every command; plugins that are files are told to this process."""
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name == "--plugin":
+            from stzoo.core.plugin_files import use_plugin_file
+
+            use_plugin_file(value if equals else next(rest, ""))
+        elif argument not in ANYWHERE:
+            kept.append(argument)
+    return kept
 
 
 def _call(arguments: list[str]) -> int:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from stzoo.cli.app import new_app
+from stzoo.cli.plugins_check import check
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import PluginError
 from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
+from stzoo.core.project import PROJECT, set_disabled
 from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
 
-app = new_app("List the installed plugins, and what is wrong with them.")
+app = new_app("List, make, check and switch plugins, and find what is wrong with them.")
 
 _KINDS = (
     (ModelSpec, "models"),
@@ -72,8 +75,64 @@ def info(
         echo(f"\n{plugin.trace.rstrip()}")
 
 
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the model, in lower case.")],
+    role: Annotated[str, typer.Option(help="encoder, imputer or aligner.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to make; by default ./stzoo-NAME.")] = None,
+    author: Annotated[str, typer.Option(help="Who holds the copyright.")] = "Your Name",
+) -> None:
+    """Make a complete repository for a plugin: it installs, and passes its tests and the contract, at once."""
+    from stzoo.core.new_plugin import new_plugin
+
+    folder = new_plugin(name, role, out or Path(name if name.startswith("stzoo-") else f"stzoo-{name}"), author=author)
+    echo(f"wrote {folder}\n\n  cd {folder}\n  pip install -e '.[test]'\n  pytest\n  stzoo plugins check {name}")
+
+
+@app.command()
+def disable(name: Annotated[str, typer.Argument(help="Name, or dist:name.")]) -> None:
+    """Do without a plugin in this folder (written to stzoo.yaml)."""
+    plugin = default_host().plugin(name)
+    file = set_disabled(Path.cwd(), name, disabled=True)
+    echo(
+        f"{plugin.qualified} is not loaded in this folder any more ({file.name}); elsewhere: {DISABLE_VARIABLE}={name}"
+    )
+
+
+@app.command()
+def enable(name: Annotated[str, typer.Argument(help="Name, or dist:name, as it stands in stzoo.yaml.")]) -> None:
+    """Load a plugin again that 'disable' switched off."""
+    file = set_disabled(Path.cwd(), name, disabled=False)
+    echo(f"{name} is loaded in this folder again ({file.name})")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Look for everything that can be wrong with the plugins, import what they name, and say what to do."""
+    from stzoo.core.plugin_doctor import examine
+
+    host = default_host()
+    findings = examine(host)
+    if as_json:
+        echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            echo(f"{finding.plugin}: {finding.what}\n  do:    {finding.todo}")
+        echo(f"{len(host.plugins)} plugins, {len(findings)} findings")
+    if any(finding.wrong for finding in findings):
+        raise typer.Exit(1)
+
+
+app.command("check")(check)
+
+
 def _complaints(host: PluginHost) -> list[str]:
-    complaints = [f"{DISABLE_VARIABLE} names '{name}', and no plugin is called that" for name in host.unknown_disabled]
+    complaints = [
+        f"'{name}' is to be disabled ({DISABLE_VARIABLE}, {PROJECT}), and no plugin is called that"
+        for name in host.unknown_disabled
+    ]
+    complaints += [f"{PROJECT} requires plugins: {problem}" for problem in host.unmet]
+    complaints += [f"{plugin.qualified}: {notice}" for plugin in host.plugins for notice in plugin.notices]
     for kind, what in _KINDS:
         names: dict[str, list[str]] = {}
         for plugin, record in host.of(kind):

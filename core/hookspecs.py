@@ -2,7 +2,9 @@
 
 A plugin is a module named in the entry-point group ``stzoo``. It must be light to import (no torch,
 no numpy work): hooks return frozen records, and the classes they point to are imported on first use.
-A module may say ``STZOO_API = 1``, the version of this page that it was written for.
+A module may say ``STZOO_API = 1``, the version of this page that it was written for; the present version and the one
+before are understood. A hook, or an argument of one, that will go says so for one version first: its specification has
+``warn_on_impl=Deprecated("...")`` (or ``warn_on_impl_args``), which ``stzoo plugins list`` passes on.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec,
 
 hookspec = pluggy.HookspecMarker("stzoo")
 hookimpl = pluggy.HookimplMarker("stzoo")
+
+
+class Deprecated(DeprecationWarning):
+    """A part of the plugin interface that goes with its next version; says since when, and what to use instead."""
 
 
 @hookspec

@@ -1,4 +1,4 @@
-"""Discovery: one guarded load per entry point, a state for each, nothing heavy imported.
+"""Discovery: one guarded load per entry point (or file), a state for each, nothing heavy imported.
 
 pluggy's own entry-point loader is not used: it lets a foreign entry point replace ours by name, and one
 plugin that raises at import ends the whole call. pluggy still validates the hooks and holds the plugins.
@@ -10,17 +10,22 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pluggy
 from stzoo.core import hookspecs
 from stzoo.core.errors import PluginError, UnknownNameError, nearest
+from stzoo.core.hookspecs import Deprecated
+from stzoo.core.plugin_files import DIST, import_file, plugin_files
+from stzoo.core.project import PROJECT, Project, read_project, unmet
 from stzoo.core.records import API_VERSION, ModelSpec, ProtocolSpec, ReaderSpec, Record, TrackerSpec, WeightsSpec
 
 GROUP = "stzoo"
@@ -53,6 +58,8 @@ class Plugin:
         The last line of what went wrong, and the whole traceback (both empty when loaded).
     records
         The records that its hooks returned.
+    notices
+        Deprecations of the plugin interface that it still uses.
     seconds
         How long importing it and asking its hooks took.
     """
@@ -65,6 +72,7 @@ class Plugin:
     error: str = ""
     trace: str = ""
     records: tuple[Record, ...] = field(default=(), repr=False)
+    notices: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
     @property
@@ -81,40 +89,62 @@ class PluginHost:
     points
         Entry points to load; by default those of the group ``stzoo``.
     disabled
-        Names (or ``dist:name``) not to load; by default those in ``STZOO_DISABLE_PLUGINS``.
+        Names (or ``dist:name``) not to load; by default those in ``STZOO_DISABLE_PLUGINS`` and ``stzoo.yaml``.
+    files
+        One-file plugins; by default those given with ``--plugin``.
+    required
+        Distributions that must be there, as pip takes them; by default those in ``stzoo.yaml``.
     """
 
-    def __init__(self, points: Iterable[EntryPoint] | None = None, disabled: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        points: Iterable[EntryPoint] | None = None,
+        disabled: Sequence[str] | None = None,
+        files: Sequence[Path] | None = None,
+        required: Sequence[str] | None = None,
+    ) -> None:
+        project = read_project(Path.cwd()) if disabled is None or required is None else Project()
         if points is None:
             points = () if _flag(NONE_VARIABLE) else entry_points(group=GROUP)
         if disabled is None:
-            disabled = [name.strip() for name in os.environ.get(DISABLE_VARIABLE, "").split(",") if name.strip()]
+            disabled = [*_listed(DISABLE_VARIABLE), *project.disabled_plugins]
         self._manager = pluggy.PluginManager("stzoo")
         self._manager.add_hookspecs(hookspecs)
         unique = {(_dist(point)[0], point.name): point for point in points}
         self.plugins: tuple[Plugin, ...] = ()
         for key in sorted(unique):
-            self.plugins += (self._load(unique[key], disabled),)
+            point = unique[key]
+            self.plugins += (
+                self._load(Plugin(point.name, *_dist(point), point.value, "loaded"), point.load, disabled),
+            )
+        for path in plugin_files() if files is None else files:
+            plugin = Plugin(path.stem, DIST, _digest(path), str(path), "loaded")
+            self.plugins += (self._load(plugin, partial(import_file, path), disabled),)
         known = {name for p in self.plugins for name in (p.name, p.qualified)}
         self.unknown_disabled: tuple[str, ...] = tuple(sorted(set(disabled) - known))
         """Names that were to be disabled and that no plugin has."""
+        self.unmet: tuple[str, ...] = tuple(unmet(project.required_plugins if required is None else required))
+        """What the project requires and the environment lacks."""
 
-    def _load(self, point: EntryPoint, disabled: Sequence[str]) -> Plugin:
-        dist, version = _dist(point)
-        plugin = Plugin(point.name, dist, version, point.value, "loaded")
+    def _load(self, plugin: Plugin, load: Callable[[], Any], disabled: Sequence[str]) -> Plugin:
         if plugin.name in disabled or plugin.qualified in disabled:
             return replace(plugin, state="disabled")
         start = time.perf_counter()
         try:
-            with redirect_stdout(sys.stderr):  # what a plugin prints must not end in the output of a command
-                module = point.load()
+            with redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", DeprecationWarning)
+                module = load()  # what it prints must not end in the output of a command
                 wanted = getattr(module, "STZOO_API", API_VERSION)
-                if wanted != API_VERSION:
-                    reason = f"written for plugin interface {wanted!r}, this stzoo speaks {API_VERSION}"
+                if wanted not in supported_versions():
+                    reason = f"written for plugin interface {wanted!r}, this stzoo speaks {_spoken()}"
                     return replace(plugin, state="incompatible", error=reason, trace=reason)
                 records = tuple(self._records(plugin.qualified, module))
-            self._refuse_twice(dist, records)
-            return replace(plugin, records=records, seconds=time.perf_counter() - start)
+            self._refuse_twice(plugin.dist, records)
+            for one in caught:
+                if not issubclass(one.category, Deprecated):
+                    warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+            notices = tuple(str(one.message) for one in caught if issubclass(one.category, Deprecated))
+            return replace(plugin, records=records, notices=notices, seconds=time.perf_counter() - start)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does costs only itself
             if self._manager.has_plugin(plugin.qualified):
                 self._manager.unregister(name=plugin.qualified)
@@ -159,8 +189,14 @@ class PluginHost:
         UnknownNameError
             No such record.
         PluginError
-            Two distributions offer the name (both are named).
+            Two distributions offer the name (both are named), or the project requires a plugin that is not there.
         """
+        if self.unmet:
+            raise PluginError(
+                f"the work in this folder requires plugins: {'; '.join(self.unmet)}",
+                where=PROJECT,
+                todo="pip install what is missing, or change required_plugins",
+            )
         dist, _, bare = name.rpartition(":")
         records = self.of(kind)
         found = [(p, r) for p, r in records if r.name == bare and dist in ("", p.dist)]
@@ -216,6 +252,25 @@ def resolve(target: str) -> Any:
         raise PluginError(
             f"'{target}' can not be imported: {reason}", todo="reinstall or update the plugin that names it"
         ) from error
+
+
+def supported_versions() -> tuple[int, ...]:
+    """Return the versions of the plugin interface that are understood: the present one and the one before."""
+    return tuple(range(max(1, API_VERSION - 1), API_VERSION + 1))
+
+
+def _spoken() -> str:
+    return " and ".join(str(version) for version in supported_versions())
+
+
+def _listed(variable: str) -> list[str]:
+    return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+
+
+def _digest(path: Path) -> str:
+    from stzoo.core.digests import sha256_of
+
+    return sha256_of(path)[:12] if path.is_file() else "absent"
 
 
 def _dist(point: EntryPoint) -> tuple[str, str]:

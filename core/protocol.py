@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo.core import config as configs
-from stzoo.core.errors import ConfigError, nearest
+from stzoo.core.errors import ConfigError, UsageError, nearest
 from stzoo.core.plugins import default_host, resolve
-from stzoo.core.records import ProtocolSpec
+from stzoo.core.records import ModelSpec, ProtocolSpec
 from stzoo.core.resources import resource
 
 if TYPE_CHECKING:
@@ -171,6 +171,32 @@ def load_protocol(name: str) -> Protocol:
     if both:
         raise ConfigError(f"section '{both[0]}' is in train and in test", where=path, todo="test on unseen sections")
     return protocol
+
+
+def with_models(protocol: Protocol, models: Sequence[str]) -> Protocol:
+    """Return the protocol with a row for each of some models, with their default options, after its own rows.
+
+    An encoder predicts through its first head; an aligner is scored by ``transfer`` through it.
+
+    Raises
+    ------
+    UsageError
+        The protocol has no use for an aligner, or a row of that name already.
+    """
+    rows = list(protocol.rows)
+    for name in models:
+        _, spec = default_host().find(ModelSpec, name)
+        row = type(rows[0])
+        if spec.role != "aligner":
+            made = row(name=name, model=name)
+        elif "aligner" in {f.name for f in fields(row)}:
+            made = row(name=f"transfer, {name}", model="transfer", **{"aligner": name})
+        else:
+            raise UsageError(f"'{protocol.name}' has no use for the aligner '{name}'", todo="score it on stacks")
+        if made.name in {other.name for other in rows}:
+            raise UsageError(f"'{protocol.name}' has a row '{made.name}' already", todo="leave --model out")
+        rows.append(made)
+    return replace(protocol, rows=rows)
 
 
 def _check_rows(protocol: Protocol, path: Path) -> None:

@@ -10,7 +10,8 @@ from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model
 from stzoo.core.plugins import PluginHost, default_host, resolve
 from stzoo.core.records import ModelSpec
 
-_CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}
+CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}
+"""The interface of each role."""
 
 
 def model_class(name: str, *, role: str | None = None, host: PluginHost | None = None) -> type[Model]:
@@ -32,7 +33,7 @@ def model_class(name: str, *, role: str | None = None, host: PluginHost | None =
     if role is not None and spec.role != role:
         raise PluginError(f"'{name}' is an {spec.role}, not an {role}", todo="see 'stzoo plugins list'")
     found = resolve(spec.target)
-    if not (isinstance(found, type) and issubclass(found, _CONTRACTS[spec.role])):
+    if not (isinstance(found, type) and issubclass(found, CONTRACTS[spec.role])):
         raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is not an {spec.role}")
     return found
 

@@ -116,6 +116,8 @@ def neighbourhood_mean(um: Points, values: Points, width: float) -> Points:
 
 
 def _standardised(x: Points) -> Floats:
+    if not len(x):
+        return np.asarray(x, dtype=np.float32)
     spread = x.std(axis=0)
     varies = spread > 1e-9 * np.maximum(np.abs(x).max(axis=0), 1e-9)
     scaled = np.divide(x - x.mean(axis=0), spread, out=np.zeros_like(x), where=varies)

@@ -94,7 +94,7 @@ class ImageNet(Encoder):
             if progress:
                 progress(start + len(batch), len(centres))
         features = np.hstack([own, *(neighbourhood_mean(section.um, own, width) for width in self.config.context_um)])
-        if self.config.standardise:
+        if self.config.standardise and len(features):
             from sklearn.preprocessing import StandardScaler
 
             features = StandardScaler().fit_transform(features)
