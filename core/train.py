@@ -32,6 +32,7 @@ from stzoo.core.checkpoint import (
 from stzoo.core.errors import ConfigError, OutputError, StzooError, UsageError, WeightsError
 from stzoo.core.output import check_output
 from stzoo.core.progress import progress_bar
+from stzoo.core.seeding import seeded
 from stzoo.core.train_log import training_log
 from torch import Tensor, nn
 
@@ -211,7 +212,7 @@ class _Run:
         """Put the module into training mode; leave it, the optimiser's rates and torch's generators as they were."""
         was_training = self.module.training
         cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-        with torch.random.fork_rng(devices=list(cuda)):
+        with seeded(self.identity["seed"], devices=cuda):  # each step seeds it again
             self.module.train()
             try:
                 yield
