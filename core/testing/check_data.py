@@ -113,7 +113,7 @@ def threads_agree(case: Case) -> None:
 
 
 def _at_once(model: Any, jobs: Sequence[Sequence[Section]]) -> list[Answer | BaseException]:
-    """Ask from one thread a job, each :data:`TURNS` times; the threads wait for each other wherever they tell progress."""
+    """Ask from one thread a job, each :data:`TURNS` times; they wait for each other wherever they tell progress."""
     found: list[Answer | BaseException] = [RuntimeError("the thread has not ended")] * (TURNS * len(jobs))
 
     def ask(number: int) -> None:
