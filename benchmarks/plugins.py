@@ -22,14 +22,14 @@ RESULTS = Path(__file__).parent / "results" / "plugins.json"
 STZOO = str(Path(sys.executable).with_name("stzoo"))
 COMMANDS = {"stzoo --help": ["--help"], "stzoo plugins list": ["plugins", "list"]}
 
-GOOD = '''
+GOOD = """
 from stzoo import ModelSpec, hookimpl
 
 @hookimpl
 def stzoo_models():
     home = "{module}.model"
     return [ModelSpec("{name}", "imputer", home + ":Constant", "each gene's mean", "MIT", home + ":ConstantConfig")]
-'''
+"""
 MODEL = """
 from dataclasses import dataclass
 

@@ -23,6 +23,7 @@ from stzoo.core.checkpoint import (
 from stzoo.core.distributed import Ranks
 from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import check_output
+from stzoo.core.seeding import seeded
 from stzoo.core.train_judge import Judge
 from stzoo.core.train_precision import faster
 from stzoo.core.train_shards import parted_like, whole
@@ -150,5 +151,5 @@ class Run:
 def keeping_generators() -> Iterator[None]:
     """Leave torch's generators as they were."""
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(devices=list(cuda)):
+    with seeded(0, devices=cuda):  # each step seeds them again
         yield

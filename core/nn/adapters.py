@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stzoo.core.errors import UsageError
+from stzoo.core.seeding import seeded
 from torch import nn
 
 
@@ -28,8 +29,6 @@ def adapt(module: nn.Module, layers: Sequence[str], *, rank: int, seed: int) -> 
     UsageError
         ``peft`` is not installed, or the module has no such layer.
     """
-    import torch
-
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -41,8 +40,7 @@ def adapt(module: nn.Module, layers: Sequence[str], *, rank: int, seed: int) -> 
     missing = [name for name in layers if not isinstance(known.get(name), nn.Linear)]
     if missing or not layers:
         raise UsageError(f"there is no linear layer '{missing[0]}' to adapt" if missing else "no layer to adapt")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=list(layers))
         inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():

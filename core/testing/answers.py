@@ -14,6 +14,9 @@ from stzoo.core.testing.checks import FaultError
 Answer = Mapping[str, npt.NDArray[Any]]
 """What was said, by what it is: columns of genes in the order of their names."""
 
+BATCH = 8
+"""Spots that an encoder is asked about at a time: fewer than there are, so that its memory is that of a batch."""
+
 EXACT = 0.0
 ROUNDING = 1e-3
 """How far two answers may lie apart that should be the same but for rounding, in standard deviations."""
@@ -31,7 +34,7 @@ def answer(model: Model, sections: Sequence[Section], *, progress: Progress | No
     """
     first, second = sections
     if isinstance(model, Encoder):
-        predicted = model.predict(first, progress=progress)
+        predicted = model.predict(first, batch_size=BATCH, progress=progress)
         order = np.argsort(np.array(predicted.genes), kind="stable")
         return {"prediction": predicted.values[:, order]}
     if isinstance(model, Imputer):

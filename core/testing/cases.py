@@ -110,6 +110,12 @@ class Case:
     @cached_property
     def sections(self) -> tuple[Section, Section]:
         """The two sections that the subject is asked about."""
+        first, second = self.untouched
+        return data.copied(first), data.copied(second)
+
+    @cached_property
+    def untouched(self) -> tuple[Section, Section]:
+        """The same two, which no model has seen: one that changes what it is given leaves them as they were."""
         if self.given.sections is not None:
             first, second = self.given.sections()
             return first, second

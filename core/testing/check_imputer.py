@@ -8,6 +8,7 @@ from stzoo.core.section import Section, Stack
 from stzoo.core.testing.answers import layer
 from stzoo.core.testing.cases import Case
 from stzoo.core.testing.checks import FaultError, check, refusal
+from stzoo.core.testing.data import copied
 
 
 def _given(case: Case) -> tuple[Stack, list[np.ndarray]]:
@@ -78,9 +79,7 @@ def measured_spots_are_read(case: Case) -> None:
 
 
 def _scrambled(section: Section) -> Section:
-    """Return a section whose measured spots have changed places."""
-    adata = section.adata.copy()
-    order, measured = np.arange(len(section)), np.flatnonzero(section.measured)
-    order[measured] = np.random.default_rng(5).permutation(measured)
-    adata.X = adata.X[order]
-    return Section(adata, section.name, section.slide, section.mpp, section.spot_diameter_um, section.pitch_um)
+    """Return a section whose genes have changed their counts with one another."""
+    made = copied(section)
+    made.adata.X = made.adata.X[:, np.random.default_rng(5).permutation(section.n_genes)]
+    return made

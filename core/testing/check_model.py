@@ -18,7 +18,7 @@ from stzoo.core.plugins import resolve
 from stzoo.core.registry import CONTRACTS
 from stzoo.core.testing.answers import EXACT, ROUNDING, answer, check_same
 from stzoo.core.testing.cases import Case
-from stzoo.core.testing.checks import MODELS, FaultError, SkippedError, check
+from stzoo.core.testing.checks import MODELS, FaultError, check
 from stzoo.core.testing.worker import in_process
 
 
@@ -220,7 +220,7 @@ def options_are_documented(case: Case) -> None:
     """Every option stands in the docstring of its dataclass: nobody can set what nobody explains."""
     schema = resolve(case.record.config)
     if not fields(schema):
-        raise SkippedError("it has no options")
+        return
     told = " ".join(parent.__doc__ or "" for parent in schema.__mro__)
     silent = [one.name for one in fields(schema) if one.name not in told]
     if silent:

@@ -286,6 +286,10 @@ class CoMTIPConfig:
     context_um
         Ours: an embedding is the spot's own vector beside Gaussian means over its neighbours' of these widths (µm);
         empty for the own vector only.
+    vision, text
+        The two towers.
+    objective, train
+        What is learned, and how.
     """
 
     embedding_dim: int = 128

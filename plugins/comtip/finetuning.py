@@ -10,6 +10,7 @@ import torch
 from stzoo.core.errors import GeneError
 from stzoo.core.finetuning.contract import Batch, Tunable
 from stzoo.core.section import Section
+from stzoo.core.seeding import seeded
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.neighbours import means
 from stzoo.plugins.comtip.training import Objective, Seen
@@ -53,8 +54,7 @@ class CoMTIPTuning(Tunable):
         network.image.requires_grad_(True)
         network.image.generator.requires_grad_(contrast)
         data = gather(sections, genes, model.config, model.seed, cache=cache)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model.seed + 1)
+        with seeded(model.seed + 1):
             self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config)
 
     def module(self) -> nn.Module:

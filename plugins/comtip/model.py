@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -11,11 +10,12 @@ import numpy as np
 import torch
 from stzoo.core import config as configs
 from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
+from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
+from stzoo.core.seeding import seeded
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.descriptions import packaged
 from stzoo.plugins.comtip.inputs import batches, turned
@@ -126,6 +126,8 @@ class CoMTIP(Encoder):
         return self._image(section, batch_size, progress)[0]
 
     def _image(self, section: Section, batch_size: int, progress: Progress | None) -> tuple[Floats, Floats]:
+        if not len(section):
+            raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
         network = self.network.eval()
         vectors, pooled = [], []
         with torch.inference_mode():
@@ -246,7 +248,7 @@ class CoMTIP(Encoder):
             sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress and ranks.is_main
         )
         started = frozenset(self._start.state) if self._start else frozenset[str]()
-        with _seeded(self.seed + 1):  # what only training uses starts at random as well
+        with seeded(self.seed + 1):  # what only training uses starts at random as well
             task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started, ranks)
         run = {
             "config": configs.dump(self.config),
@@ -319,7 +321,7 @@ class CoMTIP(Encoder):
 
         genes = training_genes(sections, self.config.train.min_detected, self.config.train.max_genes)
         self._vocabulary = Vocabulary(genes, self.config.text, self._start.tokenizer if self._start else None)
-        with _seeded(self.seed):
+        with seeded(self.seed):
             network = self._network_of(self._vocabulary)
         if self._start is not None:
             self._start.fill(network)
@@ -402,14 +404,6 @@ class CoMTIP(Encoder):
         self._vocabulary, self._calibration = vocabulary, Calibration(table)
         started_from = description.get("started_from")
         self._started_from = dict(started_from) if isinstance(started_from, Mapping) else {}
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw from a seed for a while; the caller's own random numbers go on as if nothing had been drawn."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 def _halve(network: Network) -> None:

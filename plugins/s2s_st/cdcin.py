@@ -14,6 +14,7 @@ from stzoo.core import config as configs
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import Progress
 from stzoo.core.section import Floats, Mask
+from stzoo.core.seeding import seeded
 from stzoo.core.train import fit
 from stzoo.plugins.s2s_st.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
@@ -84,8 +85,7 @@ def fit_cdcin(
     """
     sampled, side = _layout(occupied, measured, config)
     canvas = Canvas.of(maps, occupied, measured, sampled, side)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = CDCIN(config.network)
     network.to(device)
     sampling = _sampling(sampled[0], occupied, measured)

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from stzoo.core.errors import WeightsError
 from stzoo.core.interfaces import Filled, Imputer, Progress
 from stzoo.core.repository import empty, open_repository, restore_module
 from stzoo.core.resources import package_folder
 from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.seeding import seeded
 from stzoo.plugins.s2s_st.cascade import fill_cascade
 from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
 from stzoo.plugins.s2s_st.images import NaturalImages
@@ -61,8 +61,7 @@ class S2SST(Imputer):
         """
         self._bring()
         if self._refiner is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with seeded(self.seed):
                 self._refiner = Refiner(self.config.refiner)
         return self._refiner
 

@@ -9,6 +9,7 @@ import torch
 from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Matrix
 from stzoo.core.section import Floats
+from stzoo.core.seeding import seeded
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged
 from stzoo.plugins.st_dai.pseudo import Transfer
@@ -110,8 +111,7 @@ def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], go
     """Fit the generator by cross-entropy, and return its confidence everywhere."""
     x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
     d, out = inputs.shape[1], goal.shape[1]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         net = nn.Linear(d, out)
         generator: nn.Module = net
         if len(spots) >= FEW:

@@ -18,6 +18,7 @@ from stzoo.core.gp.kernels import Matrix
 from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
+from stzoo.core.seeding import seeded
 from stzoo.plugins.st_dai.confidence import scores
 from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
 from stzoo.plugins.st_dai.kriging import Kriged, krige
@@ -166,8 +167,7 @@ class _Fit:
     def _network(self, x: torch.Tensor) -> Network:
         found = self.scene.components
         loadings = found.loadings * found.scores.std(axis=0)[:, None]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.model.seed)
+        with seeded(self.model.seed):
             network = Network(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
         return network.to(self.model.device)
 
@@ -194,8 +194,7 @@ class _Fit:
         network.requires_grad_(False)
         if config.tune is Tune.none or not config.steps:
             return [network.eval()] * len(scene.means)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.model.seed)
+        with seeded(self.model.seed):
             own = adapted(network, config.tune, self.config.pdl, len(scene.adjacent))
         own = [one.to(self.model.device).train() for one in own]
         pseudo = Labels(

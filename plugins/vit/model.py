@@ -124,7 +124,7 @@ class ViTEncoder(Encoder):
                 progress(stop, len(centres))
         return out
 
-    def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
+    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
         """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own."""
         from stzoo.plugins.vit.finetuning import ViTTuning
 

@@ -190,4 +190,4 @@ def test_the_docs_list_every_check_in_its_own_words() -> None:
     text = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
     rows = [f"| `{one.name}` | {', '.join(one.roles)} | {one.about} |" for one in all_checks()]
     assert [row for row in rows if row not in text] == []
-    assert text.count("\n| `") == len(rows)
+    assert text.partition("## The checks")[2].count("\n| `") == len(rows)

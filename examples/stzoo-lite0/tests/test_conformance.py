@@ -2,4 +2,4 @@
 
 from stzoo.core.testing import conformance_tests
 
-test_conformance = conformance_tests("lite0")
+test_conformance = conformance_tests("lite0", config={"tile_px": 64})  # small tiles make cheap tests
