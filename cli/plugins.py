@@ -128,7 +128,7 @@ app.command("check")(check)
 
 def _complaints(host: PluginHost) -> list[str]:
     complaints = [
-        f"'{name}' is to be disabled ({DISABLE_VARIABLE}, {PROJECT}), and no plugin is called that"
+        f"{DISABLE_VARIABLE} or {PROJECT} names '{name}', and no plugin is called that"
         for name in host.unknown_disabled
     ]
     complaints += [f"{PROJECT} requires plugins: {problem}" for problem in host.unmet]

@@ -74,7 +74,7 @@ def _record(plugin: Plugin, record: Record) -> Iterator[Finding]:
     if isinstance(record, ModelSpec):
         targets = [record.target, record.config]
     elif isinstance(record, ReaderSpec):
-        targets = [record.target]
+        targets = [record.target]  # those of trackers need optional packages, and say so themselves
     for target in targets:
         try:
             resolve(target)

@@ -190,8 +190,8 @@ def with_models(protocol: Protocol, models: Sequence[str]) -> Protocol:
         if spec.role != "aligner":
             made = row(name=name, model=name)
         elif "aligner" in {f.name for f in fields(row)}:
-            made = row(name=f"transfer, {name}", model="transfer")
-            made.aligner = name  # a key of this kind's rows only
+            keys: dict[str, Any] = {"name": f"transfer, {name}", "model": "transfer", "aligner": name}
+            made = row(**keys)
         else:
             raise UsageError(f"'{protocol.name}' has no use for the aligner '{name}'", todo="score it on stacks")
         if made.name in {other.name for other in rows}:

@@ -1,8 +1,19 @@
 from __future__ import annotations
 
+import sys
+import tomllib
+
 import pytest
 from stzoo.core.plugins import DISABLE_VARIABLE, NONE_VARIABLE, default_host
 
+ONE_FILE = """
+from stzoo import ModelSpec, hookimpl
+
+@hookimpl
+def stzoo_models():
+    home = "one_file_method"
+    return [ModelSpec("zeros", "imputer", home + ":Zeros", "fills with zeros", "MIT", home + ":Config")]
+"""
 BROKEN = "from stzoo import hookimpl\nraise RuntimeError('no libcuda')\n"
 
 
@@ -82,7 +93,7 @@ def test_disabled_plugins_are_listed_and_wrong_names_reported(stzoo, toy, monkey
     default_host.cache_clear()
     shown = stzoo("plugins", "list")
     assert any(line.split()[:3] == ["toy-dist:toy", "1.0", "disabled"] for line in shown.out.splitlines())
-    assert "STZOO_DISABLE_PLUGINS names 'tyo', and no plugin is called that" in shown.err
+    assert "STZOO_DISABLE_PLUGINS or stzoo.yaml names 'tyo', and no plugin is called that" in shown.err
 
 
 def test_with_no_plugins_the_program_still_runs(stzoo, monkeypatch):
@@ -95,3 +106,61 @@ def test_with_no_plugins_the_program_still_runs(stzoo, monkeypatch):
         assert stzoo("--help").code == 0
     finally:
         default_host.cache_clear()
+
+
+def test_a_repository_is_made_for_each_role_and_nothing_is_replaced(stzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for role in ("encoder", "imputer", "aligner"):
+        made = stzoo("plugins", "new", f"my-{role}", "--role", role, "--author", 'A "B" C')
+        assert made.code == 0, made.err
+        folder = tmp_path / f"stzoo-my-{role}"
+        project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+        assert project["entry-points"]["stzoo"] == {f"my-{role}": f"stzoo_my_{role}"}
+        assert project["authors"] == [{"name": 'A "B" C'}]
+        assert (folder / ".github" / "workflows" / "tests.yml").is_file()
+        assert not list(folder.rglob("*.jinja"))
+        for file in folder.rglob("*.py"):
+            compile(file.read_text(), str(file), "exec")
+    again = stzoo("plugins", "new", "my-imputer", "--role", "imputer")
+    assert again.code == 1
+    assert "exists already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "message"),
+    [("My Plugin", "imputer", "is no name for a plugin"), ("mine", "decoder", "there is no role 'decoder'")],
+)
+def test_a_repository_that_can_not_be_is_refused(stzoo, tmp_path, monkeypatch, name, role, message):
+    monkeypatch.chdir(tmp_path)
+    refused = stzoo("plugins", "new", name, "--role", role)
+    assert refused.code == 2
+    assert message in refused.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_disable_and_enable_in_a_folder(stzoo, toy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert stzoo("plugins", "disable", "toy").code == 0
+    default_host.cache_clear()
+    assert "toy-dist:toy 1.0 disabled" in " ".join(stzoo("plugins", "list").out.split())
+    assert stzoo("plugins", "enable", "toy").code == 0
+    default_host.cache_clear()
+    assert "toy-dist:toy 1.0 loaded" in " ".join(stzoo("plugins", "list").out.split())
+    unknown = stzoo("plugins", "disable", "tyo")
+    assert unknown.code == 2
+    assert "did you mean 'toy'" in unknown.err
+
+
+def test_a_method_in_one_file_is_used_by_any_command(stzoo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("STZOO_PLUGIN_FILES", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "one_file_method.py").write_text(ONE_FILE)
+    default_host.cache_clear()
+    shown = stzoo("plugins", "info", "one_file_method", "--plugin", "one_file_method.py")
+    default_host.cache_clear()
+    sys.modules.pop("one_file_method", None)
+    assert shown.code == 0, shown.err
+    assert "file:one_file_method" in shown.out
+    assert "model zeros" in shown.out
+    assert stzoo("plugins", "list", "--plugin", "gone.py").code == 2
