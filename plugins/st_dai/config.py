@@ -117,12 +117,16 @@ class PDLConfig:
 
     Parameters
     ----------
+    layers
+        The last so many layers of the network are followed by one each. What lies before the first of them is
+        computed once and kept (ours: that is what makes refinement fast).
     rank
         Rank q of the bottleneck; 0 leaves scale and shift (A3).
     shared
         One bottleneck for all adjacent sections, beside each one's scale and shift (section 2.7, ``shared_pdl``).
     """
 
+    layers: int = 1
     rank: int = 2
     shared: bool = False
 
@@ -219,6 +223,7 @@ class STDAIConfig:
             "network.depth": (self.network.depth, 1),
             "network.steps": (self.network.steps, 1),
             "network.batch": (self.network.batch, 1),
+            "pdl.layers": (self.pdl.layers, 1),
             "pdl.rank": (self.pdl.rank, 0),
             "refine.steps": (self.refine.steps, 0),
             "refine.measured": (self.refine.measured, 0),
@@ -236,6 +241,8 @@ class STDAIConfig:
             rate = getattr(self, part).learning_rate
             if not rate > 0:
                 raise _wrong(f"{part}.learning_rate is {rate}, expected above 0")
+        if self.pdl.layers > self.network.depth:
+            raise _wrong(f"pdl.layers is {self.pdl.layers}, expected at most network.depth, {self.network.depth}")
         if not 0 <= self.share <= 1:
             raise _wrong(f"share is {self.share}, expected 0 to 1")
         if not 0 <= self.network.dropout < 1:
