@@ -197,7 +197,8 @@ class STDAIConfig:
     residual
         Ours: the network learns what pseudo-labels lack. False: it learns expression (the specification's reading).
     share
-        Share of the network's prediction in the result; the rest is pseudo-label. 1 in the specification's reading.
+        Share of the network's prediction in the result; the rest is pseudo-label (chosen on measured spots left out,
+        ``benchmarks/st_dai_share.py``). 1 in the specification's reading.
     pseudo, network, pdl, refine, csg
         Options of the parts.
     """
@@ -207,7 +208,7 @@ class STDAIConfig:
     input: Input = Input.auto
     standardise_within: bool = True
     residual: bool = True
-    share: float = 0.5
+    share: float = 0.25
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     pdl: PDLConfig = field(default_factory=PDLConfig)
