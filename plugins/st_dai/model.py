@@ -62,7 +62,7 @@ class STDAI(Imputer):
     by default what the pseudo-labels lack; parameter-efficient layers adapt it to each adjacent section (FMDR), where
     pseudo-labels count by their confidence (CSG). The specification, ``st-dai``, says what is the paper's (the parts
     and their order) and what is our reading (every formula). That pseudo-labels come from kriging, and that the
-    result is the mean of pseudo-label and network, is ours.
+    result is a mean of pseudo-label and network, is ours.
 
     Attributes
     ----------
