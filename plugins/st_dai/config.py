@@ -198,7 +198,8 @@ class STDAIConfig:
         Ours: the network learns what pseudo-labels lack. False: it learns expression (the specification's reading).
     share
         Share of the network's prediction in the result; the rest is pseudo-label. Small, since measured
-        spots that were left out give the network no credit (``benchmarks/st_dai_share.py``). 1 in the specification's reading.
+        spots that were left out give the network no credit (``benchmarks/st_dai_share.py``). 1 in the specification's
+        reading.
     pseudo, network, pdl, refine, csg
         Options of the parts.
     """
