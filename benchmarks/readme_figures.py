@@ -31,7 +31,9 @@ def table(found: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
     """
     parts = list(dict.fromkeys(score["part"] for score in found["scores"]))
     shown = [c for c in found["columns"] if c[0] in figures] or [c for c in found["columns"] if c[2]][:2]
-    if found["protocol"]["kind"] == "stack" and parts[0] == "all sections":
+    if found["protocol"]["kind"] == "finetune":
+        places = [(part, shown[0]) for part in parts]
+    elif found["protocol"]["kind"] == "stack" and parts[0] == "all sections":
         places = [(part, shown[0]) for part in parts] + [(parts[0], column) for column in shown[1:]]
     elif found["protocol"]["kind"] == "stack":
         places = [(part, column) for column in shown for part in parts if ", " not in part]
@@ -41,8 +43,8 @@ def table(found: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
     lines = ["| | " + " | ".join(heads) + " | seeds |", "|---|" + "---|" * (len(heads) + 1)]
     for row in dict.fromkeys(score["row"] for score in found["scores"]):
         own = {score["part"]: score for score in found["scores"] if score["row"] == row}
-        cells = [cell(own[part], name, digits) for part, (name, _, digits) in places]
-        lines.append(f"| {row} | " + " | ".join(cells) + f" | {own[parts[0]]['seeds']} |")
+        cells = [cell(own[part], name, digits) if part in own else "" for part, (name, _, digits) in places]
+        lines.append(f"| {row} | " + " | ".join(cells) + f" | {next(iter(own.values()))['seeds']} |")
     lines += [f"| {row} | not run: {reason} |" for row, reason in found["not_run"].items()]
     return "\n".join(lines)
 

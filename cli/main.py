@@ -18,6 +18,7 @@ COMMANDS = {
     "volume": "Draw an imputed stack, as a picture and as an interactive page.",
     "evaluate": "Run an evaluation protocol and print its table, baselines included.",
     "train": "Train a model from a recipe; can be stopped and resumed.",
+    "finetune": "Tune weights on own sections, and say what that gained.",
     "data": "Inspect and convert sections.",
     "plugins": "List the installed plugins, and what is wrong with them.",
     "zoo": "Find, pull, verify, lock and publish weights.",

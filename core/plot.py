@@ -56,14 +56,14 @@ def plot_genes(
     figure = Figure(figsize=(3.3 * columns, 3.1 * len(genes) + 0.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(genes), columns, squeeze=False)
-    place, size = _place(section)
+    place, size = places_of(section)
     for row, gene in enumerate(genes):
         cells = list(axes[row])
         if section.slide is not None:
             _draw_slide(cells.pop(0), section, place, "H&E" if row == 0 else "")
         for cell, (what, values) in zip(cells, maps, strict=True):
             note = f"  {notes[row]}" if notes and what == maps[-1][0] else ""
-            _draw_map(figure, cell, place, values[:, row], size, f"{gene}, {what}{note}")
+            draw_map(figure, cell, place, values[:, row], size, f"{gene}, {what}{note}")
     if title:
         figure.suptitle(title, fontsize=10)
     path = check_plot(path)
@@ -120,7 +120,8 @@ def plot_reliability(
     return path
 
 
-def _place(section: Section) -> tuple[npt.NDArray[np.float64], float]:
+def places_of(section: Section) -> tuple[npt.NDArray[np.float64], float]:
+    """Return where spots are drawn, float64 (n, 2), and the size of their marks: on the slide, or in micrometres."""
     place = section.pixels if section.slide is not None else section.um
     extent = float(np.ptp(place, axis=0).max()) or 1.0
     pitch = extent / max(1.0, np.sqrt(len(place)))
@@ -134,7 +135,8 @@ def _draw_slide(axis: Any, section: Section, place: npt.NDArray[np.float64], tit
     _frame(axis, place, title)
 
 
-def _draw_map(figure: Any, axis: Any, place: npt.NDArray[np.float64], values: Any, size: float, title: str) -> None:
+def draw_map(figure: Any, axis: Any, place: npt.NDArray[np.float64], values: Any, size: float, title: str) -> None:
+    """Draw a value a spot, (n,), on an axis with a colour bar; NaN is an empty spot."""
     known = np.isfinite(values)
     axis.scatter(*place[~known].T, s=size * 0.4, facecolors="none", edgecolors="0.8", linewidths=0.4)
     low, high = np.percentile(values[known], [2, 98]) if known.any() else (0.0, 1.0)

@@ -25,6 +25,7 @@ KINDS = {
     "same-slide": "stzoo.core.evaluate_slide:SameSlide",
     "imputation": "stzoo.core.evaluate_imputation:Imputation",
     "stack": "stzoo.core.evaluate_stack:StackTask",
+    "finetune": "stzoo.core.evaluate_finetune:Finetune",
 }
 """What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
 

@@ -13,6 +13,10 @@ _PROTOCOLS = (
     ("her2st-c5", "unseen section: train her2st C2-C4, test C5; models are trained for each of three seeds"),
     ("her2st-c5-quick", "the same split with the packaged weights and the baselines, nothing is trained"),
     ("her2st-c5-ablation", "the same split: each part of CoMTIP off in turn, in our and in the paper's configuration"),
+    (
+        "her2st-c5-finetune",
+        "weights of C2 and C3 tuned on 25 to 180 spots of C4, tested on C5; before, after, controls",
+    ),
     ("her2st-zeroshot-genes", "gene families held out by name, predicted zero-shot on C5, with permutation tests"),
     ("her2st-retrieval", "image -> expression and expression -> image among the spots of C5: Recall@k"),
     ("dlpfc-clustering", "k-means of frozen embeddings against cortical layers: ARI (the paper's task 1)"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from stzoo.core.readers.assemble import make_adata, with_places
 from stzoo.core.readers.tables import image_beside, lattice_mpp, need_columns, numbers, read_table, require_unique
 from stzoo.core.readers.text_counts import read_counts
 from stzoo.core.section import Section
+
+HER2ST = re.compile(r"([A-H])\d")
+"""her2st (Andersson et al. 2021) names a section by the letter of its patient and a number."""
 
 PITCH_UM, SPOT_UM = 200.0, 100.0
 """Array pitch and spot diameter of Spatial Transcriptomics (Stahl et al. 2016, doi:10.1126/science.aaf2403)."""
@@ -48,6 +52,8 @@ class LegacyStReader(Reader):
         adata, spots = with_places(make_adata(table.x, table.names, table.genes), spots, file, place)
         adata.obs["array_row"], adata.obs["array_col"] = spots["y"].to_numpy(), spots["x"].to_numpy()
         adata.obsm["spatial"] = numbers(spots, ("pixel_x", "pixel_y"), place)
+        if "her2st" in path.resolve().name and (named := HER2ST.fullmatch(section)):
+            adata.uns["patient"] = named[1]
         exact = ("new_x", "new_y") if {"new_x", "new_y"} <= set(spots.columns) else ("x", "y")
         mpp = lattice_mpp(adata.obsm["spatial"], numbers(spots, exact, place) * PITCH_UM, place)
         image = image_beside(path / "images", section)

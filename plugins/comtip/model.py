@@ -26,6 +26,7 @@ from stzoo.plugins.comtip.vocabulary import Vocabulary
 from stzoo.plugins.comtip.zero_shot import Calibration, calibration, set_levels, soft_values, value_grid
 
 if TYPE_CHECKING:
+    from stzoo.core.finetuning.contract import Tunable
     from stzoo.plugins.comtip.starting import Start
     from torch import Tensor
 
@@ -63,11 +64,12 @@ class CoMTIP(Encoder):
     @property
     def embedding_dim(self) -> int:
         """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
-        own = self.config.embedding_dim + (2 * N_STATISTICS if self._with_statistics else 0)
+        own = self.config.embedding_dim + (2 * N_STATISTICS if self.has_statistics else 0)
         return own * (1 + len(self.config.context_um))
 
     @property
-    def _with_statistics(self) -> bool:
+    def has_statistics(self) -> bool:
+        """Whether :meth:`embed` carries the patch statistics."""
         return self.config.statistics and self.config.vision.stem is Stem.texture
 
     @property
@@ -116,7 +118,7 @@ class CoMTIP(Encoder):
         See :class:`Encoder`.
         """
         z, pooled = self._image(section, batch_size, progress)
-        own = np.concatenate([z, pooled], axis=1) if self._with_statistics else z
+        own = np.concatenate([z, pooled], axis=1) if self.has_statistics else z
         return with_means(section.um, own, self.config.context_um)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
@@ -272,6 +274,22 @@ class CoMTIP(Encoder):
         self._finish(sections)
         return done.losses
 
+    def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
+        """Lend the image tower, and with ``contrast`` the text tower, to fine-tuning (see :class:`Encoder`)."""
+        from stzoo.plugins.comtip.finetuning import CoMTIPTuning
+
+        if self._is_quantised:
+            raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
+        return CoMTIPTuning(self, sections, contrast)
+
+    def tuned(self, sections: Sequence[Section]) -> None:
+        """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""
+        self._network = self.network.requires_grad_(False).eval()
+        _halve(self.network)
+        shared = set.intersection(*(set(section.genes) for section in sections))
+        genes = [gene for gene in self.vocabulary.genes if gene in shared]
+        self._calibrate(sections, genes)
+
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
         """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
         from stzoo.plugins.comtip.starting import read_start
@@ -316,14 +334,25 @@ class CoMTIP(Encoder):
         _halve(self.network)
         genes = list(self.vocabulary.genes)
         self._calibration = Calibration(torch.tensor([[1.0, 0.0, 0.0, 1.0]]).repeat(len(genes), 1))
+        self._calibrate(sections, genes)
+        self.fit(sections, genes, head="ridge")
+
+    def _calibrate(self, sections: Sequence[Section], genes: Sequence[str]) -> None:
+        """Calibrate zero-shot prediction of some genes of the vocabulary on measured spots."""
+        if not genes:
+            return
+        places = [self.vocabulary.place(gene) for gene in genes]
+        table = self._calibration.table.clone()
+        table[places] = torch.tensor([1.0, 0.0, 0.0, 1.0])
+        self._calibration = Calibration(table)
         vectors, truth = [], []
         for section in sections:
             usable = section.measured & (np.nan_to_num(section.depth) > 0)
             vectors.append(self.image_vectors(section)[usable])
             truth.append(section.expression(genes, target=TARGET)[usable])
         predicted = self._zero_shot(np.concatenate(vectors), genes).values
-        self._calibration = calibration(predicted, np.concatenate(truth))
-        self.fit(sections, genes, head="ridge")
+        table[places] = calibration(predicted, np.concatenate(truth)).table
+        self._calibration = Calibration(table)
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors, half precision (training ended by rounding to it, so nothing is lost)."""

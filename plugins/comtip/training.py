@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,15 +35,42 @@ RANKED = 1024
 """Genes whose values are scored at a time."""
 
 
-class TrainingTask:
-    """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
+@dataclass(frozen=True)
+class Seen:
+    """What the image tower says of the spots of a step: of all b of them, or of the m that this rank computes.
+
+    Parameters
+    ----------
+    chosen, um
+        int64 (b,) and their positions (b, 2), µm.
+    values
+        Log-normalised values (b, g), mixed as the inputs are.
+    around
+        z of tiles by themselves, (b, d); of this rank's only where spots do not read one another.
+    inputs
+        Inputs of the image tower, augmented, of this rank's spots.
+    z
+        z_img among their neighbours, (m, d).
+    features
+        Patch features Z (m, P, width).
+    """
+
+    chosen: Tensor
+    um: Tensor
+    values: Tensor
+    around: Tensor
+    inputs: Tensor
+    z: Tensor
+    features: Tensor
+
+
+class Objective:
+    """CoMTIP's objective on some spots.
 
     Parameters
     ----------
     network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
-    started
-        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
+        What is trained, on what, and what the text tower reads of every gene of the data.
     ranks
         The processes that share a step. All of them draw the global batch; each computes the tiles and profiles of its
         spots, and the zero-shot maps of its genes, so that the losses are those of the global batch.
@@ -55,87 +82,58 @@ class TrainingTask:
         data: TrainingData,
         genes: GeneInputs,
         config: CoMTIPConfig,
-        started: frozenset[str] = frozenset(),
         ranks: Ranks = ALONE,
     ) -> None:
         check(config)
-        self.ranks, self.device = ranks, next(network.parameters()).device
-        self.config, self.data, self.started = config, data, started
+        self.network, self.data, self.config, self.ranks = network, data, config, ranks
+        self.device = next(network.parameters()).device
         self.genes = genes.to(str(self.device))
-        average = copy.deepcopy(network).requires_grad_(False)
-        self.both = nn.ModuleDict({"network": network, "average": average})
+        self.extra = nn.ModuleDict()
         if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
-            self.both["judge"] = Discriminator(config.embedding_dim)
+            self.extra["judge"] = Discriminator(config.embedding_dim)
         if config.objective.mfm_spots > 0:
-            self.both["spots"] = SpotGenerator(config.embedding_dim)
-        self.network, self.average = network, average
+            self.extra["spots"] = SpotGenerator(config.embedding_dim)
+        self.extra.to(self.device)
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
-        self.both.to(self.device)
 
-    def module(self) -> nn.Module:
-        """Return the network, its moving average, and what only training uses."""
-        return self.both
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        n = len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
 
-    def blocks(self) -> list[nn.Module]:
-        """Return the transformer blocks, where ranks are to share the parameters of a large network."""
-        large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
-        return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
-
-    def averaged(self) -> dict[str, Tensor]:
-        """Return the tensors of the moving average, whole; all ranks ask for them."""
-        return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
-
-    def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
-        train = self.config.train
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for name, parameter in self.both.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
-            if name == "network.text.residual.weight":
-                rate *= train.table_speed
-            decay = train.weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
-        return torch.optim.AdamW(
-            [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
-        )
-
-    def learning_rate(self, step: int) -> float:
-        """Return linear warm-up, then cosine decay."""
-        train = self.config.train
-        return min(1.0, (step + 1) / train.warmup) * 0.5 * (1 + math.cos(math.pi * step / train.steps))
-
-    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the weighted sum and its parts."""
-        weights, network, ranks = self.config.objective, self.network, self.ranks
-        chosen = self._chosen(generator)
-        mine, count = ranks.share(len(chosen)), len(chosen)
+    def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
+        """Pass the tiles of some spots through the image tower, augmented."""
+        mine, count = self.ranks.share(len(chosen)), len(chosen)
         inputs, values, um = self._batch(chosen, mine, generator)
-        alone, features = network.image(inputs)
-        around = ranks.gathered(alone, count) if self._together else alone
+        alone, features = self.network.image(inputs)
+        around = self.ranks.gathered(alone, count) if self._together else alone
         places = means(um, around, self.config.vision.context_um) if self._together else []
-        z = network.image.placed(alone, [mean[mine] for mean in places])
+        z = self.network.image.placed(alone, [mean[mine] for mean in places])
+        return Seen(chosen, um, values, around, inputs, z, features)
+
+    def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses, each with its weight."""
+        weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
         parts: dict[str, Tensor] = {}
         if weights.contrast > 0 or weights.paat is not Paat.none:
-            parts |= self._text_losses(z, values, chosen, generator)
+            parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
         if weights.mfm > 0:
-            order = torch.rand(count, features.shape[1], generator=generator)[mine].argsort(1).to(z.device)
-            loss = masked_feature_loss(network.image, inputs, features, order, weights.mask, weights.mfm_loss)
+            order = torch.rand(count, seen.features.shape[1], generator=generator)[ranks.share(count)].argsort(1)
+            image, kind = self.network.image, weights.mfm_loss
+            loss = masked_feature_loss(image, seen.inputs, seen.features, order.to(self.device), weights.mask, kind)
             parts["mfm"] = weights.mfm * ranks.weight(count) * loss
         if weights.mfm_spots > 0:
-            spots: SpotGenerator = self.both["spots"]  # type: ignore[assignment]
-            parts["mfm_spots"] = weights.mfm_spots * masked_spot_loss(spots, around, um, weights.mask, generator)
+            spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
+            loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
+            parts["mfm_spots"] = weights.mfm_spots * loss
         if weights.ranking > 0 or weights.correlation > 0:
-            parts |= self._map_losses(ranks.gathered(z, count), values, generator)
-        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
-
-    def after_step(self, step: int) -> None:
-        """Move the average towards the network; slowly at the end, fast at the start."""
-        keep = min(self.config.train.average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, 1 - keep)
+            parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
+        return parts
 
     @property
     def _together(self) -> bool:
@@ -172,7 +170,7 @@ class TrainingTask:
 
     def _pair(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
         """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
-        kind, judge = self.config.objective.paat, self.both["judge"]
+        kind, judge = self.config.objective.paat, self.extra["judge"]
         weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
         if kind is Paat.paper:
             right, wrong = self.ranks.gathered(right, count), self.ranks.gathered(wrong, count)
@@ -222,21 +220,87 @@ class TrainingTask:
         z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
         return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
-    def _chosen(self, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
-        batch, n = self.config.train.batch, len(self.data.values)
-        if not self.config.train.neighbours:
-            return torch.randperm(n, generator=generator)[:batch]
-        centre = int(torch.randint(n, (1,), generator=generator))
-        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
-        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
-        return same[distance.argsort(stable=True)[:batch]]
-
     def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs of this rank's spots, and values and positions of all."""
         drawn = Draws.of(self.data, len(chosen), self.config, generator)
         inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
+
+
+class TrainingTask:
+    """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
+
+    Parameters
+    ----------
+    network, data, genes
+        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    started
+        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
+    ranks
+        The processes that share a step (:class:`Objective`).
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        data: TrainingData,
+        genes: GeneInputs,
+        config: CoMTIPConfig,
+        started: frozenset[str] = frozenset(),
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.objective = Objective(network, data, genes, config, ranks)
+        self.config, self.started = config, started
+        average = copy.deepcopy(network).requires_grad_(False)
+        self.both = nn.ModuleDict({"network": network, "average": average, **self.objective.extra})
+        self.network, self.average = network, average
+
+    def module(self) -> nn.Module:
+        """Return the network, its moving average, and what only training uses."""
+        return self.both
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the transformer blocks, where ranks are to share the parameters of a large network."""
+        large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
+        return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the tensors of the moving average, whole; all ranks ask for them."""
+        return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
+        train = self.config.train
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in self.both.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            rate = train.tower_rate if name.removeprefix("network.") in self.started else train.learning_rate
+            if name == "network.text.residual.weight":
+                rate *= train.table_speed
+            decay = train.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+        return torch.optim.AdamW(
+            [{"params": ps, "lr": rate, "weight_decay": decay} for (rate, decay), ps in groups.items()]
+        )
+
+    def learning_rate(self, step: int) -> float:
+        """Return linear warm-up, then cosine decay."""
+        train = self.config.train
+        return min(1.0, (step + 1) / train.warmup) * 0.5 * (1 + math.cos(math.pi * step / train.steps))
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the weighted sum and its parts."""
+        seen = self.objective.look(self.objective.draw(self.config.train.batch, generator), generator)
+        parts = self.objective.parts(seen, generator)
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
+
+    def after_step(self, step: int) -> None:
+        """Move the average towards the network; slowly at the end, fast at the start."""
+        keep = min(self.config.train.average, (step + 1) / (step + 10))
+        with torch.no_grad():
+            for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                slow.lerp_(fast, 1 - keep)
 
 
 def check(config: CoMTIPConfig) -> None:

@@ -1,8 +1,8 @@
-"""Published image encoders as users touch them: a checkpoint in, embeddings of sections out. Nothing is trained."""
+"""Published image encoders as users touch them: a checkpoint in, embeddings of sections out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +17,7 @@ from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
 
 if TYPE_CHECKING:
+    from stzoo.core.finetuning.contract import Tunable
     from torch import Tensor
 
 __all__ = ["Pool", "ViTEncoder", "ViTEncoderConfig"]
@@ -122,6 +123,16 @@ class ViTEncoder(Encoder):
             if progress:
                 progress(stop, len(centres))
         return out
+
+    def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
+        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own."""
+        from stzoo.plugins.vit.finetuning import ViTTuning
+
+        if contrast:
+            raise UsageError("'vit' has no pretraining objective to go on with", todo="tune it with --no-contrast")
+        if self._is_quantised:
+            raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
+        return ViTTuning(self, sections)
 
     def quantised(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from stzoo.core.section import Stack as Stack
     from stzoo.core.stack_reading import read_stack as read_stack
     from stzoo.core.transform import Transform as Transform
+    from stzoo.zoo.finetuning import finetune as finetune
     from stzoo.zoo.loading import load as load
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "TrackerSpec": "stzoo.core.records",
     "Transform": "stzoo.core.transform",
     "WeightsSpec": "stzoo.core.records",
+    "finetune": "stzoo.zoo.finetuning",
     "hookimpl": "stzoo.core.hookspecs",
     "load": "stzoo.zoo.loading",
     "model": "stzoo.core.registry",

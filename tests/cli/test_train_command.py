@@ -44,7 +44,7 @@ def losses(out: Path) -> list[dict[str, float]]:
 
 def test_an_unknown_tracker_is_refused_before_anything_is_read(stzoo, data, tmp_path):
     found = stzoo(*arguments(data, tmp_path / "out", "--tracker", "tensorbord"))
-    assert found.code == 1
+    assert found.code == 2
     assert "no tracker called 'tensorbord'; did you mean 'tensorboard'?" in found.err
     assert not (tmp_path / "out").exists()
 

@@ -1,0 +1,67 @@
+"""What an encoder lends to fine-tuning: networks, a differentiable embedding, its own losses."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from stzoo.core.section import Section
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a model says of some spots in training.
+
+    Parameters
+    ----------
+    embedding
+        (b, embedding_dim), as :meth:`~stzoo.core.interfaces.Encoder.embed` would give it, with gradients; the spots are
+        seen augmented.
+    losses
+        The model's own losses by name, weighted, scalars; none where they were not asked for.
+    """
+
+    embedding: Tensor
+    losses: dict[str, Tensor]
+
+
+class Tunable(ABC):
+    """An encoder made ready to be tuned on some sections (returned by ``Encoder.tunable``).
+
+    The network that it lends is the encoder's own: while it is tuned, ``encoder.embed`` uses it as it is then, so that
+    validation can be scored at any step. The spots are the measured ones with counts, section by section, in order
+    (:func:`stzoo.core.splits.usable`).
+    """
+
+    @abstractmethod
+    def module(self) -> nn.Module:
+        """Return what is tuned; all its parameters ask for gradients in a full tuning."""
+
+    @abstractmethod
+    def adapted(self) -> Sequence[str]:
+        """Return names of linear layers of :meth:`module` that low-rank adapters go to, e.g. ``blocks.0.mlp.fc1``."""
+
+    def extra(self) -> nn.Module | None:
+        """Return what only the model's own losses train beside the module (a discriminator, say), or None."""
+        return None
+
+    @abstractmethod
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a batch, int64 (b,), b <= size: a model that looks at neighbours draws neighbours."""
+
+    @abstractmethod
+    def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
+        """Embed spots int64 (b,), augmented by what is drawn from ``generator``, in the network's present state."""
+
+    @abstractmethod
+    def finish(self, sections: Sequence[Section]) -> None:
+        """Take over the tuned network for use: freeze it, round it as it is saved, recalibrate what belongs to it.
+
+        Parameters
+        ----------
+        sections
+            Sections whose measured spots may be used for that.
+        """

@@ -1,0 +1,111 @@
+"""What stands beside every tuned model: the weights before, gene mean, ridge and neighbours on colour-texture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from stzoo.core.finetuning.data import embedded, groups, values
+from stzoo.core.finetuning.heads import fit_carried
+from stzoo.core.head_retrieval import fit_retrieval
+from stzoo.core.head_ridge import RidgeHead, fit_ridge
+from stzoo.core.interfaces import Encoder
+from stzoo.core.metrics import Doubles, is_constant, per_gene_pcc
+from stzoo.core.section import Floats
+from stzoo.core.splits import Piece
+
+CONTROL = "colour-texture"
+"""The encoder of the controls: statistics of the tile and its surroundings, nothing trained."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the result.
+
+    Parameters
+    ----------
+    name
+        What predicted.
+    pcc
+        float64 (g,), correlation of each scored gene over the test spots, 0 where it predicts a constant; NaN where the
+        truth is constant.
+    values
+        float32 (n, g), what it predicted.
+    note
+        What must be known of it.
+    """
+
+    name: str
+    pcc: Doubles
+    values: Floats
+    note: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Mean over the genes that vary."""
+        return float(np.nanmean(self.pcc)) if np.isfinite(self.pcc).any() else float("nan")
+
+    @property
+    def median(self) -> float:
+        """Median over the genes that vary."""
+        return float(np.nanmedian(self.pcc)) if np.isfinite(self.pcc).any() else float("nan")
+
+
+def scored(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
+    """Return the line of a prediction, (n, g)."""
+    pcc = np.nan_to_num(per_gene_pcc(truth, predicted))
+    return Line(name, np.where(is_constant(truth), np.nan, pcc), predicted, note)
+
+
+def mean_pcc(truth: Floats, predicted: Floats) -> float:
+    """Return the mean over genes that vary, a constant prediction counting 0."""
+    return scored("", truth, predicted).mean
+
+
+def gene_mean(learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]) -> Floats:
+    """Return each gene's mean over the training spots for every test spot."""
+    mean = values(learn, genes).mean(axis=0)
+    return np.tile(mean, (sum(piece.n for piece in test), 1)).astype(np.float32)
+
+
+def own_head(encoder: Encoder) -> RidgeHead | None:
+    """Return the ridge head that the weights bring along, or None."""
+    head = encoder.fitted_heads.get("ridge")
+    return head if isinstance(head, RidgeHead) else None
+
+
+def as_they_come(encoder: Encoder, embedding: Floats, genes: Sequence[str], otherwise: Floats) -> Floats | None:
+    """Return what the weights' own head predicts; for genes that it does not know the columns of ``otherwise``."""
+    head = own_head(encoder)
+    known = [gene for gene in genes if head is not None and gene in set(head.genes)]
+    if head is None or not known:
+        return None
+    out = otherwise.copy()
+    out[:, [list(genes).index(gene) for gene in known]] = head.predict(embedding, known).values
+    return out
+
+
+def head_on(
+    encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str, start: RidgeHead | None = None
+) -> RidgeHead:
+    """Fit ``ridge`` or ``retrieval`` on the spots of pieces, or ``carried``: ridge drawn towards ``start``."""
+    x, y, group = embedded(encoder, learn), values(learn, genes), groups(learn)
+    if kind == "carried":
+        return fit_carried(start, x, y, group, tuple(genes))
+    fitters = {"ridge": fit_ridge, "retrieval": fit_retrieval}
+    return fitters[kind](x, y, group, tuple(genes))  # type: ignore[operator,no-any-return]
+
+
+def control_lines(
+    control: Encoder | None, learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]
+) -> list[Line]:
+    """Return gene mean, and, where the control's plugin is there, neighbours and ridge on its embedding."""
+    truth = values(test, genes)
+    lines = [scored("gene mean", truth, gene_mean(learn, test, genes))]
+    if control is not None:
+        seen = embedded(control, test)
+        for kind, name in (("retrieval", "kNN"), ("ridge", "ridge")):
+            head = head_on(control, learn, genes, kind)
+            lines.append(scored(f"{name} on {CONTROL}", truth, head.predict(seen).values))
+    return lines

@@ -1,0 +1,105 @@
+"""What fine-tuning learns from: the genes, and embeddings and expression of the spots of some pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from stzoo.core.errors import DataError, GeneError, nearest
+from stzoo.core.heads import TARGET
+from stzoo.core.interfaces import Encoder
+from stzoo.core.section import Floats
+from stzoo.core.splits import Piece
+
+Groups = npt.NDArray[np.intp]
+
+DETECTED = 0.1
+"""Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""
+MOST = 1000
+"""Genes that heads are fitted for, unless they are named: those of highest mean."""
+SCORED = 250
+"""Of those, as many of highest mean are learned by the network, and scored."""
+
+
+def choose_genes(pieces: Sequence[Piece], most: int = MOST) -> list[str]:
+    """Return the genes of highest mean expression that all sections have and enough spots show, highest first.
+
+    Counts stay sparse but for the genes that are left.
+
+    Raises
+    ------
+    DataError
+        No gene is left.
+    """
+    shared = set.intersection(*(set(piece.section.genes) for piece in pieces))
+    genes = [gene for gene in pieces[0].section.genes if gene in shared]
+    seen, total = np.zeros(len(genes)), sum(piece.n for piece in pieces)
+    for piece in pieces:
+        x = piece.section.adata[piece.spots, genes].X
+        seen += np.asarray((x > 0).sum(axis=0)).ravel()
+    kept = [gene for gene, count in zip(genes, seen, strict=True) if count >= DETECTED * total]
+    if not kept:
+        raise DataError(f"no gene is detected in {DETECTED:.0%} of the {total} training spots", todo="name --genes")
+    mean = values(pieces, kept).mean(axis=0)
+    return [kept[i] for i in np.argsort(-mean, kind="stable")[:most]]
+
+
+def check_genes(genes: Sequence[str], pieces: Sequence[Piece]) -> list[str]:
+    """Return the genes named, highest mean first.
+
+    Raises
+    ------
+    GeneError
+        None is named, or a training section has one of them not.
+    """
+    if not genes:
+        raise GeneError("no gene to tune for", todo="name at least one, or leave --genes out")
+    for piece in pieces:
+        has = set(piece.section.genes)
+        missing = [gene for gene in genes if gene not in has]
+        if missing:
+            raise GeneError(
+                f"section '{piece.section.name}' has no gene '{missing[0]}'{nearest(missing[0], has)}"
+                + (f" ({len(missing)} genes are missing)" if len(missing) > 1 else ""),
+                where=piece.section.source or None,
+                todo="leave it out, or leave the section out",
+            )
+    unique = list(dict.fromkeys(genes))
+    mean = values(pieces, unique).mean(axis=0)
+    return [unique[i] for i in np.argsort(-mean, kind="stable")]
+
+
+def read_genes(text: str) -> list[str]:
+    """Return genes of a comma-separated list, or of a file with one a line.
+
+    Raises
+    ------
+    GeneError
+        The file can not be read.
+    """
+    path = Path(text)
+    if "," in text or not path.is_file():
+        return list(dict.fromkeys(gene.strip() for gene in text.split(",") if gene.strip()))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise GeneError(f"the list of genes can not be read: {error}", where=path) from error
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
+
+
+def values(pieces: Sequence[Piece], genes: Sequence[str]) -> Floats:
+    """Return log1p of counts per 10,000 of the spots of the pieces, in order, float32 (n, g)."""
+    parts = [piece.section.expression(genes, target=TARGET)[piece.spots] for piece in pieces]
+    return np.concatenate(parts)
+
+
+def embedded(encoder: Encoder, pieces: Sequence[Piece]) -> Floats:
+    """Return the embeddings of the spots of the pieces, in order, float32 (n, d); counts are not read."""
+    return np.concatenate([np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces])
+
+
+def groups(pieces: Sequence[Piece]) -> Groups:
+    """Return the number of the piece of each spot, intp (n,)."""
+    return np.concatenate([np.full(piece.n, number, dtype=np.intp) for number, piece in enumerate(pieces)])

@@ -1,0 +1,207 @@
+"""Fine-tune weights on own tissue: one call, resumable, and honest about what it gained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stzoo.core.errors import OutputError
+from stzoo.core.finetuning.controls import (
+    Line,
+    as_they_come,
+    control_lines,
+    gene_mean,
+    head_on,
+    mean_pcc,
+    own_head,
+    scored,
+)
+from stzoo.core.finetuning.data import embedded, values
+from stzoo.core.finetuning.plan import Plan, plan_finetuning
+from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, report, verdict, write_report
+from stzoo.core.finetuning.settings import Settings, Tune
+from stzoo.core.finetuning.tuning import Tuned, tune
+from stzoo.core.head_ridge import RidgeHead
+from stzoo.core.interfaces import Encoder
+from stzoo.core.output import check_output
+from stzoo.core.section import Section
+from stzoo.core.splits import SplitOptions
+
+Carder = Callable[[Mapping[str, Any]], str]
+"""Makes the text of the model card of a report."""
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """What became of a fine-tuning.
+
+    Parameters
+    ----------
+    encoder
+        What was kept, with its heads: the weights in ``out/weights``.
+    report
+        All figures with their conditions, as JSON values (``out/report.json``).
+    out
+        ``run/`` (log, checkpoints), ``weights/`` (a repository), ``report.md``, ``report.json``, ``report.png``.
+    """
+
+    encoder: Encoder
+    report: Mapping[str, Any]
+    out: Path
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the kept weights; ``stzoo.load`` and ``stzoo zoo push`` take it as it is."""
+        return self.out / "weights"
+
+    def lines(self) -> list[str]:
+        """Return the result as a few lines of text."""
+        rows = [f"{line['pcc_mean']:.3f}  {line['name']}" for line in self.report["lines"]]
+        return [f"mean PCC on the test spots, {self.report['genes']['scored']} genes:", *rows, self.report["verdict"]]
+
+
+def finetune(
+    encoder: Encoder,
+    sections: Sequence[Section],
+    *,
+    out: str | Path,
+    test: Sequence[Section] = (),
+    genes: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    options: SplitOptions | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    progress: bool = True,
+    card: Carder = lambda found: "",
+) -> FineTuned:
+    """Fine-tune an encoder on own sections, and say what it gained.
+
+    Parameters
+    ----------
+    encoder
+        With weights; it stays as it is.
+    sections
+        Own sections with slides and counts. Validation is carved out of them, and the test unless ``test`` is given.
+    out
+        Folder to make.
+    test
+        Sections that are only scored, at the very end.
+    genes
+        Genes to predict; by default up to 1,000 that enough training spots show.
+    settings
+        What is tuned and how fast; by default by the size of the data.
+    options
+        How to split.
+    seed
+        Of everything random.
+    resume
+        Go on with a run that was stopped in ``out``; the result is the same, bit for bit on a CPU.
+    progress
+        Draw a bar (on a terminal only).
+    card
+        Makes the model card of the report.
+
+    Raises
+    ------
+    StzooError
+        The data can not be split honestly, genes or slides are missing, or ``out`` is there already.
+    """
+    out = check_folder(Path(out), resume=resume)
+    plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
+    return carry_out(plan, out, resume=resume, progress=progress, card=card)
+
+
+def check_folder(out: Path, *, resume: bool) -> Path:
+    """Refuse an output folder that is there, unless a stopped run is in it that is to go on.
+
+    Raises
+    ------
+    OutputError
+        With what to do.
+    """
+    check_output(out, overwrite=True)
+    if (out / "weights").exists():
+        raise OutputError(f"{out} holds a finished run already", todo="choose another folder")
+    if out.exists() and not resume:
+        todo = "go on with --resume, or choose another folder" if (out / "run").exists() else "choose another folder"
+        raise OutputError(f"{out} exists already", todo=todo)
+    return out
+
+
+def carry_out(
+    plan: Plan, out: Path, *, resume: bool = False, progress: bool = True, card: Carder = lambda found: ""
+) -> FineTuned:
+    """Carry a plan out (see :func:`finetune`)."""
+    judged = before(plan)
+    tuned = None if plan.settings.tune is Tune.head else tune(plan, out / "run", resume=resume, progress=progress)
+    if tuned is not None:
+        judged[TUNED] = tuned.fit.validation["pcc"]
+    kept = chosen(judged)
+    lines = test_lines(plan, tuned)
+    found = report(plan, tuned, lines, judged, kept)
+    found["verdict"] = verdict(found)
+    encoder = finished(plan, tuned, kept)
+    encoder.save(out / "weights", card=card(found))
+    write_report(out, found, plan, lines)
+    return FineTuned(encoder, found, out)
+
+
+def before(plan: Plan) -> dict[str, float]:
+    """Return the mean correlation on the validation spots of what needs no tuning of the network; empty without any."""
+    split, genes = plan.split, plan.scored
+    if not split.validation:
+        return {}
+    truth, seen = values(split.validation, genes), embedded(plan.encoder, split.validation)
+    found = {}
+    own = as_they_come(plan.encoder, seen, genes, gene_mean(split.train, split.validation, genes))
+    if own is not None:
+        found[OWN] = mean_pcc(truth, own)
+    head = head_on(plan.encoder, split.train, genes, "carried", own_head(plan.encoder))
+    found[HEAD] = mean_pcc(truth, head.predict(seen).values)
+    return found
+
+
+def chosen(judged: Mapping[str, float]) -> str:
+    """Return what is kept: the tuned network only where it is better on validation by more than :data:`NEAR`.
+
+    The weights as they come are never kept: fitted on own spots, the penalty of their head may fall back on them.
+    """
+    return TUNED if TUNED in judged and judged[TUNED] - judged[HEAD] > NEAR else HEAD
+
+
+def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
+    """Return every line of the result, all on the same test spots; heads are fitted on all others."""
+    learn, test, genes = plan.learn, plan.split.test, plan.scored
+    truth, seen = values(test, genes), embedded(plan.encoder, test)
+    lines = control_lines(plan.control, learn, test, genes)
+    own = as_they_come(plan.encoder, seen, genes, lines[0].values)
+    if own is not None:
+        new = sum(gene in set(plan.new) for gene in genes)
+        lines.append(scored(OWN, truth, own, f"{new} genes that it does not know count 0" if new else ""))
+    fresh_head = head_on(plan.encoder, learn, genes, "ridge")
+    lines.append(scored(REFITTED, truth, fresh_head.predict(seen).values))
+    carried = head_on(plan.encoder, learn, genes, "carried", own_head(plan.encoder))
+    lines.append(scored(HEAD, truth, carried.predict(seen).values))
+    if tuned is not None:
+        head = tuned_head(plan, tuned, genes)
+        lines.append(scored(TUNED, truth, head.predict(embedded(tuned.encoder, test)).values))
+    return lines
+
+
+def tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
+    """Return the head of a tuned network: fitted on all own spots, drawn towards the one it served."""
+    start = head_on(plan.encoder, plan.learn, genes, "carried", own_head(plan.encoder))
+    return head_on(tuned.encoder, plan.learn, genes, "carried", start)
+
+
+def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
+    """Return what is saved: the tuned network or the one of the start, with a ridge head for all genes."""
+    if kept == TUNED and tuned is not None:
+        tuned.encoder.fitted_heads["ridge"] = tuned_head(plan, tuned, plan.genes)
+        return tuned.encoder
+    plan.encoder.fitted_heads["ridge"] = head_on(
+        plan.encoder, plan.learn, plan.genes, "carried", own_head(plan.encoder)
+    )
+    return plan.encoder

@@ -1,0 +1,96 @@
+"""The network's part of fine-tuning: train from the planned start, keep the best on validation, take it over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from stzoo.core.finetuning.contract import Tunable
+from stzoo.core.finetuning.controls import head_on, mean_pcc, own_head
+from stzoo.core.finetuning.data import embedded, values
+from stzoo.core.finetuning.plan import Plan, fresh
+from stzoo.core.finetuning.settings import Tune
+from stzoo.core.finetuning.task import FinetuneTask
+from stzoo.core.head_ridge import RidgeHead
+from stzoo.core.interfaces import Encoder
+from stzoo.core.nn.adapters import adapt, merge
+from stzoo.core.train import fit
+from stzoo.core.train_task import Fit, Validation
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A tuned encoder.
+
+    Parameters
+    ----------
+    encoder
+        Frozen again; it brings no head that was fitted on other embeddings.
+    head
+        The head that it was tuned for: of the scored genes, fitted on the training spots.
+    fit
+        What became of the run.
+    parameters, tuned
+        Numbers of the network, and of those that were tuned.
+    """
+
+    encoder: Encoder
+    head: RidgeHead
+    fit: Fit
+    parameters: int
+    tuned: int
+
+
+def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) -> Tuned:
+    """Tune the network of a plan on its training pieces.
+
+    Parameters
+    ----------
+    out
+        Folder of the run: checkpoints, ``log.csv``, ``validation.csv``.
+    resume, progress
+        See :func:`stzoo.core.train.fit`.
+    """
+    encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
+    tunable = encoder.tunable(plan.shown(plan.split.train), contrast=bool(settings.contrast))
+    parameters = sum(p.numel() for p in tunable.module().parameters())
+    if settings.tune is Tune.lora:
+        adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
+    tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
+    start = head_on(plan.encoder, plan.split.train, plan.scored, "carried", own_head(plan.encoder))
+    task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates)
+    steps = settings.rates.steps
+    done = fit(
+        task,
+        out=out,
+        steps=steps,
+        seed=plan.seed,
+        config=plan.run_identity(),
+        resume=resume,
+        checkpoint_every=max(1, steps // settings.validations),
+        progress=progress,
+        validation=Validation(
+            lambda: {"pcc": _judged(plan, encoder, task)},
+            every=max(1, steps // settings.validations),
+            patience=settings.patience,
+        ),
+    )
+    _take_over(tunable, plan)
+    encoder.fitted_heads.clear()
+    return Tuned(encoder, start, done, parameters, tuned)
+
+
+def _judged(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
+    """Return the mean correlation on the validation spots of what the task predicts as it is."""
+    seen = embedded(encoder, plan.split.validation)
+    device = task.head.weights.device
+    with torch.no_grad():
+        guess = task.head(torch.from_numpy(seen).to(device)).cpu().numpy()
+    return mean_pcc(values(plan.split.validation, plan.scored), guess)
+
+
+def _take_over(tunable: Tunable, plan: Plan) -> None:
+    if plan.settings.tune is Tune.lora:
+        merge(tunable.module())
+    tunable.finish(plan.shown(plan.learn))

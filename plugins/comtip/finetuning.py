@@ -1,0 +1,89 @@
+"""CoMTIP made ready for fine-tuning: its own embedding with gradients, and its own objective beside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from stzoo.core.errors import GeneError
+from stzoo.core.finetuning.contract import Batch, Tunable
+from stzoo.core.section import Section
+from stzoo.plugins.comtip.data import gather
+from stzoo.plugins.comtip.neighbours import means
+from stzoo.plugins.comtip.training import Objective, Seen
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from stzoo.plugins.comtip.model import CoMTIP
+
+ADAPTED = (".qkv", ".proj", ".fc1", ".fc2", "projection", "skip")
+"""Ends of the names of the linear layers that get adapters: those of the ViT's blocks, and what makes z of them."""
+
+
+class CoMTIPTuning(Tunable):
+    """The image tower, and with ``contrast`` the text tower as well.
+
+    Parameters
+    ----------
+    model
+        Its network is tuned in place.
+    sections
+        Whose measured spots are learned from.
+    contrast
+        Pretraining goes on with all parts of its objective (paper and ours), on the genes of the vocabulary that all
+        sections have.
+    """
+
+    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool) -> None:
+        shared = set.intersection(*(set(section.genes) for section in sections))
+        genes = [gene for gene in model.vocabulary.genes if gene in shared]
+        if contrast and not genes:
+            raise GeneError(
+                f"the sections have none of the {len(model.vocabulary.genes)} genes of these weights",
+                todo="check the gene symbols, or tune without their own objective: --no-contrast",
+            )
+        genes = genes or sections[0].genes[:1]
+        self.model, self.contrast = model, contrast
+        network = model.network
+        network.requires_grad_(contrast)
+        network.image.requires_grad_(True)
+        network.image.generator.requires_grad_(contrast)
+        data = gather(sections, genes, model.config, model.seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(model.seed + 1)
+            self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config)
+
+    def module(self) -> nn.Module:
+        """Return the network (see :class:`Tunable`)."""
+        return self.objective.network
+
+    def adapted(self) -> list[str]:
+        """Return the linear layers of the image tower."""
+        names = [name for name, part in self.objective.network.image.named_modules() if isinstance(part, nn.Linear)]
+        return [f"image.{name}" for name in names if name.endswith(ADAPTED)]
+
+    def extra(self) -> nn.Module | None:
+        """Return the discriminator and the generator of spots, where the objective has them."""
+        return self.objective.extra if self.contrast else None
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw spots as pretraining does."""
+        return self.objective.draw(size, generator)
+
+    def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
+        """Embed spots, and compute the losses of pretraining on them if they are asked for."""
+        seen = self.objective.look(chosen, generator)
+        losses = self.objective.parts(seen, generator) if self.contrast else {}
+        return Batch(self._embedding(seen), losses)
+
+    def _embedding(self, seen: Seen) -> Tensor:
+        """Return what ``CoMTIP.embed`` would: z_img, the patch statistics, and their means over the batch's spots."""
+        own = seen.z
+        if self.model.has_statistics:
+            own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)
+        return torch.cat([own, *means(seen.um, own, self.model.config.context_um)], dim=1)
+
+    def finish(self, sections: Sequence[Section]) -> None:
+        """Freeze and round the network; calibrate zero-shot on the sections, for the genes that they have."""
+        self.model.tuned(sections)

@@ -1,0 +1,76 @@
+"""A published image encoder made ready for fine-tuning: the tiles of the spots, augmented, through its tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from stzoo.core.finetuning.contract import Batch, Tunable
+from stzoo.core.section import Section
+from stzoo.core.splits import usable
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from stzoo.plugins.vit.model import ViTEncoder
+
+JITTER = 0.1
+"""Spread of the random factors of the channels and of the brightness of a tile (our choice)."""
+
+
+class ViTTuning(Tunable):
+    """The tower; tiles are read from the slides batch by batch.
+
+    Parameters
+    ----------
+    model
+        Its tower is tuned in place.
+    sections
+        Whose measured spots are learned from.
+    """
+
+    def __init__(self, model: ViTEncoder, sections: Sequence[Section]) -> None:
+        self.model, self.sections = model, list(sections)
+        places = [section.pixels[usable(section)] for section in self.sections]
+        self.places = np.concatenate(places)
+        self.section = np.repeat(np.arange(len(places)), [len(at) for at in places])
+        model.tower.requires_grad_(True)
+
+    def module(self) -> nn.Module:
+        """Return the tower (see :class:`Tunable`)."""
+        return self.model.tower
+
+    def adapted(self) -> list[str]:
+        """Return the linear layers of the blocks, and the projection where there is one."""
+        named = self.model.tower.named_modules()
+        return [name for name, part in named if isinstance(part, nn.Linear)]
+
+    def draw(self, size: int, generator: torch.Generator) -> Tensor:
+        """Draw spots of all sections."""
+        return torch.randperm(len(self.places), generator=generator)[:size]
+
+    def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
+        """Embed spots whose tiles are turned, mirrored, and changed in brightness and colour."""
+        tiles = torch.from_numpy(self._tiles(chosen.numpy())).float()
+        pose = int(torch.randint(8, (1,), generator=generator))
+        tiles = torch.rot90(tiles, pose // 2, (1, 2))
+        tiles = tiles.flip(2) if pose % 2 else tiles
+        factor = 1 + JITTER * torch.randn(len(tiles), 1, 1, 3, generator=generator)
+        factor = factor * (1 + JITTER * torch.randn(len(tiles), 1, 1, 1, generator=generator))
+        tiles = (tiles * factor).clamp(0, 255)
+        return Batch(self.model.tower(tiles.to(self.model.device)), {})
+
+    def _tiles(self, chosen: np.ndarray) -> np.ndarray:
+        """Return tiles, uint8 (b, image_px, image_px, 3)."""
+        config = self.model.config
+        out = np.empty((len(chosen), config.image_px, config.image_px, 3), dtype=np.uint8)
+        for number in np.unique(self.section[chosen]):
+            rows = np.flatnonzero(self.section[chosen] == number)
+            slide = self.sections[number].require_slide()
+            out[rows] = slide.tiles(self.places[chosen[rows]], size_px=config.image_px, mpp=config.mpp)
+        return out
+
+    def finish(self, sections: Sequence[Section]) -> None:
+        """Freeze the tower."""
+        self.model.tower.requires_grad_(False).eval()
