@@ -108,3 +108,7 @@ def _silence() -> None:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":  # torchrun -m stzoo.cli.main ...
+    main()

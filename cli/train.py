@@ -23,24 +23,25 @@ def command(
         list[Path] | None, typer.Option(help="Results of 'evaluate --json' for the model card; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
+    device: Annotated[str, typer.Option(help="Torch device; under torchrun 'cuda' is each rank's own GPU.")] = "cpu",
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="Tell the run to a tracker, e.g. tensorboard; may be repeated.")
+    ] = None,
 ) -> None:
-    """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on."""
-    from stzoo.core.errors import OutputError
+    """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on. Runs under torchrun as it is."""
+    from stzoo.core.devices import check_device
+    from stzoo.core.distributed import joined
     from stzoo.core.output import check_output
     from stzoo.core.reading import read
     from stzoo.core.recipes import load_recipe, trained
     from stzoo.core.resources import data_source
+    from stzoo.core.trackers import require_trackers
     from stzoo.zoo.cards import Card, figures_from
 
     recipe = load_recipe(model, config, set_)
+    require_trackers(tracker or [])
+    check_device(device)
     check_output(out, overwrite=True)
-    if (out / "weights").exists() or ((out / "run").exists() and not resume):
-        done = (out / "weights").exists()
-        raise OutputError(
-            f"{out} holds a {'finished' if done else 'stopped'} run already",
-            todo="choose another folder" if done else "go on with --resume, or choose another folder",
-        )
-    sections = [read(data_source(source, data)) for source in recipe.sections]
     about = dict(recipe.card)
     card = Card(
         name=Path(config).stem,
@@ -51,18 +52,34 @@ def command(
         figures=[figure for path in figures or [] for figure in figures_from(_report(path), recipe=Path(config).stem)],
         sections=about,
     ).render()
-    trained(
-        model,
-        config,
-        sections,
-        seed=recipe.seed if seed is None else seed,
-        folder=out,
-        overrides=set_,
-        card=card,
-        start=_checkpoint(start),
-        start_name=start,
-    )
-    echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
+    with joined() as ranks:
+        _refuse_other_run(out, resume)
+        ranks.barrier()  # nobody writes before all have looked
+        trained(
+            model,
+            config,
+            [read(data_source(source, data)) for source in recipe.sections],
+            seed=recipe.seed if seed is None else seed,
+            device=device,
+            folder=out,
+            overrides=set_,
+            card=card,
+            start=_checkpoint(start),
+            start_name=start,
+            trackers=tracker or [],
+            ranks=ranks,
+        )
+        if ranks.is_main:
+            echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
+
+
+def _refuse_other_run(out: Path, resume: bool) -> None:
+    from stzoo.core.errors import OutputError
+
+    if (out / "weights").exists():
+        raise OutputError(f"{out} holds a finished run already", todo="choose another folder")
+    if (out / "run").exists() and not resume:
+        raise OutputError(f"{out} holds a stopped run already", todo="go on with --resume, or choose another folder")
 
 
 def _report(path: Path) -> dict[str, Any]:

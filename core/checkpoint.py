@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from stzoo.core.digests import sha256_of
 from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import writing
+from stzoo.core.train_shards import parted, whole
 from torch import Tensor
 
 _FORMAT = 2
@@ -240,7 +241,7 @@ def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
     """Return an optimiser's state as named tensors, and the rest of it as JSON values."""
     state = optimizer.state_dict()
     entries = [(f"{index}.{key}", value) for index, own in state["state"].items() for key, value in own.items()]
-    tensors = {f"optimizer.{name}": value for name, value in entries if isinstance(value, Tensor)}
+    tensors = {f"optimizer.{name}": whole(value) for name, value in entries if isinstance(value, Tensor)}
     scalars = {name: value for name, value in entries if not isinstance(value, Tensor)}
     groups = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
     return tensors, {"groups": groups, "scalars": scalars}
@@ -255,6 +256,8 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
         It has other parameter groups.
     """
     named = {k.removeprefix("optimizer."): t for k, t in tensors.items() if k.startswith("optimizer.")}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    named = {name: parted(parameters[int(name.split(".", 1)[0])], tensor) for name, tensor in named.items()}
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**named, **rest["scalars"]}.items():
         index, key = name.split(".", 1)

@@ -9,12 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stzoo.core.errors import ConfigError, StzooError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 T = TypeVar("T")
+
+_OF_OTHERS = ("gloo", "Gloo", "NCCL", "ncclRemoteError", "remote worker", "Connection reset", "Connection closed")
+"""Words of errors that are about another rank."""
 
 
 class LostRankError(StzooError):
@@ -39,21 +45,40 @@ class Ranks:
         """Whether this rank writes files and prints."""
         return self.rank == 0
 
-    def share(self, count: int, what: str = "the batch") -> slice:
-        """Return this rank's part of ``count`` rows; all parts are of one size.
+    def share(self, count: int) -> slice:
+        """Return this rank's part of ``count`` rows; the first ranks have one row more where it does not come out even.
 
         Raises
         ------
         ConfigError
-            They can not be.
+            There are fewer rows than ranks.
         """
-        if count % self.world:
-            raise ConfigError(
-                f"{count} rows of {what} can not be shared evenly by {self.world} ranks",
-                todo=f"choose a multiple of {self.world}, or another number of ranks",
-            )
-        size = count // self.world
-        return slice(self.rank * size, (self.rank + 1) * size)
+        if count < self.world:
+            raise ConfigError(f"{count} rows are too few for {self.world} ranks", todo="start fewer ranks")
+        size, more = divmod(count, self.world)
+        start = self.rank * size + min(self.rank, more)
+        return slice(start, start + size + (self.rank < more))
+
+    def weight(self, count: int) -> float:
+        """Return the factor on a mean over this rank's share that makes the mean over ranks that of ``count`` rows."""
+        mine = range(count)[self.share(count)]
+        return self.world * len(mine) / count
+
+    def gathered(self, x: Tensor, count: int) -> Tensor:
+        """Return the rows of all ranks, (count, ...), with gradients to each, of this rank's share of them.
+
+        Every rank then forms the loss of the global batch, and the mean of the ranks' gradients is its gradient.
+        """
+        if self.world == 1:
+            return x
+        import torch
+        from stzoo.core.gathering import all_rows
+
+        most = -(-count // self.world)
+        padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])  # all parts must be of one size
+        parts = all_rows(padded, self.rank, self.world)
+        sizes = [replace(self, rank=rank).share(count) for rank in range(self.world)]
+        return torch.cat([part[: one.stop - one.start] for part, one in zip(parts, sizes, strict=True)])
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
         """Return each figure's mean over the ranks, on all of them; the names are the same everywhere."""
@@ -62,9 +87,8 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        figures = torch.tensor(list(values.values()), dtype=torch.float64, device=_device())
-        with _together():
-            dist.all_reduce(figures)
+        figures = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(figures)
         return dict(zip(values, (figures / self.world).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
@@ -78,19 +102,43 @@ class Ranks:
         import torch.distributed as dist
 
         box: list[Any] = [value]
-        with _together():
-            dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0)
         found: T = box[0]
         return found
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Turn what the libraries say of a rank that is gone into our words.
+
+        Raises
+        ------
+        LostRankError
+            Another rank does not answer.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not any(word in str(error) for word in _OF_OTHERS):
+                raise
+            raise LostRankError(
+                f"another rank is gone: {str(error).splitlines()[0][:200]}",
+                todo="look at its output; go on from the last checkpoint with --resume (resume=True)",
+            ) from error
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self.any(False)
 
 
+ALONE = Ranks()
+"""One process."""
+
+
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Join the other ranks of a ``torchrun`` for a while: gloo on the CPU, NCCL where CUDA is; one rank without it.
+    """Join the other ranks of a ``torchrun`` for a while; without it this is one rank.
+
+    Tensors on the CPU go through gloo, those on CUDA through NCCL.
 
     Raises
     ------
@@ -98,7 +146,7 @@ def joined() -> Iterator[Ranks]:
         ``torchrun`` set the variables of its environment in part only.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield Ranks()
+        yield ALONE
         return
     import torch
     import torch.distributed as dist
@@ -110,31 +158,8 @@ def joined() -> Iterator[Ranks]:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
-
-
-@contextmanager
-def _together() -> Iterator[None]:
-    """Turn what the library says of a rank that is gone into our words."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise lost(error) from error
-
-
-def lost(error: BaseException) -> LostRankError:
-    """Return the error of a call that another rank did not answer."""
-    return LostRankError(
-        f"another rank is gone: {str(error).splitlines()[0][:200]}",
-        todo="look at its output; go on from the last checkpoint with --resume (resume=True)",
-    )
-
-
-def _device() -> str:
-    import torch.distributed as dist
-
-    return "cuda" if dist.get_backend() == "nccl" else "cpu"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stzoo.core import config as configs
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import UsageError, WeightsError
 from stzoo.core.section import Section
 
@@ -143,10 +144,25 @@ class Model(ABC):
         out: Path,
         resume: bool = False,
         progress: bool = True,
+        trackers: Sequence[str] = (),
+        ranks: Ranks = ALONE,
     ) -> Mapping[str, float]:
-        """Train the model from its config; ``out`` holds checkpoints. Return the last losses.
+        """Train the model from its config; return the last losses. Models without training say so.
 
-        Models without training say so.
+        Parameters
+        ----------
+        sections
+            What to train on.
+        out
+            Folder of checkpoints and logs (:func:`stzoo.core.train.fit`).
+        resume
+            Go on with the run in ``out``.
+        progress
+            Draw a bar.
+        trackers
+            Names of trackers that are told of the run.
+        ranks
+            The processes that train together (:func:`stzoo.core.distributed.joined`).
         """
         raise UsageError(f"model '{self.name}' has nothing to train", todo="use it as it is")
 

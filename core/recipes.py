@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core import config as configs
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
 from stzoo.core.plugins import default_host
 from stzoo.core.records import ModelSpec
@@ -80,6 +81,9 @@ def trained(
     card: str = "",
     start: Path | None = None,
     start_name: str = "",
+    trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
+    device: str = "cpu",
 ) -> Any:
     """Return a model trained by a recipe; one that stands in ``folder`` already is loaded, a stopped run goes on.
 
@@ -91,14 +95,21 @@ def trained(
         Text of the model card.
     start, start_name
         A foreign checkpoint to start from (:meth:`Model.start_from`), and what to call it.
+    trackers, ranks
+        Who is told of the run, and the processes that train together; rank 0 writes the repository.
+    device
+        Torch device to train on.
     """
     cls = model_class(model)
     weights = folder / "weights"
     if (weights / MANIFEST).is_file():
         return cls.load(weights)
-    made = cls(load_recipe(model, name, overrides).config, seed=seed)
+    made = cls(load_recipe(model, name, overrides).config, device=device, seed=seed)
     if start is not None:
         made.start_from(start, source=start_name)
-    made.train(sections, out=folder / "run", resume=True)
-    made.save(weights, card=card)
+    more: dict[str, Any] = {"trackers": trackers, "ranks": ranks} if trackers or ranks.world > 1 else {}
+    made.train(sections, out=folder / "run", resume=True, **more)  # plugins may be older than these two
+    if ranks.is_main:
+        made.save(weights, card=card)
+    ranks.barrier()
     return made

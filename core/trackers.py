@@ -42,6 +42,18 @@ def stzoo_trackers() -> Iterable[TrackerSpec]:
     ]
 
 
+def require_trackers(names: Sequence[str]) -> None:
+    """Refuse, before anything is read, a tracker that is not there.
+
+    Raises
+    ------
+    UnknownNameError, PluginError
+        As of :func:`tracking`.
+    """
+    for name in names:
+        _made(name)
+
+
 @contextmanager
 def tracking(
     names: Sequence[str], out: Path, config: Mapping[str, Any]

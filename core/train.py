@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.distributed import Ranks
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import UsageError
 from stzoo.core.trackers import tracking
 from stzoo.core.train_bar import training_bar
@@ -21,10 +21,9 @@ from stzoo.core.train_run import Run
 from stzoo.core.train_step import Stepper
 from stzoo.core.train_stop import stop_request
 from stzoo.core.train_task import Fit, Interrupted, Precision, Task, TrainingError, Validation
+from torch import nn
 
 __all__ = ["Fit", "Interrupted", "Precision", "Task", "TrainingError", "Validation", "fit"]
-
-ALONE = Ranks()
 
 
 def fit(
@@ -43,6 +42,7 @@ def fit(
     precision: Precision = "fp32",
     trackers: Sequence[str] = (),
     ranks: Ranks = ALONE,
+    sharded: Sequence[nn.Module] = (),
 ) -> Fit:
     """Train a task, and leave its module trained.
 
@@ -80,6 +80,9 @@ def fit(
     ranks
         The processes that share a step (:func:`stzoo.core.distributed.joined`). The task computes this rank's
         share of the global batch; gradients and losses are averaged, rank 0 writes.
+    sharded
+        With ranks: the blocks of a module that is too large for each of them to keep (FSDP2). Every rank keeps a part
+        of all parameters, and a block is whole only while it runs; checkpoints hold whole tensors, as ever.
 
     Returns
     -------
@@ -109,11 +112,12 @@ def fit(
         "validation": validation.identity() if validation else None,
         "config": dict(config or {}),
     }
-    run = Run(Stepper(task, seed, clip, accumulate, ranks), Judge(validation), Path(out), identity, ranks)
-    start = run.begin(resume, steps, precision)
-    done = start if run.judge.gave_up else _go(run, start, steps, checkpoint_every, progress, trackers)
-    if run.judge.keeps_best:
-        run.take_best()
+    run = Run(Stepper(task, seed, clip, accumulate, ranks, sharded), Judge(validation), Path(out), identity, ranks)
+    with ranks.together():
+        start = run.begin(resume, steps, precision)
+        done = start if run.judge.gave_up else _go(run, start, steps, checkpoint_every, progress, trackers)
+        if run.judge.keeps_best:
+            run.take_best()
     judge = run.judge
     return Fit(dict(run.step.losses), done, judge.best_step, judge.figures, stopped_early=done < steps)
 

@@ -80,10 +80,14 @@ def training_log(path: Path, start: int, *, active: bool = True) -> Iterator[Cal
         log.close()
 
 
-def _rows_before(path: Path, start: int) -> list[dict[str, str]]:
-    """Return the rows of the steps before ``start``; a row that a kill cut short has no place among them."""
-    if start == 0 or not path.exists():
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a log; one that a kill cut short has no place among them."""
+    if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        return [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < start]
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and None not in row.values()]
+
+
+def _rows_before(path: Path, start: int) -> list[dict[str, str]]:
+    """Return the rows of the steps before ``start``."""
+    return [row for row in read_log(path) if int(row["step"]) < start]

@@ -25,6 +25,7 @@ from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.output import check_output
 from stzoo.core.train_judge import Judge
 from stzoo.core.train_precision import faster
+from stzoo.core.train_shards import parted_like, whole
 from stzoo.core.train_step import Stepper
 from stzoo.core.train_task import Precision
 from torch import Tensor
@@ -68,7 +69,7 @@ class Run:
         self._restore(found)
         try:
             unpack_optimizer(self.optimizer, found.tensors, found.optimizer)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError, IndexError) as error:
             raise self._unfit(error) from error
         self.step.losses = dict(found.losses)
         self.step.halved = found.run["precision"] == "bf16"
@@ -111,7 +112,7 @@ class Run:
         """Judge the weights after ``done`` steps; return the row of ``validation.csv``."""
         self.module.eval()
         try:
-            with keeping_generators(), torch.no_grad():
+            with keeping_generators(), torch.no_grad(), self.step.whole():
                 figures = self.ranks.same(self.judge.score(done))
         finally:
             self.module.train()
@@ -131,12 +132,12 @@ class Run:
         return Checkpoint(done, self.identity, self.step.losses, tensors, rest, run)
 
     def _weights(self) -> dict[str, Tensor]:
-        return {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        return {f"module.{name}": whole(tensor) for name, tensor in self.module.state_dict().items()}
 
     def _restore(self, found: Checkpoint) -> None:
         weights = {k.removeprefix("module."): t for k, t in found.tensors.items() if k.startswith("module.")}
         try:
-            self.module.load_state_dict(weights)
+            self.module.load_state_dict(parted_like(self.module.state_dict(), weights))
         except RuntimeError as error:
             raise self._unfit(error) from error
 

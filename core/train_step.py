@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from stzoo.core.distributed import Ranks, lost
+from stzoo.core.distributed import Ranks
+from stzoo.core.train_shards import average_scalars, clipped, gathered, shard
 from stzoo.core.train_task import Task, TrainingError
 from torch import Tensor, nn
 
@@ -24,18 +25,27 @@ class Stepper:
         What a step computes.
     seed, clip, accumulate
         See :func:`stzoo.core.train.fit`.
-    ranks
-        The processes that share the global batch.
+    ranks, sharded
+        The processes that share the global batch, and the modules whose parameters they share as well.
     """
 
-    def __init__(self, task: Task, seed: int, clip: float | None, accumulate: int, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        task: Task,
+        seed: int,
+        clip: float | None,
+        accumulate: int,
+        ranks: Ranks,
+        sharded: Sequence[nn.Module] = (),
+    ) -> None:
         self.task, self.ranks = task, ranks
         self._seed, self._clip, self._parts = seed, math.inf if clip is None else clip, accumulate
         self.module = task.module()
-        self.optimizer = task.optimizer()
+        self._compute = _shared(_Losses(task, self.module), sharded, ranks)
+        self._sharded = bool(sharded) and ranks.world > 1
+        self.optimizer = task.optimizer()  # now that its parameters are what they will be
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self._compute = _shared(_Losses(task), ranks)
         self.losses: dict[str, float] = {}
         self.halved = False
         """Compute in bfloat16 where torch's autocast does."""
@@ -47,7 +57,7 @@ class Stepper:
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         values = self.gradients(step)
-        norm = float(_whole(nn.utils.clip_grad_norm_(self._parameters, self._clip)))
+        norm = clipped(self._parameters, self._clip)
         _refuse_not_finite(step, {"gradient norm": norm})
         self.optimizer.step()
         self.task.after_step(step)
@@ -59,6 +69,8 @@ class Stepper:
         """Compute the gradients of a step; return its losses, means over the micro-batches and ranks."""
         self.optimizer.zero_grad(set_to_none=True)
         found = [self._part(step, part) for part in range(self._parts)]
+        if self._sharded:
+            average_scalars(self._parameters, self.ranks.world)
         return {name: sum(one[name] for one in found) / self._parts for name in found[0]}
 
     def _part(self, step: int, part: int) -> dict[str, float]:
@@ -72,16 +84,12 @@ class Stepper:
                 losses: Mapping[str, Tensor] = self._compute(step, torch.Generator().manual_seed(seed))
             values = self.ranks.mean({name: float(loss.detach()) for name, loss in losses.items()})
             _refuse_wrong_losses(step, values, self.losses)
-            self._backward(losses["loss"] / self._parts)
+            (losses["loss"] / self._parts).backward()  # type: ignore[no-untyped-call]
         return values
 
-    def _backward(self, loss: Tensor) -> None:
-        try:
-            loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if self.ranks.world > 1 and ("gloo" in str(error) or "NCCL" in str(error)):
-                raise lost(error) from error
-            raise
+    def whole(self) -> AbstractContextManager[None]:
+        """Have all parameters at hand for a while, also where the ranks share them."""
+        return gathered(self._compute)
 
     @property
     def _device(self) -> str:
@@ -89,11 +97,11 @@ class Stepper:
 
 
 class _Losses(nn.Module):
-    """The losses of a task as a module's forward, which is what DDP hooks into."""
+    """The losses of a task as a module's forward, which is what DDP and FSDP hook into."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, trained: nn.Module) -> None:
         super().__init__()
-        self.trained = task.module()
+        self.trained = trained
         self._task = task
 
     def forward(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -102,25 +110,15 @@ class _Losses(nn.Module):
         return {name: loss if name == "loss" else loss.detach() for name, loss in losses.items()}
 
 
-def _shared(losses: nn.Module, ranks: Ranks) -> Any:
-    """Let the ranks average their gradients; parameters that are sharded (FSDP2) see to it themselves."""
-    if ranks.world == 1 or is_sharded(losses):
+def _shared(losses: nn.Module, sharded: Sequence[nn.Module], ranks: Ranks) -> Any:
+    """Let the ranks average their gradients, and keep a part each of parameters that are sharded."""
+    if ranks.world == 1:
         return losses
+    if sharded:
+        return shard(losses, sharded, ranks.world)
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(losses, find_unused_parameters=True, broadcast_buffers=False)
-
-
-def is_sharded(module: nn.Module) -> bool:
-    """Say whether a rank holds only its part of some parameters."""
-    from torch.distributed.tensor import DTensor
-
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
-
-
-def _whole(x: Tensor) -> Tensor:
-    whole: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
-    return whole
+    return DistributedDataParallel(losses, find_unused_parameters=True)
 
 
 def step_seed(seed: int, step: int, part: int = 0) -> int:

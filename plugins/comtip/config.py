@@ -243,6 +243,11 @@ class TrainConfig:
         step, so at the rate of the rest it would hardly move in a short training.
     average
         Decay of the moving average of the weights that is kept.
+    checkpoint_every
+        Steps between checkpoints.
+    shard_above
+        With several ranks: networks of more parameters than this are sharded over them (FSDP2), others are copied
+        (DDP).
     """
 
     steps: int = 600
@@ -264,6 +269,8 @@ class TrainConfig:
     mixup: float = 0.0
     table_speed: float = 1.0
     average: float = 0.99
+    checkpoint_every: int = 100
+    shard_above: int = 50_000_000
 
 
 @dataclass

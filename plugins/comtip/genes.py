@@ -32,7 +32,7 @@ class GeneInputs:
         """Return the number of genes."""
         return len(self.index)
 
-    def __getitem__(self, rows: Tensor) -> GeneInputs:
+    def __getitem__(self, rows: Tensor | slice) -> GeneInputs:
         """Return some of the genes."""
         return GeneInputs(self.tokens[rows], self.index[rows], self.symbol[rows], self.described[rows])
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Progress
+from stzoo.core.row_file import RowFile
 from stzoo.core.section import Points, Section
+from stzoo.core.tile_cache import Kind, tile_rows
 from stzoo.plugins.comtip.config import Stem, VisionConfig
-from stzoo.plugins.comtip.texture import statistics
+from stzoo.plugins.comtip.texture import N_STATISTICS, VERSION, statistics
 from torch import Tensor
 
 _SAMPLE = 512
@@ -25,6 +27,55 @@ _MEAN, _SPREAD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 """CLIP's normalisation of RGB, for a linear stem."""
 
 
+def kept_kind(config: VisionConfig) -> Kind:
+    """Return what a training cache keeps of a spot: its patch statistics, or its tile for a linear stem."""
+    tiles = tile_rows(config.tile_px, config.mpp)
+    if config.stem is not Stem.texture:
+        return tiles
+    about = {**tiles.about, "kind": "patch-statistics", "version": VERSION, "patch_px": config.patch_px}
+    shape = ((config.tile_px // config.patch_px) ** 2, N_STATISTICS)
+    return Kind(about, shape, "float32", lambda slide, centres: _statistics(slide, centres, config).numpy())
+
+
+class CachedViews:
+    """Inputs of the image tower as ``views[view, spots]``; only those rows are read, and made ready for the network.
+
+    Parameters
+    ----------
+    rows
+        Rows of :func:`kept_kind`: section after section, and in it view after view.
+    views
+        Views of a spot.
+    counts
+        Spots of each section.
+    moments
+        Of each section, from :func:`section_moments`.
+    """
+
+    def __init__(
+        self, rows: RowFile, views: int, counts: Sequence[int], moments: Sequence[tuple[Tensor, Tensor] | None]
+    ) -> None:
+        self._rows, self._views, sizes = rows, views, torch.tensor(counts)
+        self._section = torch.repeat_interleave(sizes)
+        self._step = sizes[self._section]  # rows between two views of a spot
+        before = sizes.cumsum(0) - sizes
+        self._first = torch.arange(int(sizes.sum())) + ((views - 1) * before)[self._section]
+        known = [pair for pair in moments if pair is not None]
+        self._moments = tuple(torch.stack(part) for part in zip(*known, strict=True))  # (sections, f) each
+
+    def __len__(self) -> int:
+        return self._views
+
+    def __getitem__(self, index: tuple[int, Tensor], /) -> Tensor:
+        """Return the inputs of spots, int64 (b,): statistics (b, P, f), or pixels (b, 3, h, w)."""
+        view, spots = index
+        rows = torch.from_numpy(self._rows[(self._first[spots] + view * self._step[spots]).numpy()])
+        if not self._moments:
+            return _normalised(rows)
+        mean, spread = (part[self._section[spots]][:, None] for part in self._moments)  # (b, 1, f)
+        return standardised(rows, (mean, spread))
+
+
 def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tensor:
     """Return patch statistics (n, P, f), or normalised pixels (n, 3, h, w) for a linear stem.
 
@@ -33,20 +84,27 @@ def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tenso
     centres
         float (n, 2), pixels of the full resolution.
     """
+    slide = section.require_slide()
     if config.stem is Stem.texture:
-        return _kept_statistics(section.require_slide(), centres, config)
-    tiles = torch.from_numpy(section.require_slide().tiles(centres, size_px=config.tile_px, mpp=config.mpp))
-    spread = torch.tensor(_SPREAD)
-    return ((tiles.float() / 255 - torch.tensor(_MEAN)) / spread).permute(0, 3, 1, 2).contiguous()
+        return _kept_statistics(slide, centres, config)
+    return _normalised(torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)))
+
+
+def _normalised(tiles: Tensor) -> Tensor:
+    """Return pixels (n, 3, h, w) as the network reads them, of tiles uint8 (n, h, w, 3)."""
+    return ((tiles.float() / 255 - torch.tensor(_MEAN)) / torch.tensor(_SPREAD)).permute(0, 3, 1, 2).contiguous()
+
+
+def _statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
+    return statistics(torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)), config.patch_px)
 
 
 def _kept_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
-    """Return patch statistics, from memory where they were computed before: training and heads read them many times."""
+    """Return patch statistics, from memory where they were computed before: heads read them many times."""
     kept = _KEPT.setdefault(slide, {})
     key = centres.tobytes() + repr((config.tile_px, config.mpp, config.patch_px)).encode()
     if key not in kept:
-        tiles = torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp))
-        found = statistics(tiles, config.patch_px)
+        found = _statistics(slide, centres, config)
         if sum(t.nbytes for t in kept.values()) + found.nbytes > _KEPT_BYTES:
             return found
         kept[key] = found

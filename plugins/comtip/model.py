@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 from stzoo.core import config as configs
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
@@ -224,27 +225,52 @@ class CoMTIP(Encoder):
             raise GeneError("no gene to predict", todo="name at least one gene symbol")
 
     def train(
-        self, sections: Sequence[Section], *, out: Path, resume: bool = False, progress: bool = True
+        self,
+        sections: Sequence[Section],
+        *,
+        out: Path,
+        resume: bool = False,
+        progress: bool = True,
+        trackers: Sequence[str] = (),
+        ranks: Ranks = ALONE,
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
+        from stzoo.core.tile_cache import cache_folder, drop_own_cache
         from stzoo.core.train import fit
         from stzoo.plugins.comtip.data import gather
         from stzoo.plugins.comtip.training import TrainingTask
 
-        network = self._new(sections)
+        network = self._new(sections).to(self.device)
         genes = list(self.vocabulary.genes)
-        data = gather(sections, genes, self.config, self.seed)
+        data = gather(
+            sections, genes, self.config, self.seed, cache=cache_folder(out), progress=progress and ranks.is_main
+        )
         started = frozenset(self._start.state) if self._start else frozenset[str]()
         with _seeded(self.seed + 1):  # what only training uses starts at random as well
-            task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started)
-        train = self.config.train
+            task = TrainingTask(network, data, self.vocabulary.inputs(genes), self.config, started, ranks)
         run = {
             "config": configs.dump(self.config),
             "sections": [s.name for s in sections],
             "started_from": self._started_from,
         }
-        done = fit(task, out=out, steps=train.steps, seed=self.seed, config=run, resume=resume, progress=progress)
-        self._network = task.average.requires_grad_(False).eval()
+        done = fit(
+            task,
+            out=out,
+            steps=self.config.train.steps,
+            seed=self.seed,
+            config=run,
+            resume=resume,
+            checkpoint_every=self.config.train.checkpoint_every,
+            progress=progress,
+            trackers=trackers,
+            ranks=ranks,
+            sharded=task.blocks(),
+        )
+        if ranks.is_main:  # all ranks are past their last step
+            drop_own_cache(out)
+        self._network = self._network_of(self.vocabulary).to(self.device)
+        self._network.load_state_dict(task.averaged())
+        self._network.requires_grad_(False).eval()
         self._finish(sections)
         return done.losses
 

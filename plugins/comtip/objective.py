@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from stzoo.plugins.comtip.config import MFMLoss
 from stzoo.plugins.comtip.vision import ImageTower, SpotGenerator
@@ -37,18 +36,6 @@ def info_nce(
     return -0.5 * ((wanted * there).sum(1).mean() + (wanted * back).sum(1).mean())
 
 
-def gathered(x: Tensor) -> Tensor:
-    """Return the rows (b, d) of all ranks, (ranks * b, d), with gradients to each; without ranks, ``x`` itself.
-
-    Every rank then forms the loss of the global batch, and the mean of the ranks' gradients (DDP's) is its gradient.
-    """
-    if not (dist.is_available() and dist.is_initialized()):
-        return x
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(list(all_gather(x.contiguous())))  # type: ignore[no-untyped-call]
-
-
 def soft_targets(profiles: Tensor, temperature: float) -> Tensor:
     """Return targets (b, b) from the cosine similarity of expression profiles (b, p) (ours)."""
     unit = F.normalize(profiles, dim=-1)
@@ -68,15 +55,16 @@ def masked_feature_loss(
     tower: ImageTower,
     inputs: Tensor,
     teacher: Tensor,
+    order: Tensor,
     share: float,
-    generator: torch.Generator,
     kind: MFMLoss = MFMLoss.mse,
 ) -> Tensor:
     """Return L_obs + L_unobs of masked feature modelling (paper, section 2.1).
 
-    Our reading: the teacher features are detached, and both terms are means over the width as well.
+    ``order`` is that of :meth:`ImageTower.masked`. Our reading: the teacher features are detached, and both terms are
+    means over the width as well.
     """
-    visible, seen, hidden, made = tower.masked(inputs, share, generator)
+    visible, seen, hidden, made = tower.masked(inputs, order, share)
     goal = teacher.detach()
 
     def at(index: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+VERSION = 1
+"""Part of the name of a cache of statistics: raise it when :func:`statistics` returns other values."""
 LEVELS = 4
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))

@@ -8,18 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
+from stzoo.core.nn.blocks import Block
+from stzoo.core.train_shards import whole
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, shuffled_values
 from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
 from stzoo.plugins.comtip.data import TrainingData
+from stzoo.plugins.comtip.draws import Draws
 from stzoo.plugins.comtip.frugal import frugal
 from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.inputs import turned
 from stzoo.plugins.comtip.neighbours import means
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.objective import (
     correlation_loss,
-    gathered,
     info_nce,
     masked_feature_loss,
     masked_spot_loss,
@@ -39,23 +41,21 @@ class Seen:
 
     Parameters
     ----------
-    chosen, um
-        int64 (b,) and their positions (b, 2), µm.
-    inputs, values
-        Inputs of the image tower and log-normalised values (b, g), augmented.
-    alone, z
-        z of tiles by themselves and z_img among their neighbours, (b, d) each.
-    features
-        Patch features Z (b, P, width).
+    chosen, um, values
+        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
+    inputs, features, z
+        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
+    around
+        z of tiles by themselves, of the spots that may read one another (b or m, d).
     """
 
     chosen: Tensor
     um: Tensor
-    inputs: Tensor
     values: Tensor
-    alone: Tensor
-    z: Tensor
+    inputs: Tensor
     features: Tensor
+    z: Tensor
+    around: Tensor
 
 
 class Objective:
@@ -65,43 +65,140 @@ class Objective:
     ----------
     network, data, genes
         What is trained, on what, and what the text tower reads of every gene of the data.
+    ranks
+        The processes that share a step. All of them draw the global batch; each computes the tiles and profiles of its
+        spots, and the zero-shot maps of its genes, so that the losses are those of the global batch.
     """
 
-    def __init__(self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig) -> None:
+    def __init__(
+        self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
+    ) -> None:
         check(config)
-        self.network, self.data, self.genes, self.config = network, data, genes, config
+        self.ranks, self.device = ranks, next(network.parameters()).device
+        self.network, self.config, self.data = network, config, data
+        self.genes = genes.to(str(self.device))
         self.extra = nn.ModuleDict()
         if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
             self.extra["judge"] = Discriminator(config.embedding_dim)
         if config.objective.mfm_spots > 0:
             self.extra["spots"] = SpotGenerator(config.embedding_dim)
-        self.grid = torch.linspace(0, config.text.value_max, config.objective.grid)
+        self.extra.to(self.device)
+        self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
 
     def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
-        """Pass the tiles of some spots through the image tower, augmented."""
-        inputs, values, um = self._augmented(chosen, generator), self.data.values[chosen], self.data.um[chosen]
-        inputs, values = self._mixed(inputs, values, generator)
+        """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
+        mine, count = self.ranks.share(len(chosen)), len(chosen)
+        inputs, values, um = self._batch(chosen, mine, generator)
         alone, features = self.network.image(inputs)
-        z = self.network.image.placed(alone, means(um, alone, self.config.vision.context_um))
-        return Seen(chosen, um, inputs, values, alone, z, features)
+        around = self.ranks.gathered(alone, count) if self._together else alone
+        places = means(um, around, self.config.vision.context_um) if self._together else []
+        z = self.network.image.placed(alone, [mean[mine] for mean in places])
+        return Seen(chosen, um, values, inputs, features, z, around)
 
     def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses, each with its weight."""
-        weights = self.config.objective
+        weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
         parts: dict[str, Tensor] = {}
         if weights.contrast > 0 or weights.paat is not Paat.none:
             parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
         if weights.mfm > 0:
+            drawn = torch.rand(count, seen.features.shape[1], generator=generator)
+            order = drawn[ranks.share(count)].argsort(1).to(seen.z.device)
             image, kind = self.network.image, weights.mfm_loss
-            loss = masked_feature_loss(image, seen.inputs, seen.features, weights.mask, generator, kind)
-            parts["mfm"] = weights.mfm * loss
+            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, kind)
+            parts["mfm"] = weights.mfm * ranks.weight(count) * loss
         if weights.mfm_spots > 0:
             spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
-            loss = masked_spot_loss(spots, seen.alone, seen.um, weights.mask, generator)
+            loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
             parts["mfm_spots"] = weights.mfm_spots * loss
         if weights.ranking > 0 or weights.correlation > 0:
-            parts |= self._map_losses(seen.z, seen.values, generator)
+            parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
         return parts
+
+    @property
+    def _together(self) -> bool:
+        """Whether spots of a batch read one another's tiles."""
+        return bool(self.config.vision.context_um) or self.config.objective.mfm_spots > 0
+
+    def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well.
+
+        Parameters
+        ----------
+        z
+            Of this rank's spots.
+        values, chosen
+            Of the global batch.
+        """
+        weights, text, mine = self.config.objective, self.network.text, self.ranks.share(len(chosen))
+        most = min(self.config.train.genes, values.shape[1])
+        size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
+        genes = torch.randperm(values.shape[1], generator=generator)[:size]
+        values, code = values[:, genes], text.encode_genes(self._read(genes, generator))
+        profiles = text.profiles(code, values[mine])
+        shuffled, parts = None, {}
+        if weights.paat is not Paat.none:
+            wrong = shuffled_values(values, weights.shuffled, generator)[mine]
+            single = weights.paat is Paat.pairs
+            shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
+            if weights.paat is not Paat.negative:
+                right = text.alone(code, values[mine]) if single else profiles
+                parts["pair"] = weights.pair * self._pair(right, shuffled, len(chosen))
+        if weights.contrast > 0:
+            parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
+        return parts
+
+    def _pair(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
+        """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
+        kind, judge = self.config.objective.paat, self.extra["judge"]
+        weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
+        if kind is Paat.paper:
+            right, wrong = self.ranks.gathered(right, count), self.ranks.gathered(wrong, count)
+        return weight * pair_loss(kind, judge, right, wrong, self.config.objective.reversal)  # type: ignore[arg-type]
+
+    def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses of zero-shot maps of the global batch, of this rank's genes.
+
+        They are means over genes, so a few are done at a time.
+        """
+        weights = self.config.objective
+
+        def losses(z: Tensor, code: Any, values: Tensor) -> Tensor:
+            scores = self.network.value_scores(z, code, self.grid)
+            return torch.stack([value_ranking(scores, values, self.grid), correlation_loss(scores, values, self.grid)])
+
+        drawn = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
+        mine = self.ranks.share(len(drawn))
+        genes, read = drawn[mine], self._read(drawn, generator)[mine]
+        run = frugal(losses, when=len(genes) > RANKED)
+        found = []
+        for some in torch.split(torch.arange(len(genes)), RANKED):
+            code = self.network.text.encode_genes(read[some])
+            found.append(len(some) * run(z, code, values[:, genes[some]]))
+        ranking, correlation = self.ranks.weight(len(drawn)) * torch.stack(found).sum(0) / len(genes)
+        both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
+        return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
+
+    def _read(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
+        """Return what is read of genes of the vocabulary, of some as if they had never been seen."""
+        genes, share = self.genes[index], self.config.train.forget
+        if share > 0:
+            draw = torch.rand(len(index), generator=generator).to(genes.index.device)
+            genes = replace(
+                genes,
+                index=torch.where(draw < share, -1, genes.index),
+                described=genes.described * ((draw < share) | (draw > 2 * share))[:, None],
+            )
+        return genes
+
+    def _contrast(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
+        weights, ranks, count = self.config.objective, self.ranks, len(chosen)
+        alone = shuffled if weights.paat is Paat.negative else None
+        negatives = None if alone is None else ranks.gathered(alone, count)
+        temperature = weights.soft_targets
+        targets = soft_targets(self.data.profiles[chosen].to(z.device), temperature) if temperature > 0 else None
+        z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
+        return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
@@ -113,98 +210,20 @@ class Objective:
         distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
         return same[distance.argsort(stable=True)[:batch]]
 
-    def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well."""
-        weights, text = self.config.objective, self.network.text
-        most = min(self.config.train.genes, values.shape[1])
-        size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
-        genes = torch.randperm(values.shape[1], generator=generator)[:size]
-        values, code = values[:, genes], self._code(genes, generator)
-        profiles = text.profiles(code, values)
-        shuffled, parts = None, {}
-        if weights.paat is not Paat.none:
-            wrong = shuffled_values(values, weights.shuffled, generator)
-            single = weights.paat is Paat.pairs
-            shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
-            if weights.paat is not Paat.negative:
-                right = text.alone(code, values) if single else profiles
-                judge: Discriminator = self.extra["judge"]  # type: ignore[assignment]
-                parts["pair"] = weights.pair * pair_loss(weights.paat, judge, right, shuffled, weights.reversal)
-        if weights.contrast > 0:
-            parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
-        return parts
-
-    def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses of zero-shot maps; they are means over genes, so a few are done at a time."""
-        weights = self.config.objective
-
-        def losses(z: Tensor, code: Any, values: Tensor) -> Tensor:
-            scores = self.network.value_scores(z, code, self.grid)
-            return torch.stack([value_ranking(scores, values, self.grid), correlation_loss(scores, values, self.grid)])
-
-        genes = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
-        run = frugal(losses, when=len(genes) > RANKED)
-        found = [
-            len(some) * run(z, self._code(some, generator), values[:, some]) for some in torch.split(genes, RANKED)
-        ]
-        ranking, correlation = torch.stack(found).sum(0) / len(genes)
-        both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
-        return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
-
-    def _code(self, index: Tensor, generator: torch.Generator) -> Any:
-        """Encode genes of the vocabulary, some of them as if they had never been seen."""
-        genes, share = self.genes[index], self.config.train.forget
-        if share > 0:
-            draw = torch.rand(len(index), generator=generator)
-            genes = replace(
-                genes,
-                index=torch.where(draw < share, -1, genes.index),
-                described=genes.described * ((draw < share) | (draw > 2 * share))[:, None],
-            )
-        return self.network.text.encode_genes(genes)
-
-    def _contrast(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
-        weights = self.config.objective
-        negatives = gathered(shuffled) if weights.paat is Paat.negative and shuffled is not None else None
-        temperature = weights.soft_targets
-        targets = soft_targets(gathered(self.data.profiles[chosen]), temperature) if temperature > 0 else None
-        return info_nce(gathered(z), gathered(profiles), self.network.scale(), targets, negatives)
-
-    def _mixed(self, inputs: Tensor, values: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Mix the spots of a batch with one another, tiles and profiles alike."""
-        alpha = self.config.train.mixup
-        if alpha <= 0:
-            return inputs, values
-        other = torch.randperm(len(values), generator=generator)
-        draws = torch._standard_gamma(torch.full((2, len(values)), alpha), generator)
-        share = draws[0] / draws.sum(0)
-        share = torch.maximum(share, 1 - share)  # each spot stays mostly itself, where it is
-
-        def mix(x: Tensor) -> Tensor:
-            own = share.view(-1, *[1] * (x.ndim - 1))
-            return own * x + (1 - own) * x[other]
-
-        return mix(inputs), mix(values)
-
-    def _augmented(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        view = int(torch.randint(len(self.data.inputs), (1,), generator=generator))
-        pose = int(torch.randint(8, (1,), generator=generator))
-        inputs = turned(self.data.inputs[view, chosen], pose // 2, pose % 2 == 1)
-        jitter = self.config.train.jitter
-        if inputs.ndim == 4 or jitter == 0:
-            return inputs
-        b, _, f = inputs.shape
-        scale = 1 + 0.5 * jitter * torch.randn(b, 1, f, generator=generator)
-        return inputs * scale + jitter * torch.randn(b, 1, f, generator=generator)
+    def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs of this rank's spots, and values and positions of all."""
+        drawn = Draws.of(self.data, len(chosen), self.config, generator)
+        inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
+        return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
-class TrainingTask:
+class TrainingTask(Objective):
     """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
 
     Parameters
     ----------
-    network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    network, data, genes, ranks
+        See :class:`Objective`.
     started
         Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
     """
@@ -216,16 +235,26 @@ class TrainingTask:
         genes: GeneInputs,
         config: CoMTIPConfig,
         started: frozenset[str] = frozenset(),
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.objective = Objective(network, data, genes, config)
-        self.config, self.started = config, started
-        average = copy.deepcopy(network).requires_grad_(False)
-        self.both = nn.ModuleDict({"network": network, "average": average, **self.objective.extra})
-        self.network, self.average = network, average
+        super().__init__(network, data, genes, config, ranks)
+        self.started = started
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.both = nn.ModuleDict({"network": network, "average": self.average, **self.extra})
+        self.both.to(self.device)
 
     def module(self) -> nn.Module:
         """Return the network, its moving average, and what only training uses."""
         return self.both
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the transformer blocks, where ranks are to share the parameters of a large network."""
+        large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
+        return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
+
+    def averaged(self) -> dict[str, Tensor]:
+        """Return the tensors of the moving average, whole; all ranks ask for them."""
+        return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
@@ -250,8 +279,8 @@ class TrainingTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        seen = self.objective.look(self.objective.draw(self.config.train.batch, generator), generator)
-        parts = self.objective.parts(seen, generator)
+        seen = self.look(self.draw(self.config.train.batch, generator), generator)
+        parts = self.parts(seen, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:

@@ -79,16 +79,24 @@ class ImageTower(nn.Module):
             z = z + layer(mean)
         return z
 
-    def masked(self, inputs: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def masked(self, inputs: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode visible patches only and generate the features of the hidden ones.
+
+        Parameters
+        ----------
+        inputs
+            Tiles.
+        order
+            int64 (b, P), the patches of each tile at random; the first ``share`` of them is hidden.
+        share
+            Share of hidden patches, in (0, 1).
 
         Returns
         -------
         Visible indices (b, v), their features (b, v, width), hidden indices (b, h), generated features (b, h, width).
         """
         tokens = self.tokens(inputs)
-        b, n = tokens.shape[:2]
-        order = torch.rand(b, n, generator=generator).argsort(1).to(tokens.device)
+        n = tokens.shape[1]
         visible, hidden = order[:, math.floor(n * share) :], order[:, : math.floor(n * share)]
         seen = self.vit.encode(take(tokens, visible))[:, 1:]
         return visible, seen, hidden, self.generator(seen, hidden)

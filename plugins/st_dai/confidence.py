@@ -13,6 +13,7 @@ from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged
 from stzoo.plugins.st_dai.pseudo import Transfer
 from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.training import GeneratorTask, fitted
 from torch import nn
 
 HIDDEN, FEW = 16, 40
@@ -115,12 +116,6 @@ def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], go
         generator: nn.Module = net
         if len(spots) >= FEW:
             generator = nn.Sequential(nn.Linear(d, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, out))
-    optimizer = torch.optim.AdamW(generator.parameters(), lr=RATE, weight_decay=DECAY)
-    seen = x[torch.from_numpy(spots)]
-    for _ in range(STEPS):
-        loss = nn.functional.binary_cross_entropy_with_logits(generator(seen), target)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+    fitted(GeneratorTask(generator, x[torch.from_numpy(spots)], target, RATE, DECAY), STEPS, seed, clip=None)
     with torch.inference_mode():
         return np.asarray(torch.sigmoid(generator(x).double()).numpy())  # in float32 a sigmoid reaches 1

@@ -18,14 +18,13 @@ from stzoo.core.gp.kernels import Matrix
 from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
-from stzoo.core.train import Task, fit
 from stzoo.plugins.st_dai.confidence import scores
 from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
 from stzoo.plugins.st_dai.kriging import Kriged, krige
 from stzoo.plugins.st_dai.network import Network, adapted, tuned
 from stzoo.plugins.st_dai.pseudo import transfer
 from stzoo.plugins.st_dai.scene import Scene
-from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weights_of
+from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, fitted, weights_of
 
 CHUNK = 4096
 """Spots that the network predicts at a time."""
@@ -185,7 +184,7 @@ class _Fit:
         own = scene.of_section(scene.central) if config.learn is Learn.central else slice(None)
         task = SourceTask(network, self._measured(x, base), scene.seen[own], config, self._part(0))
         with self._timed("source"):
-            _fitted(task, config.steps, self.model.seed)
+            fitted(task, config.steps, self.model.seed)
 
     def _refined(
         self, network: Network, x: torch.Tensor, labels: Matrix, base: Matrix, weight: Matrix
@@ -207,7 +206,7 @@ class _Fit:
         domains = [self._domain(number) for number in scene.adjacent]
         task = RefineTask(own, domains, self._measured(x, base), pseudo, config, self._part(1))
         with self._timed("refine"):
-            _fitted(task, config.steps, self.model.seed + 1)
+            fitted(task, config.steps, self.model.seed + 1)
         found = [network.eval()] * len(scene.means)
         for number, one in zip(scene.adjacent, own, strict=True):
             found[number] = one.eval()
@@ -257,9 +256,3 @@ class _Fit:
             return None
         tell: Callable[[int, int], Any] = whole
         return lambda done, total: tell(round(WHOLE / 2 * (number + done / max(total, 1))), WHOLE)
-
-
-def _fitted(task: Task, steps: int, seed: int) -> None:
-    """Run a training to its end; it is short, so its checkpoints go with it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, progress=False)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.interfaces import Progress
+from stzoo.core.train import Task, fit
 from stzoo.plugins.st_dai.config import NetworkConfig, RefineConfig
 from stzoo.plugins.st_dai.network import Network, tuned
 from torch import Tensor, nn
@@ -88,6 +91,30 @@ class SourceTask(_Cosine):
         return {"loss": self._labels.error(self._network(self._labels.x[some]), some)}
 
 
+class GeneratorTask(_Cosine):
+    """Fit the confidence generator by cross-entropy, on all spots in every step, at a constant rate."""
+
+    def __init__(self, generator: nn.Module, inputs: Tensor, target: Tensor, rate: float, decay: float) -> None:
+        super().__init__(0, None)
+        self._generator, self._inputs, self._target, self._rate, self._decay = generator, inputs, target, rate, decay
+
+    def module(self) -> nn.Module:
+        """Return the generator."""
+        return self._generator
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Return AdamW."""
+        return torch.optim.AdamW(self._generator.parameters(), lr=self._rate, weight_decay=self._decay)
+
+    def learning_rate(self, step: int) -> float:
+        """Return 1: there is no schedule."""
+        return 1.0
+
+    def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the cross-entropy."""
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(self._generator(self._inputs), self._target)}
+
+
 @dataclass(frozen=True)
 class Domain:
     """One adjacent section in refinement.
@@ -157,3 +184,9 @@ def weights_of(noise: np.ndarray[tuple[int], np.dtype[np.float64]], spots: Indic
     weight = np.zeros((count, 1), dtype=np.float32)
     weight[spots, 0] = (1 / noise) / (1 / noise).mean()
     return torch.from_numpy(weight)
+
+
+def fitted(task: Task, steps: int, seed: int, clip: float | None = 1.0) -> None:
+    """Run a training to its end; it is short, so its checkpoints go with it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, clip=clip, progress=False)

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from stzoo.core.train import fit
+from stzoo.core.train import Validation, fit
 from torch import nn
 
 
@@ -51,11 +51,32 @@ class Toy:
                 average.lerp_(now, 0.1)
 
 
-def run(out: Path, steps: int, every: int, *, width: int = 64, schedule: int | None = None) -> dict[str, torch.Tensor]:
-    """Train (or go on) and return every tensor at the end; the schedule is that of ``schedule`` steps."""
+def nearness(task: Toy) -> dict[str, float]:
+    """Return a figure that rises and then falls, so that patience runs out: how near to 0.3 the error is."""
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+    error = float((task.everything["average"](x)[:, 0] - x.sum(1)).square().mean())
+    return {"pcc": -abs(error - 0.3), "error": error}
+
+
+def run(
+    out: Path, steps: int, every: int, *, width: int = 64, schedule: int | None = None, patience: int = 0
+) -> dict[str, torch.Tensor]:
+    """Train (or go on) and return every tensor at the end; the schedule is that of ``schedule`` steps.
+
+    With ``patience`` the run is validated every third step, stops early, and ends with its best weights.
+    """
     torch.set_num_threads(1)
     task = Toy(width, schedule or steps)
-    fit(task, out=out, steps=steps, seed=3, config={"width": width}, resume=True, checkpoint_every=every)
+    fit(
+        task,
+        out=out,
+        steps=steps,
+        seed=3,
+        config={"width": width},
+        resume=True,
+        checkpoint_every=every,
+        validation=Validation(lambda: nearness(task), 3, patience) if patience else None,
+    )
     return {name: tensor.clone() for name, tensor in task.module().state_dict().items()}
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from stzoo.core.distributed import Ranks
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, reversed_gradient, shuffled_values
 from stzoo.plugins.comtip.config import Generator, MFMLoss, Paat, VisionConfig
 from stzoo.plugins.comtip.objective import (
     correlation_loss,
     feature_distance,
-    gathered,
     info_nce,
     masked_feature_loss,
     masked_spot_loss,
@@ -41,11 +41,15 @@ def test_value_ranking_is_least_when_the_true_value_scores_highest() -> None:
     assert float(value_ranking(right, values, grid)) < float(value_ranking(wrong, values, grid))
 
 
+def order(b: int, n: int) -> torch.Tensor:
+    return torch.rand(b, n, generator=torch.Generator().manual_seed(0)).argsort(1)
+
+
 def test_masked_features_teach_the_visible_branch_only() -> None:
     tower = ImageTower(VisionConfig(tile_px=64, width=24, depth=1, heads=2), 8)
     inputs = torch.randn(3, 4, N_STATISTICS)
     teacher = tower(inputs)[1].detach().requires_grad_(True)
-    masked_feature_loss(tower, inputs, teacher, 0.5, torch.Generator().manual_seed(0)).backward()
+    masked_feature_loss(tower, inputs, teacher, order(3, 4), 0.5).backward()
     assert teacher.grad is None
     assert tower.generator.query.grad is not None
 
@@ -65,15 +69,16 @@ def _rank(rank: int, folder: str) -> None:
     """Form the loss of a rank's half of a batch, and save the mean of the ranks' gradients, as DDP would."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     image, text = _batch()
-    image, text = (x[4 * rank : 4 * rank + 4].clone().requires_grad_(True) for x in (image, text))
-    loss = info_nce(gathered(image), gathered(text), torch.tensor(5.0))
+    ranks = Ranks(rank, 2)
+    image, text = (x[ranks.share(7)].clone().requires_grad_(True) for x in (image, text))
+    loss = info_nce(ranks.gathered(image, 7), ranks.gathered(text, 7), torch.tensor(5.0))
     loss.backward()
     torch.save({"loss": loss.detach(), "image": image.grad, "text": text.grad}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 def _batch() -> tuple[torch.Tensor, torch.Tensor]:
-    both = torch.randn(2, 8, 6, generator=torch.Generator().manual_seed(3))
+    both = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(3))
     return both[0], both[1]
 
 
@@ -148,11 +153,11 @@ def test_both_readings_of_paat_teach_the_encoder_to_tell_right_pairs_from_wrong_
 def test_generated_features_do_not_depend_on_what_is_hidden(kind: Generator) -> None:
     tower = ImageTower(VisionConfig(tile_px=128, width=24, depth=1, heads=2, skip=False), 8, kind).eval()
     inputs = torch.randn(2, 16, N_STATISTICS)
-    visible, seen, hidden, made = tower.masked(inputs, 0.5, torch.Generator().manual_seed(0))
+    visible, seen, hidden, made = tower.masked(inputs, order(*inputs.shape[:2]), 0.5)
     assert visible.shape == hidden.shape == (2, 8)
     changed = inputs.clone()
     changed[torch.arange(2)[:, None], hidden] += 5.0
-    again = tower.masked(changed, 0.5, torch.Generator().manual_seed(0))
+    again = tower.masked(changed, order(*inputs.shape[:2]), 0.5)
     torch.testing.assert_close(again[1], seen)
     torch.testing.assert_close(again[3], made)
     assert made.shape == (2, 8, 24)
