@@ -43,7 +43,7 @@ class Timed(TrainingTask):
         super().__init__(*given, **options)
         self.waited, self.steps = 0.0, list[tuple[float, float, float]]()
         for name in ("draw", "_batch"):
-            setattr(self.objective, name, self._clocked(getattr(self.objective, name)))
+            setattr(self, name, self._clocked(getattr(self, name)))
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:  # noqa: D102
         self.waited, self.began = 0.0, (time.perf_counter(), time.process_time())

@@ -96,7 +96,7 @@ class Encoder(Model):
         """
         raise UsageError(f"'{self.name}' has no int8 form", todo="use it as it is, without --int8")
 
-    def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
+    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
         """Make the encoder ready to be fine-tuned on the measured spots of some sections.
 
         An encoder that offers this can be tuned in full and by low-rank adapters; the others have their heads fitted.
@@ -105,6 +105,8 @@ class Encoder(Model):
         ----------
         sections
             Sections with slides and counts.
+        cache
+            Folder in which what is read of the slides may be kept (:func:`stzoo.core.tile_cache.cache_folder`).
         contrast
             The model's own objective is wanted beside the supervised one.
 

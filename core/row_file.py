@@ -40,15 +40,13 @@ class RowFile:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        rows = np.load(folder / _ROWS, mmap_mode="r")
-        self.shape: tuple[int, ...] = rows.shape
-        self.dtype: np.dtype[Any] = rows.dtype
-        self._start, self._row_bytes = int(rows.offset), int(rows[:1].nbytes)
+        self._rows: np.memmap[Any, Any] = np.load(folder / _ROWS, mmap_mode="r")
+        self.shape: tuple[int, ...] = self._rows.shape
+        self.dtype: np.dtype[Any] = self._rows.dtype
         self._sums = np.load(folder / _SUMS)
         if self._sums.shape != (len(self),) or self._sums.dtype != np.uint32:
             raise ValueError(f"{_SUMS} does not belong to {_ROWS}")
         self._trusted = np.zeros(len(self), dtype=bool)
-        self._file = (folder / _ROWS).open("rb")
 
     @classmethod
     def create(cls, folder: Path, about: Mapping[str, Any], shape: tuple[int, ...], dtype: npt.DTypeLike) -> RowFile:
@@ -103,14 +101,11 @@ class RowFile:
             A row was never written, or is not what was written.
         """
         index = np.asarray(rows, dtype=np.intp)
-        out = np.empty((len(index), *self.shape[1:]), dtype=self.dtype)
-        flat = out.reshape(len(index), -1).view(np.uint8)
-        for row, into in zip(index.tolist(), flat, strict=True):
-            count = os.preadv(self._file.fileno(), [into.data], self._start + row * self._row_bytes)
-            if count != self._row_bytes or not (self._trusted[row] or _sum(into) == self._sums[row]):
-                raise DataError(
-                    f"row {row} is damaged", where=self.folder / _ROWS, todo=f"remove {self.folder}, run again"
-                )
+        out: Array = np.asarray(self._rows[index])
+        for place in np.flatnonzero(~self._trusted[index]):
+            row = index[place]
+            if _sum(out[place].reshape(-1).view(np.uint8)) != self._sums[row]:
+                raise DataError(f"row {row} is damaged", where=self.folder / _ROWS, todo=f"remove {self.folder}")
             self._trusted[row] = True
         return out
 
@@ -131,6 +126,8 @@ class Writer:
 
     def __init__(self, rows: RowFile) -> None:
         self._rows = rows
+        self._start = int(rows._rows.offset)
+        self._row_bytes = int(np.prod(rows.shape[1:])) * rows.dtype.itemsize
         self._data = (rows.folder / _ROWS).open("r+b", buffering=0)
         self._marks = (rows.folder / _SUMS).open("r+b", buffering=0)
         self._pending: dict[int, int] = {}
@@ -147,12 +144,12 @@ class Writer:
 
     def write(self, index: Sequence[int] | Index, values: Array) -> None:
         """Write rows ``index`` (k,) with ``values`` (k, ...) of the dtype of the file."""
-        rows, size = self._rows, self._rows._row_bytes
+        rows, size = self._rows, self._row_bytes
         flat = np.ascontiguousarray(values, dtype=rows.dtype).reshape(len(index), -1).view(np.uint8)
         if flat.shape[1] != size:
             raise ValueError(f"rows of {flat.shape[1]} bytes, expected {size}")
         for row, content in zip(np.asarray(index).tolist(), flat, strict=True):
-            self._put(self._data.fileno(), content.data, rows._start + row * size)
+            self._put(self._data.fileno(), content.data, self._start + row * size)
             self._pending[row] = _sum(content)
         if len(self._pending) * size >= PENDING_BYTES:
             self._settle()

@@ -32,7 +32,7 @@ VARIABLE = "STZOO_CACHE"
 BLOCK = 16
 """Spots read at a time by a thread."""
 THREADS = 2
-"""Decoding and resampling leave Python's lock, so two threads read almost twice as fast as one."""
+"""Decoding leaves Python's lock and so does most of resampling: one thread reads while the other computes."""
 _BAND = 512
 _BITS = 16
 

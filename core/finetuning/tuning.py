@@ -15,6 +15,7 @@ from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.head_ridge import RidgeHead
 from stzoo.core.interfaces import Encoder
 from stzoo.core.nn.adapters import adapt, merge
+from stzoo.core.tile_cache import cache_folder, drop_own_cache
 from stzoo.core.train import fit
 from stzoo.core.train_task import Fit, Validation
 
@@ -53,7 +54,7 @@ def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) 
         See :func:`stzoo.core.train.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
-    tunable = encoder.tunable(plan.shown(plan.split.train), contrast=bool(settings.contrast))
+    tunable = encoder.tunable(plan.shown(plan.split.train), cache=cache_folder(out), contrast=bool(settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
@@ -76,6 +77,7 @@ def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) 
             patience=settings.patience,
         ),
     )
+    drop_own_cache(out)
     _take_over(tunable, plan)
     encoder.fitted_heads.clear()
     return Tuned(encoder, start, done, parameters, tuned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,9 +34,11 @@ class CoMTIPTuning(Tunable):
     contrast
         Pretraining goes on with all parts of its objective (paper and ours), on the genes of the vocabulary that all
         sections have.
+    cache
+        Folder for what is read of the slides.
     """
 
-    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool) -> None:
+    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool, cache: Path) -> None:
         shared = set.intersection(*(set(section.genes) for section in sections))
         genes = [gene for gene in model.vocabulary.genes if gene in shared]
         if contrast and not genes:
@@ -49,7 +52,7 @@ class CoMTIPTuning(Tunable):
         network.requires_grad_(contrast)
         network.image.requires_grad_(True)
         network.image.generator.requires_grad_(contrast)
-        data = gather(sections, genes, model.config, model.seed)
+        data = gather(sections, genes, model.config, model.seed, cache=cache)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(model.seed + 1)
             self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config)

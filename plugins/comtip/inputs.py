@@ -92,7 +92,9 @@ def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tenso
 
 def _normalised(tiles: Tensor) -> Tensor:
     """Return pixels (n, 3, h, w) as the network reads them, of tiles uint8 (n, h, w, 3)."""
-    return ((tiles.float() / 255 - torch.tensor(_MEAN)) / torch.tensor(_SPREAD)).permute(0, 3, 1, 2).contiguous()
+    pixels = tiles.permute(0, 3, 1, 2).contiguous().float()  # turned while they are bytes, then changed in place
+    mean, spread = (torch.tensor(colour)[:, None, None] for colour in (_MEAN, _SPREAD))
+    return pixels.div_(255).sub_(mean).div_(spread)
 
 
 def _statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:

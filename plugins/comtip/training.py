@@ -37,31 +37,25 @@ RANKED = 1024
 
 @dataclass(frozen=True)
 class Seen:
-    """What the image tower says of the spots of a step: of all b of them, or of the m that this rank computes.
+    """What the image tower says of the spots of a step.
 
     Parameters
     ----------
-    chosen, um
-        int64 (b,) and their positions (b, 2), µm.
-    values
-        Log-normalised values (b, g), mixed as the inputs are.
+    chosen, um, values
+        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
+    inputs, features, z
+        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
     around
-        z of tiles by themselves, (b, d); of this rank's only where spots do not read one another.
-    inputs
-        Inputs of the image tower, augmented, of this rank's spots.
-    z
-        z_img among their neighbours, (m, d).
-    features
-        Patch features Z (m, P, width).
+        z of tiles by themselves, of the spots that may read one another (b or m, d).
     """
 
     chosen: Tensor
     um: Tensor
     values: Tensor
-    around: Tensor
     inputs: Tensor
-    z: Tensor
     features: Tensor
+    z: Tensor
+    around: Tensor
 
 
 class Objective:
@@ -77,16 +71,11 @@ class Objective:
     """
 
     def __init__(
-        self,
-        network: Network,
-        data: TrainingData,
-        genes: GeneInputs,
-        config: CoMTIPConfig,
-        ranks: Ranks = ALONE,
+        self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
     ) -> None:
         check(config)
-        self.network, self.data, self.config, self.ranks = network, data, config, ranks
-        self.device = next(network.parameters()).device
+        self.ranks, self.device = ranks, next(network.parameters()).device
+        self.network, self.config, self.data = network, config, data
         self.genes = genes.to(str(self.device))
         self.extra = nn.ModuleDict()
         if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
@@ -96,25 +85,15 @@ class Objective:
         self.extra.to(self.device)
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
 
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
-        n = len(self.data.values)
-        if not self.config.train.neighbours:
-            return torch.randperm(n, generator=generator)[:batch]
-        centre = int(torch.randint(n, (1,), generator=generator))
-        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
-        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
-        return same[distance.argsort(stable=True)[:batch]]
-
     def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
-        """Pass the tiles of some spots through the image tower, augmented."""
+        """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
         mine, count = self.ranks.share(len(chosen)), len(chosen)
         inputs, values, um = self._batch(chosen, mine, generator)
         alone, features = self.network.image(inputs)
         around = self.ranks.gathered(alone, count) if self._together else alone
         places = means(um, around, self.config.vision.context_um) if self._together else []
         z = self.network.image.placed(alone, [mean[mine] for mean in places])
-        return Seen(chosen, um, values, around, inputs, z, features)
+        return Seen(chosen, um, values, inputs, features, z, around)
 
     def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses, each with its weight."""
@@ -123,9 +102,10 @@ class Objective:
         if weights.contrast > 0 or weights.paat is not Paat.none:
             parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
         if weights.mfm > 0:
-            order = torch.rand(count, seen.features.shape[1], generator=generator)[ranks.share(count)].argsort(1)
+            drawn = torch.rand(count, seen.features.shape[1], generator=generator)
+            order = drawn[ranks.share(count)].argsort(1).to(seen.z.device)
             image, kind = self.network.image, weights.mfm_loss
-            loss = masked_feature_loss(image, seen.inputs, seen.features, order.to(self.device), weights.mask, kind)
+            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, kind)
             parts["mfm"] = weights.mfm * ranks.weight(count) * loss
         if weights.mfm_spots > 0:
             spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
@@ -220,6 +200,16 @@ class Objective:
         z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
         return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        n = len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
+
     def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs of this rank's spots, and values and positions of all."""
         drawn = Draws.of(self.data, len(chosen), self.config, generator)
@@ -227,17 +217,15 @@ class Objective:
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
-class TrainingTask:
+class TrainingTask(Objective):
     """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
 
     Parameters
     ----------
-    network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    network, data, genes, ranks
+        See :class:`Objective`.
     started
         Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
-    ranks
-        The processes that share a step (:class:`Objective`).
     """
 
     def __init__(
@@ -249,11 +237,11 @@ class TrainingTask:
         started: frozenset[str] = frozenset(),
         ranks: Ranks = ALONE,
     ) -> None:
-        self.objective = Objective(network, data, genes, config, ranks)
-        self.config, self.started = config, started
-        average = copy.deepcopy(network).requires_grad_(False)
-        self.both = nn.ModuleDict({"network": network, "average": average, **self.objective.extra})
-        self.network, self.average = network, average
+        super().__init__(network, data, genes, config, ranks)
+        self.started = started
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.both = nn.ModuleDict({"network": network, "average": self.average, **self.extra})
+        self.both.to(self.device)
 
     def module(self) -> nn.Module:
         """Return the network, its moving average, and what only training uses."""
@@ -291,8 +279,8 @@ class TrainingTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        seen = self.objective.look(self.objective.draw(self.config.train.batch, generator), generator)
-        parts = self.objective.parts(seen, generator)
+        seen = self.look(self.draw(self.config.train.batch, generator), generator)
+        parts = self.parts(seen, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:

@@ -124,8 +124,8 @@ class ViTEncoder(Encoder):
                 progress(stop, len(centres))
         return out
 
-    def tunable(self, sections: Sequence[Section], *, contrast: bool = False) -> Tunable:
-        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own."""
+    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
+        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own, and caches no tiles."""
         from stzoo.plugins.vit.finetuning import ViTTuning
 
         if contrast:

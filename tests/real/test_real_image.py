@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image
 from stzoo.core.errors import DataError
 from stzoo.core.image import Slide
+from stzoo.core.tile_cache import Spots, cached_rows, tile_rows
 
 MPP = 0.69
 CENTRES = np.array([[3000.5, 4000.25], [5200.0, 3100.0], [150.0, 9850.0]])
@@ -96,3 +97,8 @@ def test_a_truncated_copy_is_refused(path: Path, tmp_path: Path) -> None:
     for call in (lambda: forged.thumbnail(500), lambda: forged.tiles(CENTRES, size_px=64, mpp=1.0)):
         with pytest.raises(DataError, match="lower part is missing"):
             call()
+
+
+def test_the_training_cache_holds_the_tiles_of_real_tissue(slide: Slide, tmp_path: Path) -> None:
+    rows = cached_rows(tmp_path, [Spots("C5", slide, CENTRES)], tile_rows(112, 2.0))
+    np.testing.assert_array_equal(rows[[0, 1, 2]], slide.tiles(CENTRES, size_px=112, mpp=2.0))
