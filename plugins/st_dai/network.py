@@ -84,10 +84,20 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict expression, less the section's mean, (b, g), from embeddings (b, d)."""
-        z = self.enter(x)
-        for layer, pdl in zip(self.layers, self.pdls, strict=True):
-            z = pdl(layer(z))
-        predicted: Tensor = self.head(z) @ self.loadings
+        return self.from_layer(self.until_layer(x, 1), 1)
+
+    def until_layer(self, x: Tensor, count: int) -> Tensor:
+        """Return the hidden units (b, c) that the first ``count`` layers make, before the last one's domain layer."""
+        z: Tensor = self.layers[0](self.enter(x))
+        for pdl, layer in zip(self.pdls[: count - 1], self.layers[1:count], strict=True):
+            z = layer(pdl(z))
+        return z
+
+    def from_layer(self, z: Tensor, count: int) -> Tensor:
+        """Predict expression, (b, g), from what :meth:`until_layer` returned for so many layers."""
+        for pdl, layer in zip(self.pdls[count - 1 : -1], self.layers[count:], strict=True):
+            z = layer(pdl(z))
+        predicted: Tensor = self.head(self.pdls[-1](z)) @ self.loadings
         return predicted
 
 
@@ -104,17 +114,26 @@ def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list
         own = copy.copy(network)
         own._modules = dict(network._modules)
         if tune in (Tune.pdl, Tune.pdl_head):
-            own.pdls = nn.ModuleList(PDL(network.width, config.rank) for _ in network.layers)
+            plain = len(network.layers) - config.layers
+            banks = (PDL(network.width, config.rank) for _ in range(config.layers))
+            own.pdls = nn.ModuleList([*network.pdls[:plain], *banks])
         if tune in (Tune.head, Tune.pdl_head):
             own.head = copy.deepcopy(network.head).requires_grad_(True)
         found.append(own)
     if config.shared and tune in (Tune.pdl, Tune.pdl_head):
         for own in found[1:]:
-            for pdl, first in zip(own.pdls, found[0].pdls, strict=True):
+            for pdl, first in zip(own.pdls[-config.layers :], found[0].pdls[-config.layers :], strict=True):
                 assert isinstance(pdl, PDL)  # `tune` has put them there
                 assert isinstance(first, PDL)
                 pdl.down, pdl.up = first.down, first.up
     return found
+
+
+def settled(tune: Tune, config: PDLConfig, depth: int) -> int:
+    """Return how many layers give the same hidden units before and after refinement; 0 where everything is tuned."""
+    if tune is Tune.all:
+        return 0
+    return depth - config.layers + 1 if tune in (Tune.pdl, Tune.pdl_head) else depth
 
 
 def tuned(networks: list[Network]) -> Iterator[nn.Parameter]:

@@ -82,7 +82,10 @@ class SourceTask(_Cosine):
     def optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW."""
         return torch.optim.AdamW(
-            self._network.parameters(), lr=self._config.learning_rate, weight_decay=self._config.weight_decay
+            self._network.parameters(),
+            lr=self._config.learning_rate,
+            weight_decay=self._config.weight_decay,
+            fused=True,
         )
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -115,6 +118,10 @@ class GeneratorTask(_Cosine):
         return {"loss": nn.functional.binary_cross_entropy_with_logits(self._generator(self._inputs), self._target)}
 
 
+PARTS = ("measured", "pseudo", "replay")
+"""Parts of the loss of refinement."""
+
+
 @dataclass(frozen=True)
 class Domain:
     """One adjacent section in refinement.
@@ -129,12 +136,25 @@ class Domain:
     pseudo: Indices
     central: Indices
 
+    @property
+    def parts(self) -> tuple[Indices, Indices, Indices]:
+        """The spots of each of :data:`PARTS`."""
+        return self.measured, self.pseudo, self.central
+
 
 class RefineTask(_Cosine):
     """Tune each adjacent section's own parameters, all sections in one step (FMDR, section 2.7, our reading).
 
     ``loss = sum over sections of measured * L_meas + pseudo * L_pl + replay * L_src + penalty * |phi|^2``; without
-    shared parameters the sections do not touch each other.
+    shared parameters the sections do not touch each other. Hidden units that nothing tuned can change are computed
+    once, without dropout; every step starts from them.
+
+    Parameters
+    ----------
+    networks
+        One for each section, what is frozen in common.
+    kept
+        Layers that nothing tuned can change (:func:`stzoo.plugins.st_dai.network.settled`).
     """
 
     def __init__(
@@ -145,12 +165,29 @@ class RefineTask(_Cosine):
         pseudo: Labels,
         config: RefineConfig,
         progress: Progress | None,
+        *,
+        kept: int,
     ) -> None:
         super().__init__(config.steps, progress)
+        self._kept, self._inputs = kept, measured.x
+        if kept:
+            with torch.no_grad():
+                self._inputs = networks[0].eval().until_layer(measured.x, kept)
         self._networks, self._domains, self._config = networks, domains, config
-        self._measured, self._pseudo = measured, pseudo
+        self._labels = (measured, pseudo, measured)
+        self._width = max(measured.weight.shape[1], pseudo.weight.shape[1])
+        self._share = measured.x.new_tensor([config.measured, config.pseudo, config.replay])
+        asked = (config.batch_measured, config.batch_pseudo, config.batch_replay)
+        self._counts = [c if share else 0 for c, share in zip(asked, self._share.tolist(), strict=True)]
+        self._group = self._groups().to(measured.x.device)
         self._phi = list(tuned(networks))
         self._start = [p.detach().clone() for p in self._phi]
+
+    def _groups(self) -> Tensor:
+        """Return the part and section of every spot of a step, ``section * 3 + part``, int64."""
+        drawn_of = [[c if len(s) else 0 for s, c in zip(d.parts, self._counts, strict=True)] for d in self._domains]
+        counts = torch.tensor(drawn_of).ravel()
+        return torch.repeat_interleave(torch.arange(len(counts)), counts)
 
     def module(self) -> nn.Module:
         """Return what is tuned, and nothing that is frozen."""
@@ -159,24 +196,29 @@ class RefineTask(_Cosine):
 
     def optimizer(self) -> torch.optim.Optimizer:
         """Return AdamW without decay: the penalty is a loss."""
-        return torch.optim.AdamW(self._phi, lr=self._config.learning_rate, weight_decay=0.0)
+        return torch.optim.AdamW(self._phi, lr=self._config.learning_rate, weight_decay=0.0, fused=True)
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses, sums over sections."""
-        c, total = self._config, dict[str, Tensor]()
+        """Return the losses, sums over sections; all sections are compared with their labels in one go."""
+        said, target, weight = list[Tensor](), list[Tensor](), list[Tensor]()
         for network, domain in zip(self._networks, self._domains, strict=True):
-            parts = {  # what the labels are, of which spots, how many
-                "measured": (self._measured, domain.measured, c.batch_measured if c.measured else 0),
-                "pseudo": (self._pseudo, domain.pseudo, c.batch_pseudo if c.pseudo else 0),
-                "replay": (self._measured, domain.central, c.batch_replay if c.replay else 0),
-            }
-            some = [drawn(spots, count, generator) for _, spots, count in parts.values()]
-            predicted = network(self._measured.x[torch.cat(some)]).split([len(one) for one in some])
-            for (name, (labels, _, _)), one, said in zip(parts.items(), some, predicted, strict=True):
-                total[name] = total.get(name, said.new_zeros(())) + labels.error(said, one)
+            some = [drawn(spots, c, generator) for spots, c in zip(domain.parts, self._counts, strict=True)]
+            given = self._inputs[torch.cat(some)]
+            said.append(network.from_layer(given, self._kept) if self._kept else network(given))
+            for labels, spots in zip(self._labels, some, strict=True):
+                target.append(labels.target[spots])
+                weight.append(labels.weight[spots].expand(-1, self._width))
+        error = self._errors(torch.cat(said), torch.cat(target), torch.cat(weight))
         moved = torch.stack([((p - s) ** 2).sum() for p, s in zip(self._phi, self._start, strict=True)]).sum()
-        loss = c.measured * total["measured"] + c.pseudo * total["pseudo"] + c.replay * total["replay"]
-        return {"loss": loss + c.penalty * moved, **total}
+        loss = (error * self._share).sum() + self._config.penalty * moved
+        return {"loss": loss, **dict(zip(PARTS, error.detach(), strict=True))}
+
+    def _errors(self, said: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean squared error of each part, (3,), sums over sections."""
+        squared = (weight * (said - target) ** 2).sum(dim=1)
+        total = weight.sum(dim=1) * (said.shape[1] / self._width)
+        whole = total.new_zeros(len(PARTS) * len(self._networks)).index_add(0, self._group, total)[self._group]
+        return squared.new_zeros(len(PARTS)).index_add(0, self._group % len(PARTS), squared / (whole + 1e-12))
 
 
 def weights_of(noise: np.ndarray[tuple[int], np.dtype[np.float64]], spots: Indices, count: int) -> Tensor:

@@ -159,6 +159,7 @@ SWITCHES: list[dict[str, Any]] = [
     {"refine": {"penalty": 10.0}},
     {"pdl": {"rank": 0}},
     {"pdl": {"rank": 8}},
+    {"pdl": {"layers": 2}},
     {"pdl": {"shared": True}},
     {"csg": {"kind": "heuristic"}},
     {"csg": {"kind": "none"}},
@@ -204,7 +205,7 @@ def test_the_report_counts_what_was_trained(small: Stack) -> None:
     genes, parts, width, depth = 24, 6, 16, 2
     network = (parts + 1) * width + depth * (2 * width + 2 * (width + 1) * width) + 2 * width + (width + 1) * parts
     for tune, wanted in (
-        ("pdl", depth * (2 * width + 2 * width * 2)),
+        ("pdl", 2 * width + 2 * width * 2),
         ("head", 2 * width + (width + 1) * parts),
         ("all", network),
         ("none", 0),
@@ -216,6 +217,7 @@ def test_the_report_counts_what_was_trained(small: Stack) -> None:
         assert (filler.report.parameters, filler.report.tuned) == (network, wanted)
         assert filler.report.source_seconds > 0
         assert (filler.report.refine_seconds > 0) is (tune != "none")
+        assert (filler.report.refine_cpu_seconds > 0) is (tune != "none")
 
 
 @pytest.mark.parametrize(
@@ -234,6 +236,8 @@ def test_the_report_counts_what_was_trained(small: Stack) -> None:
         ({"network": {"steps": 0}}, r"network\.steps is 0"),
         ({"network": {"learning_rate": 0.0}}, r"network\.learning_rate is 0\.0"),
         ({"pdl": {"rank": -1}}, r"pdl\.rank is -1"),
+        ({"pdl": {"layers": 0}}, r"pdl\.layers is 0"),
+        ({"pdl": {"layers": 3}}, r"pdl\.layers is 3, expected at most network\.depth, 2"),
         ({"refine": {"steps": -1}}, r"refine\.steps is -1"),
         ({"refine": {"learning_rate": -1.0}}, r"refine\.learning_rate is -1\.0"),
         ({"refine": {"batch_pseudo": -1}}, r"refine\.batch_pseudo is -1"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 from stzoo.core.train import fit
 from stzoo.plugins.st_dai.config import NetworkConfig, PDLConfig, RefineConfig, Tune
-from stzoo.plugins.st_dai.network import PDL, Network, adapted, tuned
+from stzoo.plugins.st_dai.network import PDL, Network, adapted, settled, tuned
 from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask
 
 DEPTH, WIDTH, INPUTS, PARTS, GENES = 3, 16, 5, 4, 9
@@ -27,9 +27,16 @@ def trained(dropout: float = 0.0) -> Network:
 
 
 def refined(
-    tune: Tune, pdl: PDLConfig, folder: Path, network: Network | None = None, steps: int = 5, **options: float
+    tune: Tune,
+    pdl: PDLConfig,
+    folder: Path,
+    network: Network | None = None,
+    steps: int = 5,
+    kept: int | None = None,
+    **options: float,
 ) -> list[Network]:
     """Refine for two sections: spots 0-9 and 10-19 measured, the rest pseudo-labelled, 30-39 central."""
+    kept = settled(tune, pdl, DEPTH) if kept is None else kept
     own = adapted(network or trained(), tune, pdl, 2)
     rng = torch.Generator().manual_seed(1)
     x, target = torch.randn(SPOTS, INPUTS, generator=rng), torch.randn(SPOTS, GENES, generator=rng)
@@ -37,17 +44,19 @@ def refined(
     at = np.arange(SPOTS)
     domains = [Domain(at[:10], at[20:25], at[30:]), Domain(at[10:20], at[25:30], at[30:])]
     config = RefineConfig(tune=tune, steps=steps, learning_rate=0.05, **options)
-    fit(RefineTask(own, domains, labels, labels, config, None), out=folder, steps=steps, seed=0, progress=False)
+    task = RefineTask(own, domains, labels, labels, config, None, kept=kept)
+    fit(task, out=folder, steps=steps, seed=0, progress=False)
     return [one.eval() for one in own]
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("rank", [0, 2])
-def test_adapted_networks_say_the_same_bits_before_they_learn(rank: int, shared: bool) -> None:
+@pytest.mark.parametrize("layers", [1, DEPTH])
+def test_adapted_networks_say_the_same_bits_before_they_learn(layers: int, rank: int, shared: bool) -> None:
     network, x = trained(), torch.randn(50, INPUTS)
-    for own in adapted(network, Tune.pdl, PDLConfig(rank=rank, shared=shared), 2):
+    for own in adapted(network, Tune.pdl, PDLConfig(layers=layers, rank=rank, shared=shared), 2):
         assert torch.equal(own(x), network(x))
-        assert all(isinstance(pdl, PDL) for pdl in own.pdls)
+        assert [isinstance(pdl, PDL) for pdl in own.pdls] == [False] * (DEPTH - layers) + [True] * layers
     assert not any(isinstance(pdl, PDL) for pdl in network.pdls)
 
 
@@ -63,9 +72,43 @@ def test_a_domain_layer_is_its_formula() -> None:
 
 
 @pytest.mark.parametrize("rank", [0, 2, 8])
-def test_a_bank_has_as_many_parameters_as_the_specification_counts(rank: int) -> None:
-    own = adapted(trained(), Tune.pdl, PDLConfig(rank=rank), 1)
-    assert sum(p.numel() for p in tuned(own)) == DEPTH * (2 * WIDTH + 2 * WIDTH * rank)
+@pytest.mark.parametrize("layers", [1, 2, DEPTH])
+def test_a_bank_has_as_many_parameters_as_the_specification_counts(layers: int, rank: int) -> None:
+    own = adapted(trained(), Tune.pdl, PDLConfig(layers=layers, rank=rank), 1)
+    assert sum(p.numel() for p in tuned(own)) == layers * (2 * WIDTH + 2 * WIDTH * rank)
+
+
+@pytest.mark.parametrize("count", range(1, DEPTH + 1))
+def test_a_network_can_be_taken_up_after_any_layer(count: int) -> None:
+    network, x = trained(), torch.randn(7, INPUTS)
+    network.pdls = torch.nn.ModuleList(PDL(WIDTH, 2) for _ in network.layers)
+    for parameter in network.pdls.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.testing.assert_close(network.from_layer(network.until_layer(x, count), count), network(x))
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_what_is_kept_before_the_domain_layers_changes_no_result(layers: int, tmp_path: Path) -> None:
+    pdl, found = PDLConfig(layers=layers), []
+    for run, kept in enumerate((None, 1)):  # None: all that can be kept
+        torch.manual_seed(5)
+        found.append(refined(Tune.pdl, pdl, tmp_path / str(run), trained(), kept=kept))
+    assert settled(Tune.pdl, pdl, DEPTH) > 1
+    for a, b in zip(*found, strict=True):
+        for first, second in zip(a.pdls.parameters(), b.pdls.parameters(), strict=True):
+            torch.testing.assert_close(first, second)
+
+
+@pytest.mark.parametrize(("tune", "wanted"), [(Tune.all, 0), (Tune.head, DEPTH), (Tune.pdl, 2), (Tune.pdl_head, 2)])
+def test_hidden_units_that_count_as_settled_do_not_change(tune: Tune, wanted: int, tmp_path: Path) -> None:
+    pdl, network, x = PDLConfig(layers=2), trained(), torch.randn(7, INPUTS)
+    count = settled(tune, pdl, DEPTH)
+    assert count == wanted
+    for own in refined(tune, pdl, tmp_path, network):
+        for number in range(1, count + 1):
+            assert torch.equal(own.until_layer(x, number), network.until_layer(x, number))
+        if count < DEPTH:
+            assert not torch.allclose(own.until_layer(x, count + 1), network.until_layer(x, count + 1))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +145,7 @@ def test_tuning_all_moves_a_copy_of_every_layer(tmp_path: Path) -> None:
 
 
 def test_sections_share_the_bottleneck_and_nothing_else(tmp_path: Path) -> None:
-    first, second = refined(Tune.pdl, PDLConfig(rank=2, shared=True), tmp_path)
+    first, second = refined(Tune.pdl, PDLConfig(layers=DEPTH, rank=2, shared=True), tmp_path)
     for a, b in zip(first.pdls, second.pdls, strict=True):
         assert isinstance(a, PDL)
         assert isinstance(b, PDL)
@@ -124,7 +167,7 @@ def test_without_sharing_sections_do_not_touch_each_other(tmp_path: Path) -> Non
         target[10:20] *= scale
         labels, at = Labels(x, target, torch.ones(SPOTS, 1)), np.arange(SPOTS)
         domains = [Domain(at[:10], at[20:25], at[30:]), Domain(at[10:20], at[25:30], at[30:])]
-        task = RefineTask(own, domains, labels, labels, RefineConfig(steps=3), None)
+        task = RefineTask(own, domains, labels, labels, RefineConfig(steps=3), None, kept=DEPTH)
         fit(task, out=tmp_path / str(run), steps=3, seed=0, clip=None, progress=False)
         found.append(own)
     assert all(
@@ -135,16 +178,15 @@ def test_without_sharing_sections_do_not_touch_each_other(tmp_path: Path) -> Non
 
 def test_the_loss_is_the_sum_that_is_documented() -> None:
     network = trained()
-    own = adapted(network, Tune.pdl, PDLConfig(), 1)
+    own = adapted(network, Tune.pdl, PDLConfig(layers=DEPTH), 1)
     for parameter in own[0].pdls.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     x, truth, guess = (torch.randn(SPOTS, n) for n in (INPUTS, GENES, GENES))
     weight = torch.rand(SPOTS, 1)
     one, other, third = np.array([3]), np.array([7]), np.array([9])  # drawn with replacement: always these
     config = RefineConfig(measured=2.0, pseudo=0.7, replay=0.3, penalty=0.1)
-    task = RefineTask(
-        own, [Domain(one, other, third)], Labels(x, truth, weight), Labels(x, guess, weight), config, None
-    )
+    domain, known, guessed = Domain(one, other, third), Labels(x, truth, weight), Labels(x, guess, weight)
+    task = RefineTask(own, [domain], known, guessed, config, None, kept=1)
     with torch.no_grad():
         for parameter in own[0].pdls.parameters():
             parameter += 0.5
