@@ -39,24 +39,24 @@ RECIPE = "comtip-tiny"
 class Timed(TrainingTask):
     """The task, with a clock on its data and on each step."""
 
-    waited = 0.0
-    steps: list[tuple[float, float, float]]
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self.waited, self.steps = 0.0, list[tuple[float, float, float]]()
+        for name in ("draw", "_batch"):
+            setattr(self, name, self._clocked(getattr(self, name)))
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, torch.Tensor]:  # noqa: D102
         self.waited, self.began = 0.0, (time.perf_counter(), time.process_time())
         return super().losses(step, generator)
 
-    def _chosen(self, *given: Any) -> Any:
-        return self._clocked(super()._chosen, *given)
+    def _clocked(self, function: Any) -> Any:
+        def run(*given: Any) -> Any:
+            start = time.perf_counter()
+            found = function(*given)
+            self.waited += time.perf_counter() - start
+            return found
 
-    def _batch(self, *given: Any) -> Any:
-        return self._clocked(super()._batch, *given)
-
-    def _clocked(self, function: Any, *given: Any) -> Any:
-        start = time.perf_counter()
-        found = function(*given)
-        self.waited += time.perf_counter() - start
-        return found
+        return run
 
     def after_step(self, step: int) -> None:  # noqa: D102
         super().after_step(step)
@@ -73,7 +73,6 @@ def train(rank: int, world: int, port: int, folder: Path, steps: int, model: CoM
     torch.manual_seed(model.seed + 1)
     with joined() as ranks:
         task = Timed(network, data, genes, model.config, ranks=ranks)
-        task.steps = []
         fit(task, out=folder, steps=steps, seed=model.seed, progress=False, ranks=ranks)
         (folder / f"rank{rank}.json").write_text(json.dumps(task.steps), encoding="utf-8")
 

@@ -106,7 +106,7 @@ class Encoder(Model):
         sections
             Sections with slides and counts.
         cache
-            Folder in which what is read of the slides may be kept (:mod:`stzoo.core.tile_cache`).
+            Folder in which what is read of the slides may be kept (:func:`stzoo.core.tile_cache.cache_folder`).
         contrast
             The model's own objective is wanted beside the supervised one.
 

@@ -33,6 +33,8 @@ class Figure:
         It was measured on this model, and belongs to the card's ``model-index``; baselines stand in the table only.
     about
         What was asked, on which data, and how to read it: printed once above the table.
+    command
+        What made it, by default ``stzoo evaluate PROTOCOL``.
     """
 
     dataset: str
@@ -45,6 +47,7 @@ class Figure:
     shown: str = ""
     own: bool = True
     about: str = ""
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def _data(sources: Sequence[str]) -> tuple[str, str]:
 def _evaluation(figures: Sequence[Figure]) -> Iterable[str]:
     """Yield heading, conditions and table of one protocol's figures."""
     first = figures[0]
-    yield f"### {first.dataset} {first.split}: `stzoo evaluate {first.protocol}`"
+    yield f"### {first.dataset} {first.split}: `{first.command or f'stzoo evaluate {first.protocol}'}`"
     if first.about:
         yield first.about
     metrics = list(dict.fromkeys(figure.metric for figure in figures))

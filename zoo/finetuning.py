@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.finetuning.report import data_summary, protocol
+from stzoo.core.finetuning.report import base_name, data_summary, protocol
 from stzoo.core.finetuning.run import FineTuned, carry_out, check_folder
 from stzoo.core.finetuning.run import finetune as _finetune
 from stzoo.core.finetuning.settings import Settings
@@ -70,12 +70,11 @@ def finetune(
 
 def tuned_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
     """Return the model card of fine-tuned weights: figures beside the controls, data, split, protocol, limits."""
-    base = found["base"]["name"] or found["model"]
     source = str(found["base"]["source"])
     hub = source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else ""
     return Card(
         name=name,
-        summary=f"Weights of {found['model']}, fine-tuned from {base} by stzoo {found['stzoo']}. {found['verdict']}",
+        summary=f"Fine-tuned from {base_name(found)} by stzoo {found['stzoo']}. {found['verdict']}",
         license=license,
         base_model=hub,
         tags=[found["model"], "histology", "fine-tuned"],
@@ -93,6 +92,7 @@ def _figures(found: Mapping[str, Any]) -> list[Figure]:
             metric=metric,
             value=line[metric],
             protocol="finetune",
+            command="stzoo finetune",
             row=line["name"],
             part=f"{found['genes']['scored']} genes",
             shown=f"{line[metric]:.3f}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from stzoo.core.errors import PluginError
 from stzoo.core.finetuning.controls import CONTROL, head_on, own_head
@@ -176,22 +177,33 @@ def control_encoder() -> Encoder | None:
 
 
 def cost(plan: Plan) -> Cost:
-    """Take one real step on the data, without keeping anything of it."""
+    """Take one real step on as many spots as a batch has, without keeping anything of it."""
     if plan.settings.tune is Tune.head:
         return Cost(0, 0, 0.0, 0.0)
-    with tempfile.TemporaryDirectory() as scratch:
-        return _measured(plan, Path(scratch))
+    with tempfile.TemporaryDirectory() as cache:
+        return _measured(plan, _first(plan.split.train, plan.settings.rates.batch), Path(cache))
 
 
-def _measured(plan: Plan, cache: Path) -> Cost:
+def _first(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Return the first spots of some pieces, ``count`` in all."""
+    found = []
+    for piece in pieces:
+        spots = piece.spots & (np.cumsum(piece.spots) <= count)
+        if spots.any():
+            found.append(replace(piece, spots=spots))
+        count -= int(spots.sum())
+    return found
+
+
+def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
     encoder, genes = fresh(plan.encoder, plan.seed), plan.scored
-    tunable = encoder.tunable(plan.shown(plan.split.train), cache=cache, contrast=bool(plan.settings.contrast))
+    tunable = encoder.tunable(plan.shown(pieces), cache=cache, contrast=bool(plan.settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if plan.settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    head = head_on(plan.encoder, plan.split.train, genes, "carried", own_head(plan.encoder))
-    task = FinetuneTask(tunable, head, values(plan.split.train, genes), plan.settings.rates)
+    head = head_on(plan.encoder, pieces, genes, "carried", own_head(plan.encoder))
+    task = FinetuneTask(tunable, head, values(pieces, genes), plan.settings.rates)
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -203,7 +215,7 @@ def _measured(plan: Plan, cache: Path) -> Cost:
         task.losses(0, torch.Generator().manual_seed(plan.seed))["loss"].backward()  # type: ignore[no-untyped-call]
     step = time.perf_counter() - began
     began = time.perf_counter()
-    few = plan.split.validation[0].section.take(torch.arange(min(64, len(plan.split.validation[0].section))).numpy())
+    few = plan.split.validation[0].section.take(np.arange(min(64, len(plan.split.validation[0].section))))
     encoder.embed(few)
     spot = (time.perf_counter() - began) / len(few)
     judged = sum(len(piece.section) for piece in plan.split.validation) * spot * plan.settings.validations

@@ -103,10 +103,17 @@ def _compared(gain: float) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
-    base = found["base"]["name"] or found["model"]
-    parts = [f"# Fine-tuning of {base}", found["verdict"], "![Figures](report.png)", table(found)]
+    parts = [f"# Fine-tuning of {base_name(found)}", found["verdict"], "![Figures](report.png)", table(found)]
     parts += ["## Data and split", data_summary(found), "## Protocol", protocol(found)]
     return "\n\n".join(parts) + "\n"
+
+
+def base_name(found: Mapping[str, Any]) -> str:
+    """Return what the weights before are called: their name, or for a local folder its model and digest."""
+    base = found["base"]
+    if str(base["source"]).startswith(("package://", "hf://")):
+        return str(base["name"])
+    return f"{found['model']} {base['sha256'][:12]}".strip()
 
 
 def table(found: Mapping[str, Any]) -> str:

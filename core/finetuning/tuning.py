@@ -54,8 +54,7 @@ def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) 
         See :func:`stzoo.core.train.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
-    learned = plan.shown(plan.split.train)
-    tunable = encoder.tunable(learned, cache=cache_folder(out), contrast=bool(settings.contrast))
+    tunable = encoder.tunable(plan.shown(plan.split.train), cache=cache_folder(out), contrast=bool(settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)

@@ -36,7 +36,7 @@ class CoMTIPTuning(Tunable):
         Pretraining goes on with all parts of its objective (paper and ours), on the genes of the vocabulary that all
         sections have.
     cache
-        Folder of what is read of the slides.
+        Folder for what is read of the slides.
     """
 
     def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool, cache: Path) -> None:

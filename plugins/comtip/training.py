@@ -42,21 +42,20 @@ class Seen:
     Parameters
     ----------
     chosen, um, values
-        Spots of the global batch, int64 (b,), their positions (b, 2), µm, and log-normalised values (b, g), augmented.
-    inputs, z, features
-        Of this rank's share m of them: inputs of the image tower, z_img among their neighbours (m, d), and patch
-        features Z (m, P, width).
-    alone
-        z of tiles by themselves: (b, d) where spots of a batch read one another's tiles, otherwise (m, d).
+        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
+    inputs, features, z
+        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
+    around
+        z of tiles by themselves, of the spots that may read one another (b or m, d).
     """
 
     chosen: Tensor
     um: Tensor
     values: Tensor
     inputs: Tensor
-    z: Tensor
     features: Tensor
-    alone: Tensor
+    z: Tensor
+    around: Tensor
 
 
 class Objective:
@@ -76,7 +75,7 @@ class Objective:
     ) -> None:
         check(config)
         self.ranks, self.device = ranks, next(network.parameters()).device
-        self.network, self.data, self.config = network, data, config
+        self.network, self.config, self.data = network, config, data
         self.genes = genes.to(str(self.device))
         self.extra = nn.ModuleDict()
         if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
@@ -94,36 +93,27 @@ class Objective:
         around = self.ranks.gathered(alone, count) if self._together else alone
         places = means(um, around, self.config.vision.context_um) if self._together else []
         z = self.network.image.placed(alone, [mean[mine] for mean in places])
-        return Seen(chosen, um, values, inputs, z, features, around)
+        return Seen(chosen, um, values, inputs, features, z, around)
 
     def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses, each with its weight."""
-        weights, image, ranks, count = self.config.objective, self.network.image, self.ranks, len(seen.chosen)
+        weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
         parts: dict[str, Tensor] = {}
         if weights.contrast > 0 or weights.paat is not Paat.none:
             parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
         if weights.mfm > 0:
-            order = torch.rand(count, seen.features.shape[1], generator=generator)[ranks.share(count)].argsort(1)
-            order = order.to(self.device)
-            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, weights.mfm_loss)
+            drawn = torch.rand(count, seen.features.shape[1], generator=generator)
+            order = drawn[ranks.share(count)].argsort(1).to(seen.z.device)
+            image, kind = self.network.image, weights.mfm_loss
+            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, kind)
             parts["mfm"] = weights.mfm * ranks.weight(count) * loss
         if weights.mfm_spots > 0:
             spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
-            loss = masked_spot_loss(spots, seen.alone, seen.um, weights.mask, generator)
+            loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
             parts["mfm_spots"] = weights.mfm_spots * loss
         if weights.ranking > 0 or weights.correlation > 0:
             parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
         return parts
-
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
-        n = len(self.data.values)
-        if not self.config.train.neighbours:
-            return torch.randperm(n, generator=generator)[:batch]
-        centre = int(torch.randint(n, (1,), generator=generator))
-        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
-        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
-        return same[distance.argsort(stable=True)[:batch]]
 
     @property
     def _together(self) -> bool:
@@ -210,6 +200,16 @@ class Objective:
         z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
         return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        n = len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
+
     def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs of this rank's spots, and values and positions of all."""
         drawn = Draws.of(self.data, len(chosen), self.config, generator)
@@ -217,17 +217,15 @@ class Objective:
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
-class TrainingTask:
+class TrainingTask(Objective):
     """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
 
     Parameters
     ----------
-    network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the vocabulary.
+    network, data, genes, ranks
+        See :class:`Objective`.
     started
         Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
-    ranks
-        The processes that share a step (see :class:`Objective`).
     """
 
     def __init__(
@@ -239,11 +237,11 @@ class TrainingTask:
         started: frozenset[str] = frozenset(),
         ranks: Ranks = ALONE,
     ) -> None:
-        self.objective = Objective(network, data, genes, config, ranks)
-        self.config, self.started = config, started
-        average = copy.deepcopy(network).requires_grad_(False)
-        self.both = nn.ModuleDict({"network": network, "average": average, **self.objective.extra})
-        self.network, self.average = network, average
+        super().__init__(network, data, genes, config, ranks)
+        self.started = started
+        self.average = copy.deepcopy(network).requires_grad_(False)
+        self.both = nn.ModuleDict({"network": network, "average": self.average, **self.extra})
+        self.both.to(self.device)
 
     def module(self) -> nn.Module:
         """Return the network, its moving average, and what only training uses."""
@@ -281,8 +279,8 @@ class TrainingTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        seen = self.objective.look(self.objective.draw(self.config.train.batch, generator), generator)
-        parts = self.objective.parts(seen, generator)
+        seen = self.look(self.draw(self.config.train.batch, generator), generator)
+        parts = self.parts(seen, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:

@@ -125,7 +125,7 @@ class ViTEncoder(Encoder):
         return out
 
     def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
-        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own."""
+        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own, and caches no tiles."""
         from stzoo.plugins.vit.finetuning import ViTTuning
 
         if contrast:

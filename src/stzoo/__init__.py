@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from stzoo.core.records import ModelSpec as ModelSpec
     from stzoo.core.records import ProtocolSpec as ProtocolSpec
     from stzoo.core.records import ReaderSpec as ReaderSpec
+    from stzoo.core.records import TrackerSpec as TrackerSpec
     from stzoo.core.records import WeightsSpec as WeightsSpec
     from stzoo.core.registry import model as model
     from stzoo.core.section import Section as Section
@@ -39,6 +40,7 @@ _HOMES = {
     "Slide": "stzoo.core.image",
     "Stack": "stzoo.core.section",
     "StzooError": "stzoo.core.errors",
+    "TrackerSpec": "stzoo.core.records",
     "Transform": "stzoo.core.transform",
     "WeightsSpec": "stzoo.core.records",
     "finetune": "stzoo.zoo.finetuning",

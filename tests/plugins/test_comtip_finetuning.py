@@ -66,31 +66,22 @@ def same(a: Any, b: Any) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_training_starts_at_what_the_head_alone_predicts(base: CoMTIP, sections: list[Section]) -> None:
+def test_training_starts_at_what_the_head_alone_predicts(base: CoMTIP, sections: list[Section], tmp_path: Path) -> None:
     """The embedding that gradients flow through is that of ``embed``, and the first head is the fitted one."""
     plan = plan_finetuning(base, sections[:1], test=sections[2:], settings=quick("full"))
     piece = plan.split.train[0]
     whole = [replace(piece, spots=np.ones(len(piece.section), dtype=bool))]
-    tunable = base.tunable(plan.shown(whole))
-    chosen = torch.arange(len(piece.section))
-    generator = next(g for s in range(99) if _unturned(g := torch.Generator().manual_seed(s)))
-    seen = tunable.batch(chosen, generator).embedding.detach().numpy()
+    tunable = base.tunable(plan.shown(whole), cache=tmp_path)
+    chosen, expected = torch.arange(len(piece.section)), base.embed(piece.section)
+    seen = [tunable.batch(chosen, torch.Generator().manual_seed(s)).embedding.detach().numpy() for s in range(30)]
     base.network.requires_grad_(False)
-    np.testing.assert_allclose(seen, base.embed(piece.section), atol=2e-3)
+    closest = min(seen, key=lambda one: float(np.abs(one - expected).max()))  # one of them is not turned
+    np.testing.assert_allclose(closest, expected, atol=2e-3)
     head = head_on(base, whole, plan.scored, "carried", own_head(base))
     task = FinetuneTask(tunable, head, values(whole, plan.scored), plan.settings.rates)
     with torch.no_grad():
         guess = task.head(torch.from_numpy(base.embed(piece.section))).clamp_min(0).numpy()
     np.testing.assert_allclose(guess, head.predict(base.embed(piece.section)).values, atol=1e-4)
-
-
-def _unturned(generator: torch.Generator) -> bool:
-    """Say whether the first draws are view 0 and pose 0, and rewind."""
-    state = generator.get_state()
-    torch.randint(1, (1,), generator=generator)
-    found = int(torch.randint(8, (1,), generator=generator)) == 0
-    generator.set_state(state)
-    return found
 
 
 @pytest.mark.parametrize(("way", "contrast"), [("full", False), ("full", True), ("lora", False), ("head", None)])
@@ -177,7 +168,7 @@ def test_the_test_spots_decide_nothing(base: CoMTIP, sections: list[Section], tm
 def test_what_has_no_network_has_its_head_tuned(sections: list[Section], tmp_path: Path) -> None:
     plain = stzoo.model("colour-texture", role="encoder")
     with pytest.raises(UsageError, match="--tune head"):
-        plain.tunable(sections)
+        plain.tunable(sections, cache=tmp_path)
     with pytest.raises(UsageError, match="contrast"):
         read_settings("head", True)
     done = stzoo.finetune(plain, sections[:2], test=sections[2:], out=tmp_path / "out", progress=False)

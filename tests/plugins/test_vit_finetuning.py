@@ -1,0 +1,53 @@
+"""A published encoder tuned on own sections."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from stzoo.core.errors import UsageError
+from stzoo.core.finetuning.report import HEAD, TUNED
+from stzoo.core.finetuning.settings import read_settings
+from stzoo.core.section import Section
+from stzoo.core.synthetic import synthetic_section
+from stzoo.plugins.vit.model import ViTEncoder
+from stzoo.plugins.vit.tower import Tower
+
+import stzoo
+
+
+def tissue(seed: int) -> Section:
+    return replace(synthetic_section(side_um=1000, pitch_um=100, seed=seed), name=f"s{seed}")
+
+
+@pytest.fixture(scope="module")
+def encoder() -> ViTEncoder:
+    made = ViTEncoder({"image_px": 32, "patch_px": 16, "width": 24, "depth": 1, "heads": 2, "mpp": 2.0})
+    torch.manual_seed(0)
+    state = Tower(made.config).state_dict()
+    made.restore({f"tower.{name}": tensor for name, tensor in state.items()}, {"checkpoint": {}}, {})
+    return made
+
+
+def test_adapters_change_the_linear_layers_only_and_the_result_loads(encoder: ViTEncoder, tmp_path: Path) -> None:
+    settings = read_settings("lora", None, ["rates.steps=4", "validations=2", "rates.learning_rate=0.01"])
+    done = stzoo.finetune(
+        encoder, [tissue(0)], test=[tissue(1)], out=tmp_path / "out", settings=settings, progress=False
+    )
+    assert {HEAD, TUNED} <= {line["name"] for line in done.report["lines"]}
+    again = stzoo.load(done.weights)
+    section = tissue(1)
+    assert np.array_equal(again.predict(section, ["ERBB2"]).values, done.encoder.predict(section, ["ERBB2"]).values)
+    before, after = encoder.state(), again.state()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    linear = {"qkv", "proj", "fc1", "fc2"}
+    assert all(name.split(".")[-2] in linear for name in moved)
+    assert bool(moved) == (done.report["kept"] == TUNED)
+
+
+def test_it_has_no_objective_of_its_own(encoder: ViTEncoder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--no-contrast"):
+        encoder.tunable([tissue(0)], cache=tmp_path, contrast=True)
