@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,12 @@ Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+ALL = slice(None)
+"""Every spot."""
+
+_AT_ONCE = 4096
+"""Spots whose counts are summed at a time."""
+
 KEPT_OBS = ("array_row", "array_col", "in_tissue")
 """What stays of ``obs`` when spots are hidden: nothing that was derived from counts."""
 
@@ -30,7 +36,8 @@ class Section:
     Parameters
     ----------
     adata
-        Spots x genes. ``X`` holds raw counts (NaN rows where hidden); ``obsm["spatial"]`` pixels (x, y) of the
+        Spots x genes. ``X`` holds raw counts (NaN rows where hidden): dense, CSR, or CSR on disk, of which rows are
+        read when they are asked for (:func:`stzoo.core.reading.read` with ``lazy=True``); ``obsm["spatial"]`` pixels (x, y) of the
         full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres; ``obs["measured"]`` bool
         (absent: all measured).
     name
@@ -140,25 +147,50 @@ class Section:
             columns = self.adata.var_names.get_indexer([found[gene] for gene in genes])
         return np.asarray(columns, dtype=np.intp)
 
-    def counts(self, genes: Sequence[str] | None = None) -> Floats:
-        """Return raw counts as a dense array, float32 (n, g), NaN where hidden."""
-        columns = slice(None) if genes is None else self.gene_index(genes)
-        x: Any = self.adata.X[:, columns]
-        dense = np.array(x.todense() if hasattr(x, "todense") else x, dtype=np.float32)
-        dense[~self.measured] = np.nan
+    def counts(self, genes: Sequence[str] | None = None, *, spots: slice = ALL) -> Floats:
+        """Return raw counts as a dense array, float32 (n, g), NaN where hidden.
+
+        Parameters
+        ----------
+        genes
+            Genes wanted; by default all.
+        spots
+            Rows wanted; by default all. Of counts on disk no others are read.
+        """
+        columns = None if genes is None else self.gene_index(genes)
+        rows = range(*spots.indices(self.n_spots))
+        dense = np.empty((len(rows), self.n_genes if columns is None else len(columns)), dtype=np.float32)
+        for some in self._pieces(spots):
+            x: Any = self.adata.X[some]
+            x = x if columns is None else x[:, columns]
+            dense[some.start - rows.start : some.stop - rows.start] = x.toarray() if hasattr(x, "toarray") else x
+        dense[~self.measured[spots]] = np.nan
         return dense
+
+    def _pieces(self, spots: slice) -> Iterator[slice]:
+        """Yield consecutive spots, a few thousand at a time."""
+        rows = range(*spots.indices(self.n_spots))
+        for start in range(rows.start, rows.stop, _AT_ONCE):
+            yield slice(start, min(start + _AT_ONCE, rows.stop))
 
     @property
     def depth(self) -> Points:
         """Total counts of each spot over all genes, float64 (n,), NaN where hidden."""
+        return self.depths()
+
+    def depths(self, spots: slice = ALL) -> Points:
+        """Return :attr:`depth` of some spots, float64 (m,)."""
         if "total_counts" in self.adata.obs:
-            total = np.array(self.adata.obs["total_counts"], dtype=np.float64)
+            total = np.array(self.adata.obs["total_counts"], dtype=np.float64)[spots]
         else:
-            total = np.asarray(self.adata.X.sum(axis=1), dtype=np.float64).ravel()
-        total[~self.measured] = np.nan
+            sums = [np.asarray(self.adata.X[some].sum(axis=1), dtype=np.float64) for some in self._pieces(spots)]
+            total = np.concatenate([part.ravel() for part in sums]) if sums else np.empty(0)
+        total[~self.measured[spots]] = np.nan
         return total
 
-    def expression(self, genes: Sequence[str] | None = None, *, target: float | None = None) -> Floats:
+    def expression(
+        self, genes: Sequence[str] | None = None, *, target: float | None = None, spots: slice = ALL
+    ) -> Floats:
         """Return log-normalised expression: ``log1p(counts / depth * target)``.
 
         Parameters
@@ -167,17 +199,19 @@ class Section:
             Genes wanted; by default all. Depth is always that of all genes of the section.
         target
             Depth to scale to; by default the median depth of the measured spots. Use 1e4 for counts per 10,000.
+        spots
+            Rows wanted; by default all.
 
         Returns
         -------
         float32 (n, g), NaN where hidden; a measured spot without any count is all zero.
         """
-        depth = self.depth
+        depth = self.depths() if target is None else self.depths(spots)
         if target is None:
             seen = depth[self.measured & (depth > 0)]
-            target = float(np.median(seen)) if seen.size else 1.0
+            target, depth = float(np.median(seen)) if seen.size else 1.0, depth[spots]
         scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
-        values: Floats = np.log1p(self.counts(genes) * scale[:, None].astype(np.float32))
+        values: Floats = np.log1p(self.counts(genes, spots=spots) * scale[:, None].astype(np.float32))
         return values
 
     def take(self, spots: Mask | npt.NDArray[np.intp]) -> Section:
@@ -208,10 +242,12 @@ class Section:
         if measured.shape != (self.n_spots,):
             raise DataError(f"the measured mask has shape {measured.shape}, expected ({self.n_spots},)")
         measured = measured & self.measured
-        depth = self.depth
-        x = self.counts()
-        x[~measured] = np.nan
-        depth[~measured] = np.nan
+        shape = (self.n_spots, self.n_genes)
+        if measured.any():
+            x, depth = self.counts(), self.depth
+            x[~measured], depth[~measured] = np.nan, np.nan
+        else:  # nothing is seen: one NaN that stands for all of them, whatever their number
+            x, depth = np.broadcast_to(np.float32(np.nan), shape), np.full(self.n_spots, np.nan)
         obs = self.adata.obs[[column for column in KEPT_OBS if column in self.adata.obs]].copy()
         obs["total_counts"], obs["measured"] = depth, measured
         places = {key: self.adata.obsm[key] for key in ("spatial", "spatial_um") if key in self.adata.obsm}

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from stzoo.core import config as configs
 from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.blocks import Share, stacked
 from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
+from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.descriptions import packaged
 from stzoo.plugins.comtip.inputs import batches, turned
-from stzoo.plugins.comtip.neighbours import neighbour_weights, with_means
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.texture import N_STATISTICS
 from stzoo.plugins.comtip.vocabulary import Vocabulary
@@ -117,28 +118,42 @@ class CoMTIP(Encoder):
 
         See :class:`Encoder`.
         """
-        z, pooled = self._image(section, batch_size, progress)
-        own = np.concatenate([z, pooled], axis=1) if self.has_statistics else z
-        return with_means(section.um, own, self.config.context_um)
+        blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
+        return stacked(blocks, section.n_spots, self.embedding_dim)
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed block by block (see :class:`Encoder`): what neighbours need of a spot is kept in a table."""
+        share = share or Share(section.n_spots)
+        own, near = self._own(section, share, batch_size, progress), Neighbourhood(section.um)
+        for rows in share.blocks:
+            yield rows, np.concatenate([own[rows], *near.means(own, rows, self.config.context_um)], axis=1)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
-        return self._image(section, batch_size, progress)[0]
+        own = self._own(section, Share(section.n_spots), batch_size, progress)
+        return own[:, : self.config.embedding_dim].copy()
 
-    def _image(self, section: Section, batch_size: int, progress: Progress | None) -> tuple[Floats, Floats]:
-        network = self.network.eval()
-        vectors, pooled = [], []
+    def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
+        """Return a table of z_img and, where the model has them, the pooled statistics of every spot."""
+        network, width = self.network.eval(), self.config.embedding_dim
+        alone = share.table("alone", width)
+        own = share.table("own", width + (2 * N_STATISTICS if self.has_statistics else 0))
         with torch.inference_mode():
-            for inputs in batches(section, self.config.vision, batch_size, progress):
-                vectors.append(self._posed(network, inputs.to(self.device)).cpu())
-                pooled.append(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1) if inputs.ndim == 3 else inputs[:, :0])
-            alone = torch.cat(vectors)
-            means = [
-                torch.from_numpy(np.asarray(neighbour_weights(section.um, width) @ alone.numpy(), dtype=np.float32))
-                for width in self.config.vision.context_um
-            ]
-            z = network.image.placed(alone.to(self.device), [mean.to(self.device) for mean in means]).cpu()
-        return z.numpy(), torch.cat(pooled).flatten(1).numpy()
+            for rows, inputs in batches(section, self.config.vision, batch_size, share, progress):
+                alone[rows] = self._posed(network, inputs.to(self.device)).cpu().numpy()
+                if self.has_statistics:
+                    own[rows, width:] = torch.cat([inputs.mean(1), inputs.std(1)], dim=-1).numpy()
+        share.wait()
+        near = Neighbourhood(section.um)
+        with torch.inference_mode():
+            for rows in share.blocks:
+                means = near.means(alone, rows, self.config.vision.context_um)
+                z, *placed = (torch.from_numpy(part).to(self.device) for part in (np.array(alone[rows]), *means))
+                own[rows, :width] = network.image.placed(z, placed).cpu().numpy()
+        share.wait()
+        return own
 
     def _posed(self, network: Network, inputs: Tensor) -> Tensor:
         """Return z_img averaged over the eight poses of a tile: tissue has no up (ours)."""
@@ -175,20 +190,27 @@ class CoMTIP(Encoder):
             out[usable] = torch.cat(parts).numpy()
         return out
 
-    def predict(
+    def predict_blocks(
         self,
         section: Section,
         genes: Sequence[str] | None = None,
+        share: Share | None = None,
         *,
         head: str | None = None,
         batch_size: int = 64,
         progress: Progress | None = None,
-    ) -> Prediction:
+    ) -> Iterator[tuple[slice, Prediction]]:
         """Predict expression of every spot from the image (see :class:`Encoder`); counts are never read."""
         if self.check_head(head) != "zero-shot":
-            return super().predict(section, genes, head=head, batch_size=batch_size, progress=progress)
-        wanted = list(genes) if genes is not None else list(self.vocabulary.genes)
-        return self._zero_shot(self.image_vectors(section, batch_size, progress), wanted)
+            yield from super().predict_blocks(
+                section, genes, share, head=head, batch_size=batch_size, progress=progress
+            )
+            return
+        share, wanted = share or Share(section.n_spots), list(genes) if genes is not None else self.vocabulary.genes
+        self._check(wanted)
+        own = self._own(section, share, batch_size, progress)
+        for rows in share.blocks:
+            yield rows, self._zero_shot(np.array(own[rows, : self.config.embedding_dim]), wanted)
 
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
