@@ -370,3 +370,7 @@ class Reader(ABC):
     @abstractmethod
     def read(self, path: Path, section: str) -> Section:
         """Read one section; :func:`stzoo.core.reading.read` checks it and applies the options."""
+
+    def read_lazily(self, path: Path, section: str) -> Section:
+        """Read one section, its counts left on disk where the format can; by default all is read."""
+        return self.read(path, section)

@@ -19,11 +19,8 @@ Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-ALL = slice(None)
-"""Every spot."""
-
 _AT_ONCE = 4096
-"""Spots whose counts are summed at a time."""
+"""Spots whose counts are made dense, or summed, at a time."""
 
 KEPT_OBS = ("array_row", "array_col", "in_tissue")
 """What stays of ``obs`` when spots are hidden: nothing that was derived from counts."""
@@ -147,50 +144,35 @@ class Section:
             columns = self.adata.var_names.get_indexer([found[gene] for gene in genes])
         return np.asarray(columns, dtype=np.intp)
 
-    def counts(self, genes: Sequence[str] | None = None, *, spots: slice = ALL) -> Floats:
-        """Return raw counts as a dense array, float32 (n, g), NaN where hidden.
-
-        Parameters
-        ----------
-        genes
-            Genes wanted; by default all.
-        spots
-            Rows wanted; by default all. Of counts on disk no others are read.
-        """
+    def counts(self, genes: Sequence[str] | None = None) -> Floats:
+        """Return raw counts as a dense array, float32 (n, g), NaN where hidden."""
         columns = None if genes is None else self.gene_index(genes)
-        rows = range(*spots.indices(self.n_spots))
-        dense = np.empty((len(rows), self.n_genes if columns is None else len(columns)), dtype=np.float32)
-        for some in self._pieces(spots):
-            x: Any = self.adata.X[some]
-            x = x if columns is None else x[:, columns]
-            dense[some.start - rows.start : some.stop - rows.start] = x.toarray() if hasattr(x, "toarray") else x
-        dense[~self.measured[spots]] = np.nan
+        dense = np.empty((self.n_spots, self.n_genes if columns is None else len(columns)), dtype=np.float32)
+        for rows, x in self._rows():
+            some = x if columns is None else x[:, columns]
+            dense[rows] = some.toarray() if hasattr(some, "toarray") else some
+        dense[~self.measured] = np.nan
         return dense
 
-    def _pieces(self, spots: slice) -> Iterator[slice]:
-        """Yield consecutive spots, a few thousand at a time."""
-        rows = range(*spots.indices(self.n_spots))
-        for start in range(rows.start, rows.stop, _AT_ONCE):
-            yield slice(start, min(start + _AT_ONCE, rows.stop))
+    def _rows(self) -> Iterator[tuple[slice, Any]]:
+        """Yield ``X`` a few thousand rows at a time, in memory also where it is on disk."""
+        for start in range(0, self.n_spots, _AT_ONCE):
+            rows = slice(start, min(start + _AT_ONCE, self.n_spots))
+            yield rows, self.adata.X[rows]
 
     @property
     def depth(self) -> Points:
         """Total counts of each spot over all genes, float64 (n,), NaN where hidden."""
-        return self.depths()
-
-    def depths(self, spots: slice = ALL) -> Points:
-        """Return :attr:`depth` of some spots, float64 (m,)."""
         if "total_counts" in self.adata.obs:
-            total = np.array(self.adata.obs["total_counts"], dtype=np.float64)[spots]
+            total = np.array(self.adata.obs["total_counts"], dtype=np.float64)
         else:
-            sums = [np.asarray(self.adata.X[some].sum(axis=1), dtype=np.float64) for some in self._pieces(spots)]
-            total = np.concatenate([part.ravel() for part in sums]) if sums else np.empty(0)
-        total[~self.measured[spots]] = np.nan
+            total = np.empty(self.n_spots)
+            for rows, x in self._rows():
+                total[rows] = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
+        total[~self.measured] = np.nan
         return total
 
-    def expression(
-        self, genes: Sequence[str] | None = None, *, target: float | None = None, spots: slice = ALL
-    ) -> Floats:
+    def expression(self, genes: Sequence[str] | None = None, *, target: float | None = None) -> Floats:
         """Return log-normalised expression: ``log1p(counts / depth * target)``.
 
         Parameters
@@ -199,23 +181,21 @@ class Section:
             Genes wanted; by default all. Depth is always that of all genes of the section.
         target
             Depth to scale to; by default the median depth of the measured spots. Use 1e4 for counts per 10,000.
-        spots
-            Rows wanted; by default all.
 
         Returns
         -------
         float32 (n, g), NaN where hidden; a measured spot without any count is all zero.
         """
-        depth = self.depths() if target is None else self.depths(spots)
+        depth = self.depth
         if target is None:
             seen = depth[self.measured & (depth > 0)]
-            target, depth = float(np.median(seen)) if seen.size else 1.0, depth[spots]
+            target = float(np.median(seen)) if seen.size else 1.0
         scale = np.divide(target, depth, out=np.zeros_like(depth), where=depth > 0)
-        values: Floats = np.log1p(self.counts(genes, spots=spots) * scale[:, None].astype(np.float32))
+        values: Floats = np.log1p(self.counts(genes) * scale[:, None].astype(np.float32))
         return values
 
-    def take(self, spots: Mask | npt.NDArray[np.intp]) -> Section:
-        """Return a section of some of the spots (a mask or indices)."""
+    def take(self, spots: Mask | npt.NDArray[np.intp] | slice) -> Section:
+        """Return a section of some of the spots (a mask, indices or a slice); counts on disk are read."""
         return replace(self, adata=self.adata[spots].copy())
 
     def take_genes(self, genes: Sequence[str]) -> Section:

@@ -6,6 +6,8 @@ each writes the chunks of its own blocks, the first one makes the store, ends it
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -85,13 +87,13 @@ def predict_into(
     LostRankError
         Another rank went away; nothing is written then.
     """
-    out = _zarr_name(out)
+    out = zarr_name(out)
     prepare(encoder, section, genes, head, reference)
     with _store(out, ranks, overwrite=overwrite) as path:
         share = Share(section.n_spots, ranks, path.parent / "tables")
         blocks = _blocks(encoder, unseen(section), genes, head, share, batch_size, progress)
         first = next(blocks, None)
-        done = ranks.same(None if first is None else _begun(encoder, section, first[1], path))
+        done = ranks.same(_begun(encoder, section, first, path) if ranks.is_main else _NOTHING)
         pcc = _filled(section, done, first, blocks, path)
         np.savez(path.parent / f"pcc{ranks.rank}.npz", **pcc.state())
         ranks.barrier()
@@ -119,7 +121,7 @@ def embed_into(
 
     See :func:`predict_into`; spots, positions and slide are in the store, counts are not.
     """
-    out = _zarr_name(out)
+    out = zarr_name(out)
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")
     with _store(out, ranks, overwrite=overwrite) as path:
@@ -149,8 +151,14 @@ class _Begun:
     has_uncertainty: bool
 
 
-def _begun(encoder: Encoder, section: Section, first: Prediction, path: Path) -> _Begun:
+_NOTHING = _Begun((), "", has_uncertainty=False)
+
+
+def _begun(encoder: Encoder, section: Section, block: tuple[slice, Prediction] | None, path: Path) -> _Begun:
     """Make the store for predictions like the first one."""
+    if block is None:
+        raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
+    first = block[1]
     begun = _Begun(first.genes, first.head, first.uncertainty is not None)
     write_frame(frame(section, encoder, first.genes, first.head), path)
     for name in ("X", "layers/predicted", "layers/measured", *(["layers/uncertainty"] * begun.has_uncertainty)):
@@ -163,16 +171,16 @@ def _filled(section: Section, done: _Begun, first: Any, blocks: Iterator[Any], p
     store, has = _opened(path), set(section.genes)
     columns = [column for column, gene in enumerate(done.genes) if gene in has]
     known = [done.genes[column] for column in columns]
-    pcc = RunningPCC(len(done.genes), columns)
+    bare, pcc = _bare(section), RunningPCC(len(done.genes), columns)
     for rows, prediction in _again(first, blocks):
         store["layers/predicted"][rows] = prediction.values
         if done.has_uncertainty:
             store["layers/uncertainty"][rows] = prediction.uncertainty
-        seen = section.measured[rows]
-        if not known or not seen.any():
-            continue  # nothing to lay beside: X and the layer are NaN there
-        measured = section.expression(known, target=1e4, spots=rows)
-        store["X"][rows] = _wide(section.counts(known, spots=rows), columns, len(done.genes))
+        if not known:
+            continue  # nothing to lay beside: X and the layer are NaN
+        block = bare.take(rows)
+        measured, seen = block.expression(known, target=1e4), block.measured
+        store["X"][rows] = _wide(block.counts(known), columns, len(done.genes))
         store["layers/measured"][rows] = _wide(measured, columns, len(done.genes))
         pcc.add(measured[seen], prediction.values[seen][:, columns])
     return pcc
@@ -196,6 +204,19 @@ def _blocks(
     for rows in share.blocks:
         spread = None if whole.uncertainty is None else whole.uncertainty[rows]
         yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
+
+
+@contextmanager
+def quick_to_stop() -> Iterator[None]:
+    """Let SIGTERM (a job's end, torchrun when another rank died) end the work as Ctrl-C does: nothing half stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 @contextmanager
@@ -233,6 +254,15 @@ def _again(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
         yield from rest
 
 
+def _bare(section: Section) -> Section:
+    """Return the section with nothing but its counts, so that taking a block of it is cheap."""
+    from anndata import AnnData
+
+    adata = section.adata
+    obs = adata.obs[[column for column in ("measured", "total_counts") if column in adata.obs]]
+    return replace(section, adata=AnnData(adata.X, obs=obs, var=adata.var))
+
+
 def _wide(values: Floats, columns: Sequence[int], n_genes: int) -> Floats:
     """Return the values in their columns among all genes, NaN in the others."""
     if len(columns) == n_genes:
@@ -242,7 +272,14 @@ def _wide(values: Floats, columns: Sequence[int], n_genes: int) -> Floats:
     return out
 
 
-def _zarr_name(out: str | Path) -> Path:
+def zarr_name(out: str | Path) -> Path:
+    """Return the path of a zarr store.
+
+    Raises
+    ------
+    UsageError
+        The name has another suffix.
+    """
     if Path(out).suffix != ".zarr":
         raise UsageError(f"'{Path(out).name}' is no zarr store, which is written block by block", todo="write NAME.zarr")
     return Path(out)
