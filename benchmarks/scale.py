@@ -1,4 +1,4 @@
-"""Memory and time of predicting large sections into zarr: 5,000, 50,000 and 500,000 spots x 18,000 genes, 3,000 predicted.
+"""Memory and time of predicting 3,000 genes of large sections into zarr: up to 500,000 spots x 18,000 genes.
 
 Run ``python benchmarks/scale.py`` in an environment with stzoo; it writes ``benchmarks/results/scale.json``.
 
@@ -105,14 +105,16 @@ def measured(name: str, spots: int, folder: Path, floor: dict[str, float]) -> di
     return {
         "encoder": name, "spots": spots, "peak_mb": figures["peak_mb"], "before_mb": figures["before_mb"],
         "cpu_s": figures["cpu_s"], "read_cpu_s": figures["read_cpu_s"], "ms_a_spot": round(ms, 2),
-        "to_floor": round(ms / alone, 2), "wall_s": round(time.perf_counter() - start), "store_gb": round(size / 1e9, 2),
+        "to_floor": round(ms / alone, 2), "wall_s": round(time.perf_counter() - start),
+        "store_gb": round(size / 1e9, 2),
     }  # fmt: skip
 
 
 def one(weights: str, source: str, out: str) -> None:
     """Read, predict and write; print peak memory and CPU seconds of this process."""
-    import stzoo
     from stzoo.core.streaming import predict_into
+
+    import stzoo
 
     encoder = stzoo.load(weights)
     before, start = high_water(), cpu()
@@ -135,7 +137,7 @@ def slide(spots: int, base: Any) -> Any:
     """Return the slide of a section of so many spots."""
     from stzoo.core.image import Slide
 
-    side = math.ceil((places(spots).max() + 2 * PITCH_UM / MPP))
+    side = math.ceil(places(spots).max() + 2 * PITCH_UM / MPP)
     return Slide(Repeated(base, side, side), mpp=MPP)
 
 
@@ -173,7 +175,10 @@ def write_section(path: Path, spots: int) -> None:
             del file["X"]
         x = file.create_group("X")
         x.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": np.array([spots, GENES])})
-        parts = {n: x.create_dataset(n, (0,), t, maxshape=(None,), chunks=(1 << 18,)) for n, t in (("data", "f4"), ("indices", "i4"))}  # noqa: E501
+        parts = {
+            n: x.create_dataset(n, (0,), t, maxshape=(None,), chunks=(1 << 18,))
+            for n, t in (("data", "f4"), ("indices", "i4"))
+        }
         ends = [np.zeros(1, dtype=np.int64)]
         for start in range(0, spots, ROWS):
             block = counts(rng, min(ROWS, spots - start))

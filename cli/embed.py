@@ -34,9 +34,7 @@ def command(
     encoder = load(model, device=device)
     section = read(source, mpp=mpp, image=image, lazy=True)
     with quick_to_stop(), joined() as ranks, progress_bar("embed", show=ranks.is_main) as progress:
-        embed_into(
-            encoder, section, out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress
-        )
+        embed_into(encoder, section, out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress)
     if ranks.is_main:
         echo(f"{section.n_spots} spots, obsm['{EMBEDDING}'] has {encoder.embedding_dim} columns")
         echo(f"wrote {out}")

@@ -34,9 +34,9 @@ class Section:
     ----------
     adata
         Spots x genes. ``X`` holds raw counts (NaN rows where hidden): dense, CSR, or CSR on disk, of which rows are
-        read when they are asked for (:func:`stzoo.core.reading.read` with ``lazy=True``); ``obsm["spatial"]`` pixels (x, y) of the
-        full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres; ``obs["measured"]`` bool
-        (absent: all measured).
+        read when they are asked for (:func:`stzoo.core.reading.read` with ``lazy=True``); ``obsm["spatial"]`` pixels
+        (x, y) of the full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres;
+        ``obs["measured"]`` bool (absent: all measured).
     name
         Name of the section, e.g. ``"C5"``.
     slide

@@ -281,5 +281,7 @@ def zarr_name(out: str | Path) -> Path:
         The name has another suffix.
     """
     if Path(out).suffix != ".zarr":
-        raise UsageError(f"'{Path(out).name}' is no zarr store, which is written block by block", todo="write NAME.zarr")
+        raise UsageError(
+            f"'{Path(out).name}' is no zarr store, and only that is written by blocks", todo="write NAME.zarr"
+        )
     return Path(out)

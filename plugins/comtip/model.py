@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import torch
 from stzoo.core import config as configs
-from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.blocks import Share, stacked
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress

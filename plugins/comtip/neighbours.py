@@ -1,5 +1,4 @@
-"""Gaussian means over the neighbours of a batch, with gradients (ours); :mod:`stzoo.core.neighbourhood` has those
-without."""
+"""Gaussian means over the neighbours of a batch, with gradients (ours); core/neighbourhood.py has those without."""
 
 from __future__ import annotations
 
