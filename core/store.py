@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.blocks import BLOCK
+from stzoo.core import blocks
 from stzoo.core.errors import DataError, OutputError, UsageError
 from stzoo.core.output import writing
 from stzoo.core.pyramid import write_pyramid
@@ -133,7 +133,7 @@ def add_array(path: Path, name: str, shape: tuple[int, int]) -> Any:
             name,
             shape=shape,
             dtype="float32",
-            chunks=(min(BLOCK, shape[0]), min(_COLUMNS, shape[1])),
+            chunks=(min(blocks.BLOCK, shape[0]), min(_COLUMNS, shape[1])),
             fill_value=float("nan"),
             attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
         )

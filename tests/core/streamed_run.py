@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core import blocks
 from stzoo.core.blocks import Share
 from stzoo.core.distributed import joined
 from stzoo.core.errors import StzooError
@@ -24,8 +25,8 @@ SMALL = {"tile_px": 32, "context_um": [150.0]}
 
 
 def drawn() -> Section:
-    """A section of 784 spots: two blocks."""
-    return synthetic_section(side_um=1160, pitch_um=40.0, seed=1)
+    """A section of 121 spots."""
+    return synthetic_section(side_um=480, pitch_um=40.0, seed=1)
 
 
 class Leaving(ColourTexture):
@@ -53,6 +54,7 @@ def fitted(encoder: ColourTexture) -> ColourTexture:
 
 def main(how: str, folder: Path) -> None:
     """Predict and embed (``whole``), or lose the second rank (``raise``, ``kill``)."""
+    blocks.BLOCK = 50  # so that a small section has several
     with quick_to_stop(), joined() as ranks:
         if how == "whole":
             done = predict_into(fitted(ColourTexture(SMALL)), drawn(), folder / "predicted.zarr", ranks=ranks)
