@@ -8,9 +8,10 @@ to a .h5ad file by blocks. Nothing about the predicted values is looked at here;
 held whole, tests/core/test_streaming.py shows.
 
 Each size runs in a process of its own, which reads the section lazily, predicts it with a ridge head for 3,000 genes
-(fitted on a small drawn section), and writes predictions, uncertainties, counts, measured values and the slide. Its
+(of random weights: it costs what a fitted one costs), and writes predictions, uncertainties, counts, measured values and the slide. Its
 peak resident memory (VmHWM) and CPU seconds count everything from the start of Python. The floors are what no
-implementation of this encoder and head can do without: tiles and features of a spot alone, and the head alone.
+implementation of this encoder and head can do without: tiles, statistics and the network of a spot alone, and the head
+alone. comtip-tiny itself, whose tiles have 224 px, is run at the smallest size only.
 """
 
 from __future__ import annotations
@@ -35,10 +36,13 @@ import numpy as np
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 GENES, PREDICTED, NONZERO, PITCH_UM, MPP, SIDE_PX = 18_000, 3_000, 300, 100.0, 4.0, 2048
-ENCODERS: dict[str, Any] = {
-    "comtip-tiny": None,
-    "colour-texture-32px": {"tile_px": 32, "mpp": 7.0},  # the same 224 µm as ever, at fewer pixels
+ENCODERS = ("comtip-64px", "comtip-tiny")
+CHEAP = {
+    "vision": {"tile_px": 64, "mpp": 3.5, "patch_px": 16, "context_um": [200.0, 400.0]},
+    "train": {"min_detected": 0.0, "max_genes": 200},
 }
+"""``comtip-64px``: the shapes of comtip-tiny's embedding and context, on tiles of the same 224 µm at fewer pixels, with
+random weights: what it predicts means nothing, what it costs is looked at."""
 ROWS = 8192
 
 
@@ -59,8 +63,8 @@ class Repeated:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spots", type=int, nargs="+", default=[5_000, 50_000, 500_000])
-    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=list(ENCODERS))
-    parser.add_argument("--most", type=int, default=500_000, help="no more spots than this with comtip-tiny")
+    parser.add_argument("--encoders", nargs="+", default=ENCODERS, choices=ENCODERS)
+    parser.add_argument("--most", type=int, default=5_000, help="no more spots than this with comtip-tiny")
     parser.add_argument("--work", type=Path, help="folder for the data; 20 GB for 500,000 spots")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--one", nargs=3, metavar=("ENCODER", "SECTION", "OUT"), help="used by the benchmark itself")
@@ -195,25 +199,28 @@ def names(genes: int) -> list[str]:
 
 
 def floor(name: str, folder: Path) -> dict[str, float]:
-    """Fit the head, save the model, and measure tiles with features, and the head, each alone: CPU ms a spot."""
+    """Save the model with a head, and measure tiles with features, and the head, each alone: CPU ms a spot."""
+    import torch
     from anndata import AnnData
     from pandas import DataFrame
+    from stzoo.core.blocks import batches_of, blocks_of
     from stzoo.core.registry import model
     from stzoo.core.section import Section
+    from stzoo.plugins.comtip.inputs import raw_inputs
     from stzoo.zoo.loading import load
 
-    spots, base = 1024, np.load(folder / "base.npy")
-    options = ENCODERS[name]
-    encoder = load(name) if options is None else model("colour-texture", options)
+    spots, base = 512, np.load(folder / "base.npy")
     adata = AnnData(counts(np.random.default_rng(1), spots).tocsr(), var=DataFrame(index=names(GENES)))
     adata.obsm["spatial"] = places(spots)
     small = Section(adata, "small", slide(spots, base), MPP, pitch_um=PITCH_UM)
-    encoder.fit([small], names(PREDICTED))
+    encoder = load(name) if name == "comtip-tiny" else model("comtip", CHEAP).untrained([small])
+    encoder.fitted_heads["ridge"] = random_head(encoder.embedding_dim)
     encoder.save(folder / name)
-    bare = load(str(folder / name)) if options is None else model("colour-texture", {**options, "context_um": []})
-    fresh = replace(small, slide=slide(spots, base))  # nothing that was kept of the slide is used again
+    bare, fresh = load(str(folder / name)), replace(small, slide=slide(spots, base))  # nothing is kept of this slide
     start = cpu()
-    bare.image_vectors(fresh) if options is None else bare.embed(fresh)
+    for rows in batches_of(blocks_of(spots), 64):
+        with torch.inference_mode():
+            bare.network.image(raw_inputs(fresh, fresh.pixels[rows], bare.config.vision))
     encoding = cpu() - start
     embedding = np.repeat(encoder.embed(small), 2, axis=0)
     start = cpu()
@@ -221,6 +228,17 @@ def floor(name: str, folder: Path) -> dict[str, float]:
         encoder.fitted_heads["ridge"].predict(embedding[first : first + 512], None)
     decoding = cpu() - start
     return {"encoder": round(1000 * encoding / spots, 3), "head": round(1000 * decoding / len(embedding), 3)}
+
+
+def random_head(width: int) -> Any:
+    """Return a ridge head that nobody fitted: it costs what a fitted one costs."""
+    from stzoo.core.head_ridge import RidgeHead
+
+    rng = np.random.default_rng(2)
+    genes, ones = tuple(names(PREDICTED)), np.ones(PREDICTED, dtype=np.float32)
+    weights = rng.normal(0, 0.02, (width, PREDICTED)).astype(np.float16).astype(np.float32)
+    mean, scale = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
+    return RidgeHead(genes, weights, ones, mean, scale, 0.3 * ones, 1.0)
 
 
 def cpu() -> float:

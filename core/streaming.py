@@ -95,7 +95,7 @@ def predict_into(
         first = next(blocks, None)
         done = ranks.same(_begun(encoder, section, first, path) if ranks.is_main else _NOTHING)
         pcc = _filled(section, done, first, blocks, path)
-        np.savez(path.parent / f"pcc{ranks.rank}.npz", **pcc.state())
+        np.savez(path.parent / f"pcc{ranks.rank}.npz", allow_pickle=False, **pcc.state())
         ranks.barrier()
         if ranks.is_main:
             whole = frame(section, encoder, done.genes, done.head)

@@ -23,7 +23,7 @@ class RunningPCC:
         Those that are compared, among all; the others get NaN.
     """
 
-    def __init__(self, n_genes: int, columns: Sequence[int]) -> None:
+    def __init__(self, n_genes: int, columns: Sequence[int] | npt.NDArray[np.intp]) -> None:
         self._n_genes, self._columns = n_genes, np.asarray(columns, dtype=np.intp)
         self._n = 0
         self._mean: Doubles = np.zeros((2, len(columns)))  # of truth and prediction
