@@ -8,10 +8,10 @@ to a .h5ad file by blocks. Nothing about the predicted values is looked at here;
 held whole, tests/core/test_streaming.py shows.
 
 Each size runs in a process of its own, which reads the section lazily, predicts it with a ridge head for 3,000 genes
-(of random weights: it costs what a fitted one costs), and writes predictions, uncertainties, counts, measured values and the slide. Its
-peak resident memory (VmHWM) and CPU seconds count everything from the start of Python. The floors are what no
-implementation of this encoder and head can do without: tiles, statistics and the network of a spot alone, and the head
-alone. comtip-tiny itself, whose tiles have 224 px, is run at the smallest size only.
+(of random weights: it costs what a fitted one costs), and writes predictions, uncertainties, counts, measured values
+and the slide. Its peak resident memory (VmHWM) and CPU seconds count everything from the start of Python. The floors
+are what no implementation of this encoder and head can do without: tiles, statistics and the network of a spot alone,
+and the head alone. comtip-tiny itself, whose tiles have 224 px, is run at the smallest size only.
 """
 
 from __future__ import annotations

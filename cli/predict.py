@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from stzoo.cli.tables import echo
@@ -53,7 +53,7 @@ def command(
     given = [read(one) for one in reference or []]
     with quick_to_stop(), joined() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
         check_shared(out, ranks)
-        common = {"head": head, "reference": given, "batch_size": batch_size, "progress": progress}
+        common: dict[str, Any] = {"head": head, "reference": given, "batch_size": batch_size, "progress": progress}
         if out.suffix == ".zarr":
             lines = predict_into(
                 encoder, section, out, wanted, plot=plot, overwrite=overwrite, ranks=ranks, **common
