@@ -11,8 +11,8 @@ import pytest
 from stzoo.core.errors import ConfigError, DataError, PluginError
 from stzoo.core.evaluate import evaluate
 from stzoo.core.evaluate_expression import ExpressionProtocol
-from stzoo.core.protocol import GeneSet, Row
 from stzoo.core.neighbourhood import Neighbourhood
+from stzoo.core.protocol import GeneSet, Row
 from stzoo.core.registry import model
 from stzoo.core.section import Section
 from stzoo.core.store import write
