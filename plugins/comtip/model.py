@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -20,8 +20,8 @@ from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.descriptions import packaged
-from stzoo.plugins.comtip.inputs import batches, turned
 from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.spots import spot_table
 from stzoo.plugins.comtip.texture import N_STATISTICS
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 from stzoo.plugins.comtip.zero_shot import Calibration, calibration, set_levels, soft_values, value_grid
@@ -136,31 +136,10 @@ class CoMTIP(Encoder):
         return own[:, : self.config.embedding_dim].copy()
 
     def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
-        """Return a table of z_img and, where the model has them, the pooled statistics of every spot."""
-        network, width = self.network.eval(), self.config.embedding_dim
-        alone = share.table("alone", width)
-        own = share.table("own", width + (2 * N_STATISTICS if self.has_statistics else 0))
-        with torch.inference_mode():
-            for rows, inputs in batches(section, self.config.vision, batch_size, share, progress):
-                alone[rows] = self._posed(network, inputs.to(self.device)).cpu().numpy()
-                if self.has_statistics:
-                    own[rows, width:] = torch.cat([inputs.mean(1), inputs.std(1)], dim=-1).numpy()
-        share.wait()
-        near = Neighbourhood(section.um)
-        with torch.inference_mode():
-            for rows in share.blocks:
-                means = near.means(alone, rows, self.config.vision.context_um)
-                z, *placed = (torch.from_numpy(part).to(self.device) for part in (np.array(alone[rows]), *means))
-                own[rows, :width] = network.image.placed(z, placed).cpu().numpy()
-        share.wait()
-        return own
-
-    def _posed(self, network: Network, inputs: Tensor) -> Tensor:
-        """Return z_img averaged over the eight poses of a tile: tissue has no up (ours)."""
-        if not self.config.vision.poses:
-            return cast("Tensor", network.image(inputs)[0])
-        poses = [network.image(turned(inputs, turns, flip))[0] for turns in range(4) for flip in (False, True)]
-        return torch.stack(poses).mean(0)
+        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.spots.spot_table`)."""
+        return spot_table(
+            self.network.eval(), self.config, section, share, self.device, self.has_statistics, batch_size, progress
+        )
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
         """Return z_txt of every spot's profile, float32 (n, embedding_dim of the config), not normalised.
