@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,8 +44,11 @@ def command(
 ) -> None:
     """Fill every spot outside the measured ones, whose counts are hidden from the method.
 
-    A stack file says itself which spots are measured; its sections are aligned and filled together.
+    A stack file says itself which spots are measured; its sections are aligned and filled together. Methods choose
+    their options over all genes and spots at once: of several processes (torchrun) the first does it alone.
     """
+    if int(os.environ.get("RANK", "0")) > 0:
+        return
     from stzoo.cli.outputs import check_folder, check_outputs, check_suffix, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.imputing import impute_section, require_truth

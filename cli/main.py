@@ -10,6 +10,7 @@ from stzoo.core.errors import StzooError
 COMMANDS = {
     "demo": "Run the main job on a synthetic tissue (or, with --data, on real ones).",
     "predict": "Predict gene expression of a section from its H&E image.",
+    "embed": "Write what an encoder sees at every spot of a section.",
     "query": "Score sets of genes at every spot from the H&E image.",
     "align": "Lay one section upon another, and say how good that is.",
     "impute": "Fill the spots of a section, or of a stack of them, that were not measured.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from stzoo.cli.tables import echo
@@ -30,11 +30,17 @@ def command(
     ] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
-    """Predict gene expression of a section from its H&E image; counts, where there are, are only compared."""
-    from stzoo.cli.outputs import check_outputs, check_suffix, parse_genes
+    """Predict gene expression of a section from its H&E image; counts, where there are, are only compared.
+
+    A .zarr is written block by block, so that memory does not grow with the slide or the genes, and can be shared by
+    processes: torchrun --nproc-per-node 2 -m stzoo.cli.main predict ...
+    """
+    from stzoo.cli.outputs import check_outputs, check_shared, check_suffix, parse_genes
+    from stzoo.core.distributed import joined
     from stzoo.core.predicting import predict_section
     from stzoo.core.progress import progress_bar
     from stzoo.core.reading import read
+    from stzoo.core.streaming import predict_into, quick_to_stop
     from stzoo.zoo.loading import load
 
     wanted = parse_genes(genes)
@@ -43,18 +49,20 @@ def command(
     encoder = load(model, device=device)
     if int8:
         encoder.quantised()
-    section = read(source, mpp=mpp, image=image)
-    with progress_bar("predict") as progress:
-        done = predict_section(
-            encoder,
-            section,
-            wanted,
-            head=head,
-            reference=[read(one) for one in reference or []],
-            batch_size=batch_size,
-            progress=progress,
-        )
-    done.write(out, plot, overwrite=overwrite)
-    for line in done.lines():
-        echo(line)
-    echo(f"wrote {out}" + (f" and {plot}" if plot else ""))
+    section = read(source, mpp=mpp, image=image, lazy=True)
+    given = [read(one) for one in reference or []]
+    with quick_to_stop(), joined() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
+        check_shared(out, ranks)
+        common: dict[str, Any] = {"head": head, "reference": given, "batch_size": batch_size, "progress": progress}
+        if out.suffix == ".zarr":
+            lines = predict_into(
+                encoder, section, out, wanted, plot=plot, overwrite=overwrite, ranks=ranks, **common
+            ).lines()
+        else:
+            done = predict_section(encoder, section, wanted, **common)
+            done.write(out, plot, overwrite=overwrite)
+            lines = done.lines()
+    if ranks.is_main:
+        for line in lines:
+            echo(line)
+        echo(f"wrote {out}" + (f" and {plot}" if plot else ""))

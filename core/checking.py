@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import DataError
+from stzoo.core.readers.lazy import pieces
 from stzoo.core.section import Section
 
 
@@ -106,6 +107,11 @@ def _check_counts(section: Section) -> None:
         raise DataError("there are no counts: X is empty", where=section.source, todo="put raw counts into X")
     if not measured.all():
         x = x[measured]
+    for start, part in pieces(x):
+        _check_part(section, part, section.adata.obs_names[measured][start:])
+
+
+def _check_part(section: Section, x: Any, spots: Any) -> None:
     data = np.asarray(x.data if hasattr(x, "tocoo") else x)
     if data.dtype.kind not in "fiub":
         raise DataError(f"counts are {data.dtype}, expected numbers", where=section.source)
@@ -113,8 +119,7 @@ def _check_counts(section: Section) -> None:
         if bad.any():
             row, column = _first(x, bad)
             raise DataError(
-                f"{int(bad.sum())} counts are {what}, e.g. spot '{section.adata.obs_names[measured][row]}',"
-                f" gene '{section.genes[column]}'",
+                f"{int(bad.sum())} counts are {what}, e.g. spot '{spots[row]}', gene '{section.genes[column]}'",
                 where=section.source,
                 todo="give raw counts; leave unmeasured spots out, or mark them false in obs['measured']",
             )

@@ -7,12 +7,13 @@ at once (slide-level) fits as well as one that looks at a spot at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import numpy as np
+from stzoo.core.blocks import Share
 from stzoo.core.errors import DataError, UsageError, nearest
 from stzoo.core.model import Model, provenance_of
 from stzoo.core.section import Floats, Section, Stack
@@ -58,6 +59,21 @@ class Prediction:
     head: str
     uncertainty: Floats | None = None
 
+    @classmethod
+    def joined(cls, blocks: Iterable[tuple[slice, Prediction]], n_spots: int) -> Prediction:
+        """Return the predictions of all blocks of ``n_spots`` spots as one."""
+        values, uncertainty, last = np.empty((n_spots, 0), np.float32), None, None
+        for rows, last in blocks:
+            if rows.start == 0:
+                values = np.empty((n_spots, len(last.genes)), dtype=np.float32)
+                uncertainty = None if last.uncertainty is None else np.empty_like(values)
+            values[rows] = last.values
+            if uncertainty is not None:
+                uncertainty[rows] = last.uncertainty
+        if last is None:
+            raise DataError("there is no spot to predict", todo="give a section with spots")
+        return cls(values, last.genes, last.head, uncertainty)
+
 
 class Encoder(Model):
     """Embeds the spots of a section from its image, and predicts expression through a head."""
@@ -85,6 +101,30 @@ class Encoder(Model):
         -------
         float32 (n_spots, embedding_dim).
         """
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed a section block by block, so that no more than a block is held at a time.
+
+        By default :meth:`embed` is called, and every process embeds the whole section. An encoder that can do better
+        overrides this, computes its own blocks only, keeps what neighbours need of each other in ``share.table``, and
+        waits for the others (``share.wait``) before its first block, not later.
+
+        Parameters
+        ----------
+        section, batch_size, progress
+            As :meth:`embed`.
+        share
+            The blocks wanted; by default all.
+
+        Yields
+        ------
+        Rows and their embedding, float32 (m, embedding_dim): the rows of :meth:`embed`, in order.
+        """
+        whole = self.embed(section, batch_size=batch_size, progress=progress)
+        for rows in (share or Share(section.n_spots)).blocks:
+            yield rows, whole[rows]
 
     def quantised(self) -> Self:
         """Compute in 8-bit integers on the CPU from now on: faster, not quite the same, and not to be saved.
@@ -170,15 +210,38 @@ class Encoder(Model):
         UsageError
             There is no such head, or it has not been fitted.
         """
+        blocks = self.predict_blocks(section, genes, head=head, batch_size=batch_size, progress=progress)
+        return Prediction.joined(blocks, section.n_spots)
+
+    def predict_blocks(
+        self,
+        section: Section,
+        genes: Sequence[str] | None = None,
+        share: Share | None = None,
+        *,
+        head: str | None = None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[slice, Prediction]]:
+        """Predict block by block (see :meth:`predict`); a model that predicts in its own way overrides this.
+
+        Parameters
+        ----------
+        share
+            The blocks wanted; by default all.
+
+        Yields
+        ------
+        Rows and their prediction, in order; genes, head, and whether there is an uncertainty, are always the same.
+        """
         head = self.check_head(head)
         if head not in self.fitted_heads:
             raise UsageError(
                 f"the {head} head of '{self.name}' has not been fitted",
                 todo="fit it first: model.fit(sections, genes, head=...) or --reference SECTION",
             )
-        embedding = self.embed(section, batch_size=batch_size, progress=progress)
-        prediction: Prediction = self.fitted_heads[head].predict(embedding, genes)
-        return prediction
+        for rows, embedding in self.embed_blocks(section, share, batch_size=batch_size, progress=progress):
+            yield rows, self.fitted_heads[head].predict(embedding, genes)
 
     def check_head(self, head: str | None) -> str:
         """Return the name of a head, the default one for None, or say which there are."""
@@ -307,3 +370,7 @@ class Reader(ABC):
     @abstractmethod
     def read(self, path: Path, section: str) -> Section:
         """Read one section; :func:`stzoo.core.reading.read` checks it and applies the options."""
+
+    def read_lazily(self, path: Path, section: str) -> Section:
+        """Read one section, its counts left on disk where the format can; by default all is read."""
+        return self.read(path, section)

@@ -49,29 +49,13 @@ class Predicted:
 
     def lines(self) -> list[str]:
         """Return one line for each of the first genes, and the mean."""
-        genes, pcc = self.prediction.genes, self.pcc
-        lines = [
-            f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
-            for gene, value in list(zip(genes, pcc, strict=True))[:SHOWN]
-        ]
-        if len(genes) > SHOWN and np.isfinite(pcc).any():
-            lines.append(f"mean PCC over {int(np.isfinite(pcc).sum())} measured genes: {np.nanmean(pcc):.3f}")
-        return lines
+        return pcc_lines(self.prediction.genes, self.pcc)
 
     def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
         """Write the section, and the picture of its first genes if asked."""
-        from stzoo.core.plot import plot_genes
-
         if plot is not None:
-            genes = self.prediction.genes[:SHOWN]
-            maps = [("predicted", self.prediction.values[:, :SHOWN])]
-            if np.isfinite(self.measured).any():
-                maps.insert(0, ("measured", self.measured[:, :SHOWN]))
-            notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in self.pcc[:SHOWN]]
-            title = (
-                f"{self.section.name}: {self.section.adata.uns['stzoo']['predicted']['model']}, {self.prediction.head}"
-            )
-            plot_genes(self.section, genes, maps, plot, notes=notes, title=title, overwrite=overwrite)
+            known = self.measured[:, :SHOWN] if np.isfinite(self.measured).any() else None
+            draw(self.section, self.prediction, known, self.pcc, plot, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
 
 
@@ -101,20 +85,71 @@ def predict_section(
     UsageError
         The model is no encoder, or the section itself is its own reference.
     """
+    prepare(encoder, section, genes, head, reference)
+    prediction = encoder.predict(unseen(section), genes, head=head, batch_size=batch_size, progress=progress)
+    return _beside(section, prediction, encoder)
+
+
+def prepare(
+    encoder: Encoder, section: Section, genes: Sequence[str] | None, head: str | None, reference: Sequence[Section]
+) -> None:
+    """Check the model, and fit its head where there are reference sections (see :func:`predict_section`)."""
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not predict", todo="see 'stzoo zoo list'")
     if any(one.source == section.source for one in reference):
         raise UsageError(f"{section.source} can not be its own reference", todo="give another section")
     if reference:
         encoder.fit(reference, genes, head=encoder.check_head(head))
-    blind = section.hide(np.zeros(section.n_spots, dtype=bool))
-    prediction = encoder.predict(blind, genes, head=head, batch_size=batch_size, progress=progress)
-    return _beside(section, prediction, encoder)
+
+
+def unseen(section: Section) -> Section:
+    """Return the section without any counts: what a prediction may look at."""
+    return section.hide(np.zeros(section.n_spots, dtype=bool))
+
+
+def pcc_lines(genes: Sequence[str], pcc: Floats) -> list[str]:
+    """Say how well each of the first genes was predicted, and all on average (NaN: not measured)."""
+    lines = [
+        f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
+        for gene, value in list(zip(genes, pcc, strict=True))[:SHOWN]
+    ]
+    if len(genes) > SHOWN and np.isfinite(pcc).any():
+        lines.append(f"mean PCC over {int(np.isfinite(pcc).sum())} measured genes: {np.nanmean(pcc):.3f}")
+    return lines
+
+
+def draw(
+    section: Section,
+    prediction: Prediction,
+    measured: Floats | None,
+    pcc: Floats,
+    plot: str | Path,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Draw the slide and the maps of the first genes, measured (where they are) and predicted."""
+    from stzoo.core.plot import plot_genes
+
+    maps = [("predicted", prediction.values[:, :SHOWN])]
+    if measured is not None:
+        maps.insert(0, ("measured", measured))
+    notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in pcc[:SHOWN]]
+    title = f"{section.name}: {section.adata.uns['stzoo']['predicted']['model']}, {prediction.head}"
+    plot_genes(section, prediction.genes[:SHOWN], maps, plot, notes=notes, title=title, overwrite=overwrite)
+
+
+def frame(section: Section, encoder: Encoder, genes: Sequence[str], head: str) -> Section:
+    """Return the section with the predicted genes as its columns, and nothing in them yet."""
+    from anndata import AnnData
+
+    places = {key: section.adata.obsm[key] for key in ("spatial", "spatial_um") if key in section.adata.obsm}
+    adata = AnnData(obs=section.adata.obs.copy(), obsm=places, shape=(section.n_spots, len(genes)))
+    adata.var_names = list(genes)
+    adata.uns["stzoo"] = {"predicted": {**provenance_of(encoder), "head": head}}
+    return replace(section, adata=adata)
 
 
 def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predicted:
-    from anndata import AnnData
-
     known = [gene for gene in prediction.genes if gene in set(section.genes)]
     columns = [prediction.genes.index(gene) for gene in known]
     counts = np.full(prediction.values.shape, np.nan, dtype=np.float32)
@@ -122,13 +157,9 @@ def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predi
     if known:
         counts[:, columns] = section.counts(known)
         measured[:, columns] = section.expression(known, target=1e4)
-    adata = AnnData(counts, obs=section.adata.obs.copy())
-    adata.var_names = list(prediction.genes)
-    for key in ("spatial", "spatial_um"):
-        if key in section.adata.obsm:
-            adata.obsm[key] = section.adata.obsm[key]
-    adata.layers["predicted"], adata.layers["measured"] = prediction.values, measured
+    done = frame(section, encoder, prediction.genes, prediction.head)
+    done.adata.X = counts
+    done.adata.layers["predicted"], done.adata.layers["measured"] = prediction.values, measured
     if prediction.uncertainty is not None:
-        adata.layers["uncertainty"] = prediction.uncertainty
-    adata.uns["stzoo"] = {"predicted": {**provenance_of(encoder), "head": prediction.head}}
-    return Predicted(replace(section, adata=adata), prediction, measured)
+        done.adata.layers["uncertainty"] = prediction.uncertainty
+    return Predicted(done, prediction, measured)

@@ -13,8 +13,8 @@ from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nea
 from stzoo.core.finding import disk_errors, find_reader
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Reader
-from stzoo.core.readers.annotated import is_whole
 from stzoo.core.readers.assemble import NOTES, listed, note
+from stzoo.core.readers.lazy import is_whole
 from stzoo.core.section import Section
 
 _AGREE = 0.05
@@ -44,6 +44,7 @@ def read(
     image: str | Path | None = None,
     bin_um: float | None = None,
     format: str | None = None,
+    lazy: bool = False,
 ) -> Section:
     """Read one section.
 
@@ -60,6 +61,9 @@ def read(
         Sum the spots or cells into square bins of this size in micrometres.
     format
         Name of the reader, where more than one recognises the path.
+    lazy
+        Leave the counts on disk, where the format can, and read rows when they are asked for; for sections whose
+        counts do not fit into memory.
 
     Returns
     -------
@@ -78,7 +82,7 @@ def read(
     """
     path, name = split_source(source)
     reader = find_reader(path, format)
-    section = _read_one(reader, path, _choose(_names(reader, path), name, path))
+    section = _read_one(reader, path, _choose(_names(reader, path), name, path), lazy=lazy)
     if mpp is not None:
         section = _with_mpp(section, mpp)
     if image is not None:
@@ -170,10 +174,10 @@ def _names(reader: Reader, path: Path) -> list[str]:
         return list(reader.sections(path))
 
 
-def _read_one(reader: Reader, path: Path, name: str) -> Section:
+def _read_one(reader: Reader, path: Path, name: str, *, lazy: bool = False) -> Section:
     with disk_errors(path), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what anndata and zarr warn of is checked below, or is for their developers
-        section = reader.read(path, name)
+        section = (reader.read_lazily if lazy else reader.read)(path, name)
     return replace(section, source=f"{path}::{name}")
 
 

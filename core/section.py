@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
+_AT_ONCE = 4096
+"""Spots whose counts are made dense, or summed, at a time."""
+
 KEPT_OBS = ("array_row", "array_col", "in_tissue")
 """What stays of ``obs`` when spots are hidden: nothing that was derived from counts."""
 
@@ -30,9 +33,10 @@ class Section:
     Parameters
     ----------
     adata
-        Spots x genes. ``X`` holds raw counts (NaN rows where hidden); ``obsm["spatial"]`` pixels (x, y) of the
-        full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres; ``obs["measured"]`` bool
-        (absent: all measured).
+        Spots x genes. ``X`` holds raw counts (NaN rows where hidden): dense, CSR, or CSR on disk, of which rows are
+        read when they are asked for (:func:`stzoo.core.reading.read` with ``lazy=True``); ``obsm["spatial"]`` pixels
+        (x, y) of the full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres;
+        ``obs["measured"]`` bool (absent: all measured).
     name
         Name of the section, e.g. ``"C5"``.
     slide
@@ -142,11 +146,19 @@ class Section:
 
     def counts(self, genes: Sequence[str] | None = None) -> Floats:
         """Return raw counts as a dense array, float32 (n, g), NaN where hidden."""
-        columns = slice(None) if genes is None else self.gene_index(genes)
-        x: Any = self.adata.X[:, columns]
-        dense = np.array(x.todense() if hasattr(x, "todense") else x, dtype=np.float32)
+        columns = None if genes is None else self.gene_index(genes)
+        dense = np.empty((self.n_spots, self.n_genes if columns is None else len(columns)), dtype=np.float32)
+        for rows, x in self._rows():
+            some = x if columns is None else x[:, columns]
+            dense[rows] = some.toarray() if hasattr(some, "toarray") else some
         dense[~self.measured] = np.nan
         return dense
+
+    def _rows(self) -> Iterator[tuple[slice, Any]]:
+        """Yield ``X`` a few thousand rows at a time, in memory also where it is on disk."""
+        for start in range(0, self.n_spots, _AT_ONCE):
+            rows = slice(start, min(start + _AT_ONCE, self.n_spots))
+            yield rows, self.adata.X[rows]
 
     @property
     def depth(self) -> Points:
@@ -154,7 +166,9 @@ class Section:
         if "total_counts" in self.adata.obs:
             total = np.array(self.adata.obs["total_counts"], dtype=np.float64)
         else:
-            total = np.asarray(self.adata.X.sum(axis=1), dtype=np.float64).ravel()
+            total = np.empty(self.n_spots)
+            for rows, x in self._rows():
+                total[rows] = np.asarray(x.sum(axis=1), dtype=np.float64).ravel()
         total[~self.measured] = np.nan
         return total
 
@@ -180,8 +194,8 @@ class Section:
         values: Floats = np.log1p(self.counts(genes) * scale[:, None].astype(np.float32))
         return values
 
-    def take(self, spots: Mask | npt.NDArray[np.intp]) -> Section:
-        """Return a section of some of the spots (a mask or indices)."""
+    def take(self, spots: Mask | npt.NDArray[np.intp] | slice) -> Section:
+        """Return a section of some of the spots (a mask, indices or a slice); counts on disk are read."""
         return replace(self, adata=self.adata[spots].copy())
 
     def take_genes(self, genes: Sequence[str]) -> Section:
@@ -208,10 +222,12 @@ class Section:
         if measured.shape != (self.n_spots,):
             raise DataError(f"the measured mask has shape {measured.shape}, expected ({self.n_spots},)")
         measured = measured & self.measured
-        depth = self.depth
-        x = self.counts()
-        x[~measured] = np.nan
-        depth[~measured] = np.nan
+        shape = (self.n_spots, self.n_genes)
+        if measured.any():
+            x, depth = self.counts(), self.depth
+            x[~measured], depth[~measured] = np.nan, np.nan
+        else:  # nothing is seen: one NaN that stands for all of them, whatever their number
+            x, depth = np.broadcast_to(np.float32(np.nan), shape), np.full(self.n_spots, np.nan)
         obs = self.adata.obs[[column for column in KEPT_OBS if column in self.adata.obs]].copy()
         obs["total_counts"], obs["measured"] = depth, measured
         places = {key: self.adata.obsm[key] for key in ("spatial", "spatial_um") if key in self.adata.obsm}

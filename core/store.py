@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core import blocks
 from stzoo.core.errors import DataError, OutputError, UsageError
 from stzoo.core.output import writing
 from stzoo.core.pyramid import write_pyramid
@@ -24,6 +26,9 @@ ABOUT = "stzoo_section"
 """Key of ``uns`` under which a written section keeps its name, units and version."""
 
 _HIRES_PX = 2000
+
+_COLUMNS = 1024
+"""Columns of a chunk of an array that is written block by block."""
 
 
 def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -87,6 +92,62 @@ def write_group(section: Section, path: Path) -> None:
 
     with _naming_keys(), zarr.config.set({"array.write_empty_chunks": True}):
         _write_zarr(_annotated(section), path)
+
+
+def write_frame(section: Section, path: Path) -> None:
+    """Write a zarr store without counts and layers, which :func:`add_array` adds, as :func:`write` lays it out.
+
+    The caller makes it whole (:func:`stzoo.core.output.writing`, then :func:`close_frame`).
+
+    Raises
+    ------
+    OutputError
+        The AnnData holds something that no file can.
+    """
+    from anndata import AnnData
+
+    whole = section.adata
+    frame = AnnData(obs=whole.obs, var=whole.var, obsm=dict(whole.obsm), uns=dict(whole.uns))
+    with _naming_keys():
+        _write_zarr(_annotated(replace(section, adata=frame)), path)
+
+
+def add_array(path: Path, name: str, shape: tuple[int, int]) -> Any:
+    """Add an array to a store of :func:`write_frame`, float32, NaN where nothing is written.
+
+    Parameters
+    ----------
+    name
+        ``X``, ``layers/NAME`` or ``obsm/NAME``.
+    shape
+        Spots and columns.
+
+    Returns
+    -------
+    The zarr array. A chunk has the spots of one block, so that processes may each write their own blocks.
+    """
+    import zarr
+
+    with _naming_keys():
+        array = zarr.open_group(path, mode="r+").create_array(
+            name,
+            shape=shape,
+            dtype="float32",
+            chunks=(min(blocks.BLOCK, shape[0]), min(_COLUMNS, shape[1])),
+            fill_value=float("nan"),
+            attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
+        )
+    return array
+
+
+def close_frame(section: Section, path: Path) -> None:
+    """Put the slide into a store whose arrays are all there, and list what it holds."""
+    import zarr
+
+    if section.slide is not None:
+        write_pyramid(section.slide, path)
+    with _naming_keys():
+        zarr.consolidate_metadata(path)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
 from stzoo.core.readers.annotated import pick_section, reading_anndata, section_names
+from stzoo.core.readers.lazy import lazy_anndata
 from stzoo.core.section import Section
 
 _FILES = {"zarr.json": "attributes", ".zattrs": None}
@@ -48,6 +49,18 @@ class AnndataZarrReader(Reader):
             adata = anndata.read_zarr(path)
         _require_chunks(path, adata.n_vars)
         return to_section(pick_section(adata, section), section, path)
+
+    def read_lazily(self, path: Path, section: str) -> Section:
+        """Read one section, its counts left in the store; all is read where that is not possible."""
+        import zarr
+
+        if zarr_attributes(path) and len(self.sections(path)) == 1:
+            with reading_anndata("the AnnData zarr", path):
+                adata = lazy_anndata(zarr.open_group(path, mode="r"))
+            if adata is not None:
+                _require_chunks(path, adata.n_vars)
+                return to_section(adata, section, path)
+        return self.read(path, section)
 
 
 def _require_chunks(path: Path, n_genes: int) -> None:

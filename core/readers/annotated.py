@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from stzoo.core.errors import DataError
 from stzoo.core.readers.assemble import note
+from stzoo.core.readers.lazy import is_whole, on_disk
 
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 """What anndata, h5py and zarr raise on files that are cut off, damaged, or of another kind."""
@@ -50,7 +51,7 @@ def reading_anndata(what: str, path: Path) -> Iterator[None]:
 
 
 def raw_counts(adata: Any, path: Path) -> Any:
-    """Return the AnnData with raw counts in ``X``, float32 CSR (as it is where spots are hidden).
+    """Return the AnnData with raw counts in ``X``, float32 CSR (as it is where spots are hidden, or on disk).
 
     Where ``X`` holds no whole numbers but ``layers["counts"]`` does (scanpy's habit), those are taken, with a note.
 
@@ -61,6 +62,8 @@ def raw_counts(adata: Any, path: Path) -> Any:
     """
     from scipy.sparse import csr_matrix
 
+    if on_disk(adata.X):  # looked at already
+        return adata
     if adata.X is None and "counts" not in adata.layers:
         raise DataError("there are no counts: X is empty", where=path, todo="put raw counts into X")
     if adata.X is None or (not is_whole(adata.X) and "counts" in adata.layers and is_whole(adata.layers["counts"])):
@@ -85,15 +88,6 @@ def _checked(x: Any, path: Path) -> Any:
             "X names a gene twice in one row", where=path, todo="call X.sum_duplicates() and write it again"
         )
     return x
-
-
-def is_whole(x: Any) -> bool:
-    """Say whether every finite value is a whole number."""
-    data = np.asarray(x.data if hasattr(x, "tocoo") else x)
-    if data.dtype.kind in "iub":
-        return True
-    data = data[np.isfinite(data)]
-    return bool((data == np.rint(data)).all())
 
 
 def stated_units(adata: Any, factors: Mapping[str, Any], path: Path) -> dict[str, float]:

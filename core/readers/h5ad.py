@@ -9,6 +9,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Reader
 from stzoo.core.readers.adapt import to_section
 from stzoo.core.readers.annotated import pick_section, reading_anndata, section_names
+from stzoo.core.readers.lazy import lazy_anndata
 from stzoo.core.readers.tables import is_file
 from stzoo.core.section import Section
 
@@ -37,6 +38,18 @@ class H5adReader(Reader):
         with reading_anndata("the .h5ad file", file):
             adata = anndata.read_h5ad(file)
         return to_section(pick_section(adata, name), name, file)
+
+    def read_lazily(self, path: Path, section: str) -> Section:
+        """Read one section, its counts left in the file; all is read where that is not possible."""
+        import h5py
+
+        file, name = _sections(path)[section]
+        if len(_names(file)) == 1:
+            with reading_anndata("the .h5ad file", file):
+                adata = lazy_anndata(h5py.File(file))
+            if adata is not None:
+                return to_section(adata, name, file)
+        return self.read(path, section)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -6,17 +6,18 @@ patient (her2st C2, C3, C4), leaving one out at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.spatial import cKDTree
+from stzoo.core.blocks import Share, stacked
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.section import Floats, Points, Section
-from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
+from stzoo.plugins.baselines.surroundings import Recipe
+from stzoo.plugins.baselines.texture import N_FEATURES, Pixels, patch_features
 
 if TYPE_CHECKING:
     import torch
@@ -67,16 +68,16 @@ class ColourTexture(Encoder):
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Embed every spot (see :class:`Encoder`)."""
-        slide, centres = section.require_slide(), section.pixels
-        own = np.empty((len(centres), N_FEATURES), dtype=np.float64)
-        for start in range(0, len(centres), batch_size):
-            batch = centres[start : start + batch_size]
-            tiles = slide.tiles(batch, size_px=self.config.tile_px, mpp=self.config.mpp)
-            own[start : start + len(batch)] = [patch_features(tile) for tile in tiles]
-            if progress:
-                progress(start + len(batch), len(centres))
-        wide = [neighbourhood_mean(section.um, own, width) for width in self.config.context_um]
-        return _standardised(np.hstack([own, *wide]))
+        blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
+        return stacked(blocks, section.n_spots, self.embedding_dim)
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed block by block (see :class:`Encoder`)."""
+        own = self.config
+        recipe = Recipe(_features, N_FEATURES, own.tile_px, own.mpp, own.context_um, standardise=True)
+        yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the fitted heads; the encoder has none."""
@@ -93,32 +94,5 @@ class ColourTexture(Encoder):
         super().restore(take_heads(self, state, description), description, assets)
 
 
-def neighbourhood_mean(um: Points, values: Points, width: float) -> Points:
-    """Return Gaussian means over neighbouring spots, float64 (n, d); spots beyond three widths do not count.
-
-    Parameters
-    ----------
-    um
-        float64 (n, 2), positions in µm.
-    values
-        float64 (n, d).
-    width
-        Standard deviation of the Gaussian, µm.
-    """
-    tree = cKDTree(um)
-    distance = tree.sparse_distance_matrix(tree, 3 * width, output_type="coo_matrix").tocsr()
-    distance.data = np.exp(-(distance.data**2) / (2 * width**2))
-    weight = distance.sum(axis=1)
-    self_weight = 1.0 - distance.diagonal()  # scipy may leave out the zero distance of a spot to itself
-    total = np.asarray(weight).ravel() + self_weight
-    means: Points = (distance @ values + self_weight[:, None] * values) / total[:, None]
-    return means
-
-
-def _standardised(x: Points) -> Floats:
-    if not len(x):
-        return np.asarray(x, dtype=np.float32)
-    spread = x.std(axis=0)
-    varies = spread > 1e-9 * np.maximum(np.abs(x).max(axis=0), 1e-9)
-    scaled = np.divide(x - x.mean(axis=0), spread, out=np.zeros_like(x), where=varies)
-    return np.asarray(scaled, dtype=np.float32)
+def _features(tiles: Pixels) -> Points:
+    return np.array([patch_features(tile) for tile in tiles])

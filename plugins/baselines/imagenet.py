@@ -6,17 +6,18 @@ Network and weights are two small packages of others (Apache-2.0), imported on f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from stzoo.core.blocks import Share, stacked
 from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.section import Floats, Section
-from stzoo.plugins.baselines.colour_texture import neighbourhood_mean
+from stzoo.plugins.baselines.surroundings import Recipe
 
 if TYPE_CHECKING:
     import torch
@@ -82,23 +83,19 @@ class ImageNet(Encoder):
         PluginError
             The packages with the network and its weights are not installed.
         """
-        slide, centres = section.require_slide(), section.pixels
+        blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
+        return stacked(blocks, section.n_spots, self.embedding_dim)
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed block by block (see :class:`Encoder`)."""
+        section.require_slide()
         if self._network is None:
             self._network = pretrained()
-        own = np.empty((len(centres), N_FEATURES), dtype=np.float64)
-        for start in range(0, len(centres), batch_size):
-            batch = centres[start : start + batch_size]
-            own[start : start + len(batch)] = self._features(
-                slide.tiles(batch, size_px=self.config.tile_px, mpp=self.config.mpp)
-            )
-            if progress:
-                progress(start + len(batch), len(centres))
-        features = np.hstack([own, *(neighbourhood_mean(section.um, own, width) for width in self.config.context_um)])
-        if self.config.standardise and len(features):
-            from sklearn.preprocessing import StandardScaler
-
-            features = StandardScaler().fit_transform(features)
-        return np.asarray(features, dtype=np.float32)
+        own = self.config
+        recipe = Recipe(self._features, N_FEATURES, own.tile_px, own.mpp, own.context_um, own.standardise)
+        yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
 
     def _features(self, tiles: Any) -> Floats:
         """Return pooled features (n, 1280) of tiles, uint8 (n, h, w, 3)."""

@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from stzoo.core.blocks import Share, batches_of
 from stzoo.core.image import Slide
 from stzoo.core.interfaces import Progress
 from stzoo.core.row_file import RowFile
@@ -136,15 +137,15 @@ def standardised(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tenso
 
 
 def batches(
-    section: Section, config: VisionConfig, batch_size: int, progress: Progress | None = None
-) -> Iterator[Tensor]:
-    """Yield the inputs of every spot of a section, in order."""
+    section: Section, config: VisionConfig, batch_size: int, share: Share, progress: Progress | None = None
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield spots and their inputs, in order, of this process's share of a section."""
     moments = section_moments(section, config, batch_size)
-    places = section.pixels
-    for start in range(0, len(places), batch_size):
-        yield standardised(raw_inputs(section, places[start : start + batch_size], config), moments)
+    places, spots = section.pixels, batches_of(share.blocks, batch_size)
+    for rows in spots:
+        yield rows, standardised(raw_inputs(section, places[rows], config), moments)
         if progress is not None:
-            progress(min(start + batch_size, len(places)), len(places))
+            progress(rows.stop - spots[0].start, spots[-1].stop - spots[0].start)
 
 
 def turned(inputs: Tensor, turns: int, flip: bool) -> Tensor:

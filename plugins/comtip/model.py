@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from stzoo.core import config as configs
+from stzoo.core.blocks import Share, stacked
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
+from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.repository import empty, restore_module
 from stzoo.core.section import Floats, Section
 from stzoo.core.seeding import seeded
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.descriptions import packaged
-from stzoo.plugins.comtip.inputs import batches, turned
-from stzoo.plugins.comtip.neighbours import neighbour_weights, with_means
 from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.spots import spot_table
 from stzoo.plugins.comtip.texture import N_STATISTICS
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 from stzoo.plugins.comtip.zero_shot import Calibration, calibration, set_levels, soft_values, value_grid
@@ -117,37 +118,30 @@ class CoMTIP(Encoder):
 
         See :class:`Encoder`.
         """
-        z, pooled = self._image(section, batch_size, progress)
-        own = np.concatenate([z, pooled], axis=1) if self.has_statistics else z
-        return with_means(section.um, own, self.config.context_um)
+        blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
+        return stacked(blocks, section.n_spots, self.embedding_dim)
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed block by block (see :class:`Encoder`): what neighbours need of a spot is kept in a table."""
+        share = share or Share(section.n_spots)
+        own, near = self._own(section, share, batch_size, progress), Neighbourhood(section.um)
+        for rows in share.blocks:
+            yield rows, np.concatenate([own[rows], *near.means(own, rows, self.config.context_um)], axis=1)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
-        return self._image(section, batch_size, progress)[0]
+        own = self._own(section, Share(section.n_spots), batch_size, progress)
+        return own[:, : self.config.embedding_dim].copy()
 
-    def _image(self, section: Section, batch_size: int, progress: Progress | None) -> tuple[Floats, Floats]:
+    def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
+        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.spots.spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
-        network = self.network.eval()
-        vectors, pooled = [], []
-        with torch.inference_mode():
-            for inputs in batches(section, self.config.vision, batch_size, progress):
-                vectors.append(self._posed(network, inputs.to(self.device)).cpu())
-                pooled.append(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1) if inputs.ndim == 3 else inputs[:, :0])
-            alone = torch.cat(vectors)
-            means = [
-                torch.from_numpy(np.asarray(neighbour_weights(section.um, width) @ alone.numpy(), dtype=np.float32))
-                for width in self.config.vision.context_um
-            ]
-            z = network.image.placed(alone.to(self.device), [mean.to(self.device) for mean in means]).cpu()
-        return z.numpy(), torch.cat(pooled).flatten(1).numpy()
-
-    def _posed(self, network: Network, inputs: Tensor) -> Tensor:
-        """Return z_img averaged over the eight poses of a tile: tissue has no up (ours)."""
-        if not self.config.vision.poses:
-            return cast("Tensor", network.image(inputs)[0])
-        poses = [network.image(turned(inputs, turns, flip))[0] for turns in range(4) for flip in (False, True)]
-        return torch.stack(poses).mean(0)
+        return spot_table(
+            self.network.eval(), self.config, section, share, self.device, self.has_statistics, batch_size, progress
+        )
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
         """Return z_txt of every spot's profile, float32 (n, embedding_dim of the config), not normalised.
@@ -177,20 +171,27 @@ class CoMTIP(Encoder):
             out[usable] = torch.cat(parts).numpy()
         return out
 
-    def predict(
+    def predict_blocks(
         self,
         section: Section,
         genes: Sequence[str] | None = None,
+        share: Share | None = None,
         *,
         head: str | None = None,
         batch_size: int = 64,
         progress: Progress | None = None,
-    ) -> Prediction:
+    ) -> Iterator[tuple[slice, Prediction]]:
         """Predict expression of every spot from the image (see :class:`Encoder`); counts are never read."""
         if self.check_head(head) != "zero-shot":
-            return super().predict(section, genes, head=head, batch_size=batch_size, progress=progress)
-        wanted = list(genes) if genes is not None else list(self.vocabulary.genes)
-        return self._zero_shot(self.image_vectors(section, batch_size, progress), wanted)
+            yield from super().predict_blocks(
+                section, genes, share, head=head, batch_size=batch_size, progress=progress
+            )
+            return
+        share, wanted = share or Share(section.n_spots), list(genes) if genes is not None else self.vocabulary.genes
+        self._check(wanted)
+        own = self._own(section, share, batch_size, progress)
+        for rows in share.blocks:
+            yield rows, self._zero_shot(np.array(own[rows, : self.config.embedding_dim]), wanted)
 
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from stzoo.core.blocks import Share, batches_of, stacked
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
@@ -113,16 +114,24 @@ class ViTEncoder(Encoder):
         DataError, UnitsError
             The section has no slide, or its µm/px are unknown.
         """
+        blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
+        return stacked(blocks, section.n_spots, self.embedding_dim)
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed block by block (see :class:`Encoder`)."""
         tower, slide, centres = self.tower, section.require_slide(), section.pixels
-        out = np.empty((len(centres), self.embedding_dim), dtype=np.float32)
-        for start in range(0, len(centres), batch_size):
-            stop = min(start + batch_size, len(centres))
-            tiles = slide.tiles(centres[start:stop], size_px=self.config.image_px, mpp=self.config.mpp)
-            with torch.inference_mode():
-                out[start:stop] = tower(torch.from_numpy(tiles).to(self.device)).cpu().numpy()
-            if progress:
-                progress(stop, len(centres))
-        return out
+        blocks = (share or Share(section.n_spots)).blocks
+        for block in blocks:
+            parts = []
+            for rows in batches_of([block], batch_size):
+                tiles = slide.tiles(centres[rows], size_px=self.config.image_px, mpp=self.config.mpp)
+                with torch.inference_mode():
+                    parts.append(tower(torch.from_numpy(tiles).to(self.device)).cpu().numpy())
+                if progress:
+                    progress(rows.stop - blocks[0].start, blocks[-1].stop - blocks[0].start)
+            yield block, np.concatenate(parts)
 
     def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
         """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own, and caches no tiles."""

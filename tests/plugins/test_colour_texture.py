@@ -7,9 +7,10 @@ import pytest
 from stzoo.core.errors import DataError, WeightsError
 from stzoo.core.image import Slide
 from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.registry import model
 from stzoo.core.section import Section
-from stzoo.plugins.baselines.colour_texture import ColourTexture, neighbourhood_mean
+from stzoo.plugins.baselines.colour_texture import ColourTexture
 from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
 
 SMALL = {"tile_px": 64, "context_um": [200.0]}
@@ -77,8 +78,10 @@ def test_neighbourhood_mean_is_a_gaussian_mean():
     distance = np.linalg.norm(um[:, None] - um, axis=2)
     weight = np.exp(-(distance**2) / (2 * 60**2)) * (distance <= 180)
     expected = weight @ values / weight.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(neighbourhood_mean(um, values, 60.0), expected, atol=1e-9)
-    np.testing.assert_allclose(neighbourhood_mean(um[:1], values[:1], 60.0), values[:1])
+    found = Neighbourhood(um).means(values, slice(0, 40), [60.0])[0]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_array_equal(Neighbourhood(um).means(values, slice(7, 19), [60.0])[0], found[7:19])
+    np.testing.assert_allclose(Neighbourhood(um[:1]).means(values[:1], slice(0, 1), [60.0])[0], values[:1])
 
 
 def test_a_section_without_a_slide_is_refused(tissue):

