@@ -49,7 +49,7 @@ class Recipe:
         for rows in share.blocks:
             table[rows] = np.hstack([own[rows], *near.means(own, rows, self.context_um)])
         share.wait()
-        mean, spread = _moments(table) if self.standardise else (np.zeros(1), np.ones(1))
+        mean, spread = _moments(table) if self.standardise and len(table) else (np.zeros(1), np.ones(1))
         for rows in share.blocks:
             away = table[rows] - mean
             yield rows, np.divide(away, spread, out=np.zeros_like(away), where=spread > 0).astype(np.float32)
