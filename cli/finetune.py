@@ -38,7 +38,10 @@ def command(
     dry_run: Annotated[bool, typer.Option(help="Say what would be done and what it costs; write nothing.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
-    """Fine-tune weights on own sections; baselines and the weights before stand beside the result."""
+    """Fine-tune weights on own sections; baselines and the weights before stand beside. Runs under torchrun."""
+    from functools import partial
+
+    from stzoo.core.distributed import joined
     from stzoo.core.finetuning.data import read_genes
     from stzoo.core.finetuning.plan import cost, plan_finetuning, told
     from stzoo.core.finetuning.settings import read_settings
@@ -70,12 +73,20 @@ def command(
         options=options,
         seed=seed,
     )
-    for line in told(plan, cost(plan) if dry_run else None):
-        echo(line)
     if dry_run:
-        echo("nothing was written (--dry-run)")
+        for line in [*told(plan, cost(plan)), "nothing was written (--dry-run)"]:
+            echo(line)
         return
-    done = carry_out(plan, out, resume=resume, card=lambda found: tuned_card(found, name=out.name, license=license))
-    for line in done.lines():
-        echo(line)
-    echo(f"wrote {done.weights} and {out / 'report.md'}; use them with --model {done.weights}")
+    with joined() as ranks:
+        say = echo if ranks.is_main else _nothing
+        for line in told(plan):
+            say(line)
+        card = partial(tuned_card, name=out.name, license=license)
+        done = carry_out(plan, out, resume=resume, card=card, ranks=ranks)
+        for line in done.lines():
+            say(line)
+        say(f"wrote {done.weights} and {out / 'report.md'}; use them with --model {done.weights}")
+
+
+def _nothing(line: str) -> None:
+    """Print nothing: the first rank does."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
 
 import numpy as np
 from stzoo.core.blocks import Share
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, UsageError, nearest
 from stzoo.core.model import Model, provenance_of
 from stzoo.core.section import Floats, Section, Stack
@@ -136,7 +137,9 @@ class Encoder(Model):
         """
         raise UsageError(f"'{self.name}' has no int8 form", todo="use it as it is, without --int8")
 
-    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
+    def tunable(
+        self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
+    ) -> Tunable:
         """Make the encoder ready to be fine-tuned on the measured spots of some sections.
 
         An encoder that offers this can be tuned in full and by low-rank adapters; the others have their heads fitted.
@@ -149,6 +152,8 @@ class Encoder(Model):
             Folder in which what is read of the slides may be kept (:func:`stzoo.core.tile_cache.cache_folder`).
         contrast
             The model's own objective is wanted beside the supervised one.
+        ranks
+            The processes that share every batch.
 
         Raises
         ------

@@ -18,10 +18,11 @@ class Batch:
     Parameters
     ----------
     embedding
-        (b, embedding_dim), as :meth:`~stzoo.core.interfaces.Encoder.embed` would give it, with gradients; the spots are
-        seen augmented.
+        (m, embedding_dim) of this rank's share of the spots (all of them for one rank), as
+        :meth:`~stzoo.core.interfaces.Encoder.embed` would give it, with gradients; the spots are seen augmented.
     losses
-        The model's own losses by name, weighted, scalars; none where they were not asked for.
+        The model's own losses by name, weighted, scalars whose mean over ranks is the loss of all spots; none where
+        they were not asked for.
     """
 
     embedding: Tensor
@@ -50,11 +51,17 @@ class Tunable(ABC):
 
     @abstractmethod
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a batch, int64 (b,), b <= size: a model that looks at neighbours draws neighbours."""
+        """Draw the spots of a batch, int64 (b,), b <= size, the same on all ranks.
+
+        A model that looks at neighbours draws neighbours.
+        """
 
     @abstractmethod
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
-        """Embed spots int64 (b,), augmented by what is drawn from ``generator``, in the network's present state."""
+        """Embed this rank's share of spots int64 (b,), in the network's present state.
+
+        Augmentation is drawn from ``generator`` for all of them, so that it does not depend on the number of ranks.
+        """
 
     @abstractmethod
     def finish(self, sections: Sequence[Section]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
     Line,
@@ -75,6 +76,7 @@ def finetune(
     resume: bool = False,
     progress: bool = True,
     card: Carder = lambda found: "",
+    ranks: Ranks = ALONE,
 ) -> FineTuned:
     """Fine-tune an encoder on own sections, and say what it gained.
 
@@ -102,6 +104,8 @@ def finetune(
         Draw a bar (on a terminal only).
     card
         Makes the model card of the report.
+    ranks
+        The processes that share the tuning (:func:`stzoo.core.distributed.joined`); the first one writes.
 
     Raises
     ------
@@ -110,7 +114,7 @@ def finetune(
     """
     out = check_folder(Path(out), resume=resume)
     plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
-    return carry_out(plan, out, resume=resume, progress=progress, card=card)
+    return carry_out(plan, out, resume=resume, progress=progress, card=card, ranks=ranks)
 
 
 def check_folder(out: Path, *, resume: bool) -> Path:
@@ -131,11 +135,19 @@ def check_folder(out: Path, *, resume: bool) -> Path:
 
 
 def carry_out(
-    plan: Plan, out: Path, *, resume: bool = False, progress: bool = True, card: Carder = lambda found: ""
+    plan: Plan,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    card: Carder = lambda found: "",
+    ranks: Ranks = ALONE,
 ) -> FineTuned:
     """Carry a plan out (see :func:`finetune`)."""
-    judged = before(plan)
-    tuned = None if plan.settings.tune is Tune.head else tune(plan, out / "run", resume=resume, progress=progress)
+    judged, tuned = before(plan), None
+    ranks.barrier()  # nobody writes before all have looked at the folder
+    if plan.settings.tune is not Tune.head:
+        tuned = tune(plan, out / "run", resume=resume, progress=progress, ranks=ranks)
     if tuned is not None:
         judged[TUNED] = tuned.fit.validation["pcc"]
     kept = chosen(judged)
@@ -143,8 +155,10 @@ def carry_out(
     found = report(plan, tuned, lines, judged, kept)
     found["verdict"] = verdict(found)
     encoder = finished(plan, tuned, kept)
-    encoder.save(out / "weights", card=card(found))
-    write_report(out, found, plan, lines)
+    if ranks.is_main:
+        encoder.save(out / "weights", card=card(found))
+        write_report(out, found, plan, lines)
+    ranks.barrier()
     return FineTuned(encoder, found, out)
 
 

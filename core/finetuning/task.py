@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.finetuning.contract import Tunable
 from stzoo.core.head_ridge import RidgeHead
 from stzoo.core.section import Floats
@@ -84,10 +85,14 @@ class FinetuneTask:
         float32 (n, g), log expression of the spots of ``tunable``, in its order.
     rates
         Steps, rates and weights.
+    ranks
+        The processes that share a batch: each embeds its share, and all form the loss of the whole.
     """
 
-    def __init__(self, tunable: Tunable, head: RidgeHead, expression: Floats, rates: Rates) -> None:
-        self.tunable, self.rates = tunable, rates
+    def __init__(
+        self, tunable: Tunable, head: RidgeHead, expression: Floats, rates: Rates, ranks: Ranks = ALONE
+    ) -> None:
+        self.tunable, self.rates, self.ranks = tunable, rates, ranks
         self.values = torch.from_numpy(expression)
         self.head = LinearHead(head, expression.std(axis=0))
         extra = tunable.extra()
@@ -111,7 +116,7 @@ class FinetuneTask:
         """Return the weighted sum and its parts."""
         chosen = self.tunable.draw(self.rates.batch, generator)
         seen = self.tunable.batch(chosen, generator)
-        truth, guess = self.values[chosen], self.head(seen.embedding)
+        truth, guess = self.values[chosen], self.ranks.gathered(self.head(seen.embedding), len(chosen))
         parts = {"mse": (((guess - truth) / self.head.spread) ** 2).mean()}
         parts["correlation"] = self.rates.correlation * (1 - correlation(truth, guess))
         parts |= {name: self.rates.own * loss for name, loss in seen.losses.items()}

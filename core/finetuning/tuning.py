@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.finetuning.contract import Tunable
 from stzoo.core.finetuning.controls import head_on, mean_pcc, own_head
 from stzoo.core.finetuning.data import embedded, values
@@ -43,24 +44,25 @@ class Tuned:
     tuned: int
 
 
-def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) -> Tuned:
+def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True, ranks: Ranks = ALONE) -> Tuned:
     """Tune the network of a plan on its training pieces.
 
     Parameters
     ----------
     out
         Folder of the run: checkpoints, ``log.csv``, ``validation.csv``.
-    resume, progress
+    resume, progress, ranks
         See :func:`stzoo.core.train.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
-    tunable = encoder.tunable(plan.shown(plan.split.train), cache=cache_folder(out), contrast=bool(settings.contrast))
+    learned = plan.shown(plan.split.train)
+    tunable = encoder.tunable(learned, cache=cache_folder(out), contrast=bool(settings.contrast), ranks=ranks)
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
     start = head_on(plan.encoder, plan.split.train, plan.scored, "carried", own_head(plan.encoder))
-    task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates)
+    task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates, ranks)
     steps = settings.rates.steps
     done = fit(
         task,
@@ -71,13 +73,15 @@ def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True) 
         resume=resume,
         checkpoint_every=max(1, steps // settings.validations),
         progress=progress,
+        ranks=ranks,
         validation=Validation(
             lambda: {"pcc": _judged(plan, encoder, task)},
             every=max(1, steps // settings.validations),
             patience=settings.patience,
         ),
     )
-    drop_own_cache(out)
+    if ranks.is_main:  # all ranks are past their last step
+        drop_own_cache(out)
     _take_over(tunable, plan)
     encoder.fitted_heads.clear()
     return Tuned(encoder, start, done, parameters, tuned)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from stzoo.core.distributed import Ranks
 from stzoo.core.errors import GeneError
 from stzoo.core.finetuning.contract import Batch, Tunable
 from stzoo.core.section import Section
@@ -37,9 +38,11 @@ class CoMTIPTuning(Tunable):
         sections have.
     cache
         Folder for what is read of the slides.
+    ranks
+        The processes that share a batch.
     """
 
-    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool, cache: Path) -> None:
+    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool, cache: Path, ranks: Ranks) -> None:
         shared = set.intersection(*(set(section.genes) for section in sections))
         genes = [gene for gene in model.vocabulary.genes if gene in shared]
         if contrast and not genes:
@@ -55,7 +58,7 @@ class CoMTIPTuning(Tunable):
         network.image.generator.requires_grad_(contrast)
         data = gather(sections, genes, model.config, model.seed, cache=cache)
         with seeded(model.seed + 1):
-            self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config)
+            self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config, ranks)
 
     def module(self) -> nn.Module:
         """Return the network (see :class:`Tunable`)."""
@@ -85,7 +88,9 @@ class CoMTIPTuning(Tunable):
         own = seen.z
         if self.model.has_statistics:
             own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)
-        return torch.cat([own, *means(seen.um, own, self.model.config.context_um)], dim=1)
+        ranks, count, widths = self.objective.ranks, len(seen.chosen), self.model.config.context_um
+        mine, around = ranks.share(count), ranks.gathered(own, count) if widths else own
+        return torch.cat([own, *(mean[mine] for mean in means(seen.um, around, widths))], dim=1)
 
     def finish(self, sections: Sequence[Section]) -> None:
         """Freeze and round the network; calibrate zero-shot on the sections, for the genes that they have."""

@@ -277,13 +277,15 @@ class CoMTIP(Encoder):
         self._finish(sections)
         return done.losses
 
-    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
+    def tunable(
+        self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
+    ) -> Tunable:
         """Lend the image tower, and with ``contrast`` the text tower, to fine-tuning (see :class:`Encoder`)."""
         from stzoo.plugins.comtip.finetuning import CoMTIPTuning
 
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return CoMTIPTuning(self, sections, contrast, cache)
+        return CoMTIPTuning(self, sections, contrast, cache, ranks)
 
     def tuned(self, sections: Sequence[Section]) -> None:
         """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""

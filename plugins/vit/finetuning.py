@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.finetuning.contract import Batch, Tunable
 from stzoo.core.section import Section
 from stzoo.core.splits import usable
@@ -28,10 +29,12 @@ class ViTTuning(Tunable):
         Its tower is tuned in place.
     sections
         Whose measured spots are learned from.
+    ranks
+        The processes that share a batch.
     """
 
-    def __init__(self, model: ViTEncoder, sections: Sequence[Section]) -> None:
-        self.model, self.sections = model, list(sections)
+    def __init__(self, model: ViTEncoder, sections: Sequence[Section], ranks: Ranks = ALONE) -> None:
+        self.model, self.sections, self.ranks = model, list(sections), ranks
         places = [section.pixels[usable(section)] for section in self.sections]
         self.places = np.concatenate(places)
         self.section = np.repeat(np.arange(len(places)), [len(at) for at in places])
@@ -52,13 +55,14 @@ class ViTTuning(Tunable):
 
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
         """Embed spots whose tiles are turned, mirrored, and changed in brightness and colour."""
-        tiles = torch.from_numpy(self._tiles(chosen.numpy())).float()
+        mine = self.ranks.share(len(chosen))
+        tiles = torch.from_numpy(self._tiles(chosen[mine].numpy())).float()
         pose = int(torch.randint(8, (1,), generator=generator))
         tiles = torch.rot90(tiles, pose // 2, (1, 2))
         tiles = tiles.flip(2) if pose % 2 else tiles
-        factor = 1 + JITTER * torch.randn(len(tiles), 1, 1, 3, generator=generator)
-        factor = factor * (1 + JITTER * torch.randn(len(tiles), 1, 1, 1, generator=generator))
-        tiles = (tiles * factor).clamp(0, 255)
+        factor = 1 + JITTER * torch.randn(len(chosen), 1, 1, 3, generator=generator)
+        factor = factor * (1 + JITTER * torch.randn(len(chosen), 1, 1, 1, generator=generator))
+        tiles = (tiles * factor[mine]).clamp(0, 255)
         return Batch(self.model.tower(tiles.to(self.model.device)), {})
 
     def _tiles(self, chosen: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from stzoo.core.blocks import Share, batches_of, stacked
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
@@ -133,7 +134,9 @@ class ViTEncoder(Encoder):
                     progress(rows.stop - blocks[0].start, blocks[-1].stop - blocks[0].start)
             yield block, np.concatenate(parts)
 
-    def tunable(self, sections: Sequence[Section], *, cache: Path, contrast: bool = False) -> Tunable:
+    def tunable(
+        self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
+    ) -> Tunable:
         """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own, and caches no tiles."""
         from stzoo.plugins.vit.finetuning import ViTTuning
 
@@ -141,7 +144,7 @@ class ViTEncoder(Encoder):
             raise UsageError("'vit' has no pretraining objective to go on with", todo="tune it with --no-contrast")
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return ViTTuning(self, sections)
+        return ViTTuning(self, sections, ranks)
 
     def quantised(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""
