@@ -38,11 +38,16 @@ RESULTS = Path(__file__).parent / "results" / "scale.json"
 GENES, PREDICTED, NONZERO, PITCH_UM, MPP, SIDE_PX = 18_000, 3_000, 300, 100.0, 4.0, 2048
 ENCODERS = ("comtip-64px", "comtip-tiny")
 CHEAP = {
-    "vision": {"tile_px": 64, "mpp": 3.5, "patch_px": 16, "context_um": [200.0, 400.0]},
+    "vision": {
+        "tile_px": 64, "mpp": 3.5, "patch_px": 16, "width": 96, "depth": 2, "heads": 3, "poses": False,
+        "context_um": [200.0, 400.0],
+    },
+    "text": {"width": 64, "depth": 1, "heads": 4},
+    "embedding_dim": 128,
     "train": {"min_detected": 0.0, "max_genes": 200},
-}
-"""``comtip-64px``: the shapes of comtip-tiny's embedding and context, on tiles of the same 224 µm at fewer pixels, with
-random weights: what it predicts means nothing, what it costs is looked at."""
+}  # fmt: skip
+"""``comtip-64px``: the shapes of comtip-tiny on tiles of the same 224 µm at fewer pixels, in one pose instead of eight,
+with random weights: what it predicts means nothing, what it costs is looked at."""
 ROWS = 8192
 
 
@@ -207,6 +212,7 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     from stzoo.core.registry import model
     from stzoo.core.section import Section
     from stzoo.plugins.comtip.inputs import raw_inputs
+    from stzoo.plugins.comtip.spots import _posed
     from stzoo.zoo.loading import load
 
     spots, base = 512, np.load(folder / "base.npy")
@@ -220,7 +226,9 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     start = cpu()
     for rows in batches_of(blocks_of(spots), 64):
         with torch.inference_mode():
-            bare.network.image(raw_inputs(fresh, fresh.pixels[rows], bare.config.vision))
+            _posed(
+                bare.network, raw_inputs(fresh, fresh.pixels[rows], bare.config.vision), poses=bare.config.vision.poses
+            )
     encoding = cpu() - start
     embedding = np.repeat(encoder.embed(small), 2, axis=0)
     start = cpu()
