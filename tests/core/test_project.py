@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import warnings
@@ -190,3 +191,16 @@ def test_the_doctor_finds_what_only_use_would_show(site):
     assert "imports numpy" in done.stdout
     assert "stzoo:" not in done.stdout
     assert Path(site.folder).exists()
+
+
+def test_the_method_that_the_docs_write_in_one_file_works_and_keeps_its_contract(folder):
+    page = Path(__file__).parents[2] / "docs" / "plugins.md"
+    (text,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (folder / "nearest_mean.py").write_text(text)
+    checks = ["--only", "hidden-spots-poisoned", "--only", "measured-spots-untouched", "--only", "units"]
+    command = ["plugins", "check", "nearest-mean", "--plugin", "nearest_mean.py", "--json", *checks]
+    done = subprocess.run(
+        [sys.executable, "-m", "stzoo.cli.main", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('"passed"') >= 3
