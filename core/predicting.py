@@ -150,7 +150,8 @@ def frame(section: Section, encoder: Encoder, genes: Sequence[str], head: str) -
 
 
 def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predicted:
-    known = [gene for gene in prediction.genes if gene in set(section.genes)]
+    there = set(section.genes)
+    known = [gene for gene in prediction.genes if gene in there]
     columns = [prediction.genes.index(gene) for gene in known]
     counts = np.full(prediction.values.shape, np.nan, dtype=np.float32)
     measured = counts.copy()
