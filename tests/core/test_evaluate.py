@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,12 @@ def test_untrained_is_asked_of_models_that_offer_it(
         evaluate(protocol, folder, load=_refuse)
     asked = []
     monkeypatch.setattr(f"{home}.untrained", lambda self, sections: asked.append(len(sections)), raising=False)
+
+    def places(self: Any, section: Any, *share: Any, **options: Any) -> Iterator[tuple[slice, Any]]:
+        yield slice(0, len(section)), section.um.astype(np.float32)
+
     monkeypatch.setattr(f"{home}.embed", lambda self, section, **options: section.um.astype(np.float32))
+    monkeypatch.setattr(f"{home}.embed_blocks", places)
     assert evaluate(protocol, folder, load=_refuse).scores[0].seeds == 1
     assert asked == [1]
 
