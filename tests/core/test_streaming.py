@@ -176,7 +176,8 @@ def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["raise", "kill"])
 def test_a_lost_rank_leaves_no_output(how: str, tmp_path: Path) -> None:
     assert launched(how, tmp_path).returncode != 0
-    assert {path.name for path in tmp_path.iterdir()} <= {"rank0.txt"}
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".predicted.zarr.")}
+    assert left <= {"rank0.txt"}  # torchrun may kill the first rank before it has swept its hidden scratch folder
 
 
 def sparse(spots: int, genes: int) -> Section:

@@ -12,7 +12,7 @@ from stzoo.plugins.vit.config import ViTEncoderConfig
 from stzoo.plugins.vit.model import ViTEncoder
 from stzoo.plugins.vit.tower import Tower
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.costly
 
 SMALL_S2S = {"start": "none", "refined": {"steps": 2, "batch": 4}}
 SMALL_DAI = {
