@@ -212,7 +212,7 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     from stzoo.core.registry import model
     from stzoo.core.section import Section
     from stzoo.plugins.comtip.inputs import raw_inputs
-    from stzoo.plugins.comtip.spots import _posed
+    from stzoo.plugins.comtip.spots import posed
     from stzoo.zoo.loading import load
 
     spots, base = 512, np.load(folder / "base.npy")
@@ -226,7 +226,7 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     start = cpu()
     for rows in batches_of(blocks_of(spots), 64):
         with torch.inference_mode():
-            _posed(
+            posed(
                 bare.network, raw_inputs(fresh, fresh.pixels[rows], bare.config.vision), poses=bare.config.vision.poses
             )
     encoding = cpu() - start

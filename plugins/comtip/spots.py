@@ -33,7 +33,7 @@ def spot_table(
     own = share.table("own", width + (2 * N_STATISTICS if has_statistics else 0))
     with torch.inference_mode():
         for rows, inputs in batches(section, vision, batch_size, share, progress):
-            alone[rows] = _posed(network, inputs.to(device), poses=vision.poses).cpu().numpy()
+            alone[rows] = posed(network, inputs.to(device), poses=vision.poses).cpu().numpy()
             if has_statistics:
                 own[rows, width:] = torch.cat([inputs.mean(1), inputs.std(1)], dim=-1).numpy()
     share.wait()
@@ -47,7 +47,7 @@ def spot_table(
     return own
 
 
-def _posed(network: Network, inputs: Tensor, *, poses: bool) -> Tensor:
+def posed(network: Network, inputs: Tensor, *, poses: bool) -> Tensor:
     """Return z_img, averaged over the eight poses of a tile if asked: tissue has no up (ours)."""
     if not poses:
         return cast("Tensor", network.image(inputs)[0])
