@@ -27,7 +27,8 @@ def command(
     from stzoo.core.output import check_output
     from stzoo.core.progress import progress_bar
     from stzoo.core.reading import read
-    from stzoo.core.streaming import EMBEDDING, embed_into, quick_to_stop, zarr_name
+    from stzoo.core.shared_output import quick_to_stop
+    from stzoo.core.streaming import EMBEDDING, embed_into, zarr_name
     from stzoo.zoo.loading import load
 
     check_output(zarr_name(out), overwrite=overwrite)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from stzoo.cli.tables import echo
@@ -44,18 +43,19 @@ def command(
 ) -> None:
     """Fill every spot outside the measured ones, whose counts are hidden from the method.
 
-    A stack file says itself which spots are measured; its sections are aligned and filled together. Methods choose
-    their options over all genes and spots at once: of several processes (torchrun) the first does it alone.
+    A stack file says itself which spots are measured; its sections are aligned and filled together. A .zarr and a stack
+    can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main impute ...
     """
-    if int(os.environ.get("RANK", "0")) > 0:
-        return
-    from stzoo.cli.outputs import check_folder, check_outputs, check_suffix, parse_genes, refuse_options
+    from stzoo.cli.outputs import check_folder, check_outputs, check_shared, check_suffix, parse_genes, refuse_options
     from stzoo.core.config import override
+    from stzoo.core.distributed import joined
     from stzoo.core.imputing import impute_section, require_truth
     from stzoo.core.progress import progress_bar
     from stzoo.core.reading import read
     from stzoo.core.registry import model as make
+    from stzoo.core.shared_output import quick_to_stop
     from stzoo.core.stack_file import is_stack_file
+    from stzoo.core.streaming_impute import impute_into
 
     wanted, shown = parse_genes(genes), parse_genes(show)
     imputer = make(model, override({}, set_ or []), role="imputer", seed=seed)
@@ -74,12 +74,23 @@ def command(
     section.gene_index(shown or [])
     if reliability:
         require_truth(section, measured or "all")
-    with progress_bar("impute") as progress:
-        done = impute_section(imputer, section, rule=measured or "all", genes=wanted, progress=progress)
-    done.write(out, plot, reliability, show=shown, overwrite=overwrite)
-    for line in done.lines():
-        echo(line)
-    echo("wrote " + ", ".join(str(path) for path in (out, plot, reliability) if path))
+    with quick_to_stop(), joined() as ranks, progress_bar("impute", show=ranks.is_main) as progress:
+        check_shared(out, ranks)
+        rule = measured or "all"
+        pictures: dict[str, Any] = {"show": shown, "overwrite": overwrite}
+        if out.suffix == ".zarr":
+            pictures |= {"plot": plot, "reliability": reliability}
+            lines = impute_into(
+                imputer, section, out, rule=rule, genes=wanted, ranks=ranks, progress=progress, **pictures
+            )
+        else:
+            done = impute_section(imputer, section, rule=rule, genes=wanted, progress=progress)
+            done.write(out, plot, reliability, **pictures)
+            lines = done.lines()
+    if ranks.is_main:
+        for line in lines:
+            echo(line)
+        echo("wrote " + ", ".join(str(path) for path in (out, plot, reliability) if path))
 
 
 def _impute_stack(
@@ -92,20 +103,26 @@ def _impute_stack(
     export: bool,
     overwrite: bool,
 ) -> None:
+    from stzoo.core.distributed import joined
     from stzoo.core.progress import progress_bar
     from stzoo.core.registry import model as make
+    from stzoo.core.shared_output import quick_to_stop
     from stzoo.core.stack_file import load_stack_file
     from stzoo.core.stack_reading import open_stack
-    from stzoo.core.stacking import impute_stack
+    from stzoo.core.streaming_impute import impute_stack_into
 
     moving = None if aligner == "none" else make(aligner, role="aligner", seed=imputer.seed)
     opened = open_stack(load_stack_file(path))
     if imputer.needs_whole_section:
         opened.require_whole()
-    with progress_bar("align and impute") as progress:
-        done = impute_stack(
+    with quick_to_stop(), joined() as ranks, progress_bar("align and impute", show=ranks.is_main) as progress:
+        lines = impute_stack_into(
             imputer,
             opened.stack,
+            out,
+            export_sections=export,
+            overwrite=overwrite,
+            ranks=ranks,
             sample=opened.file.sample,
             aligner=moving,
             chain=chain,
@@ -113,8 +130,8 @@ def _impute_stack(
             truth=opened.sections,
             progress=progress,
         )
-    done.write(out, export_sections=export, overwrite=overwrite)
-    for line in done.lines():
-        echo(line)
-    echo(f"wrote {out}" + (" with a .h5ad file for each section" if export else ""))
-    echo(f"look at it: stzoo volume {out} --plot stack.png --page stack.html")
+    if ranks.is_main:
+        for line in lines:
+            echo(line)
+        echo(f"wrote {out}" + (" with a .h5ad file for each section" if export else ""))
+        echo(f"look at it: stzoo volume {out} --plot stack.png --page stack.html")

@@ -40,7 +40,8 @@ def command(
     from stzoo.core.predicting import predict_section
     from stzoo.core.progress import progress_bar
     from stzoo.core.reading import read
-    from stzoo.core.streaming import predict_into, quick_to_stop
+    from stzoo.core.shared_output import quick_to_stop
+    from stzoo.core.streaming import predict_into
     from stzoo.zoo.loading import load
 
     wanted = parse_genes(genes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Aligner, Progress
 from stzoo.core.section import Section, Stack
@@ -29,6 +30,7 @@ def align_stack(
     fixed: int | None = None,
     chain: bool = False,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Stack:
     """Return the stack with the transform of each section into the frame of a fixed one.
 
@@ -45,6 +47,8 @@ def align_stack(
         fixed one directly (specification ``st-dai``, A9: our reading). Distant sections differ more, chains drift.
     progress
         Called with (sections done, sections).
+    ranks
+        The processes that share the sections; all call this.
 
     Raises
     ------
@@ -55,14 +59,19 @@ def align_stack(
     if not 0 <= fixed < len(stack):
         raise UsageError(f"the stack has no section {fixed}", todo=f"sections are numbered 0 to {len(stack) - 1}")
     seen = [blind(section) for section in stack.sections]
-    transforms: list[Transform | None] = [None] * len(stack)
     outwards = sorted((i for i in range(len(stack)) if i != fixed), key=lambda i: abs(i - fixed))
-    for done, number in enumerate(outwards, 1):
-        towards = number + (1 if number < fixed else -1) if chain else fixed
-        found, onwards = aligner.align(seen[number], seen[towards]), transforms[towards]
-        transforms[number] = found if onwards is None else found.then(onwards)
+    towards = [number + (1 if number < fixed else -1) if chain else fixed for number in outwards]
+
+    def one(job: int) -> Transform:
+        found = aligner.align(seen[outwards[job]], seen[towards[job]])
         if progress:
-            progress(done, len(outwards))
+            progress(job + 1, len(outwards))
+        return found
+
+    transforms: list[Transform | None] = [None] * len(stack)
+    for number, onto, found in zip(outwards, towards, ranks.each(len(outwards), one), strict=True):
+        onwards = transforms[onto]
+        transforms[number] = found if onwards is None else found.then(onwards)
     return replace(stack, transforms=tuple(transforms))
 
 

@@ -37,8 +37,7 @@ class Share:
     def blocks(self) -> list[slice]:
         """The blocks of this process, in order."""
         every = blocks_of(self.n_spots)
-        first, last = (len(every) * (self.ranks.rank + k) // self.ranks.world for k in (0, 1))
-        return every[first:last]
+        return [every[number] for number in self.ranks.own(len(every))]
 
     def table(self, name: str, width: int, dtype: Any = np.float32) -> npt.NDArray[Any]:
         """Return a table (n_spots, width) for what every process has to know of all spots.
@@ -51,7 +50,7 @@ class Share:
             return np.empty(shape, dtype=dtype)
         path = self.folder / f"{name}.table"
         if self.ranks.is_main:
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
                 file.truncate(self.n_spots * width * np.dtype(dtype).itemsize)
         self.wait()

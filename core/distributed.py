@@ -7,9 +7,10 @@ all is one rank and every call returns at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stzoo.core.errors import ConfigError, StzooError
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+
+PATIENCE = timedelta(hours=12)
+"""How long a rank waits for the others, which may be busy with what one of them does for all; a dead one is noticed
+at once."""
 
 _OF_OTHERS = ("gloo", "Gloo", "NCCL", "ncclRemoteError", "remote worker", "Connection reset", "Connection closed")
 """Words of errors that are about another rank."""
@@ -58,6 +63,23 @@ class Ranks:
         size, more = divmod(count, self.world)
         start = self.rank * size + min(self.rank, more)
         return slice(start, start + size + (self.rank < more))
+
+    def own(self, count: int) -> range:
+        """Return which of ``count`` jobs are this rank's: a run of consecutive ones, none where there are few."""
+        first, last = (count * (self.rank + k) // self.world for k in (0, 1))
+        return range(first, last)
+
+    def each(self, count: int, make: Callable[[int], T]) -> list[T]:
+        """Return ``make(0)``, ``make(1)`` ... on all ranks; each is computed by one of them and sent to the others."""
+        mine = {job: make(job) for job in range(self.rank, count, self.world)}
+        if self.world == 1:
+            return list(mine.values())
+        import torch.distributed as dist
+
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, mine)
+        done = {job: made for part in parts for job, made in part.items()}
+        return [done[job] for job in range(count)]
 
     def weight(self, count: int) -> float:
         """Return the factor on a mean over this rank's share that makes the mean over ranks that of ``count`` rows."""
@@ -158,7 +180,7 @@ def joined() -> Iterator[Ranks]:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import pdist
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.interfaces import Encoder
 from stzoo.core.registry import model, model_class
 from stzoo.core.repository import open_repository
@@ -29,15 +30,20 @@ def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
     return loaded
 
 
-def section_features(sections: Sequence[Section], encoder: Encoder, *, within: bool = True) -> Matrix:
+def section_features(
+    sections: Sequence[Section], encoder: Encoder, *, within: bool = True, ranks: Ranks = ALONE
+) -> Matrix:
     """Embed every spot of all sections, float64 (n, d), each feature of mean 0 and variance 1.
 
     Parameters
     ----------
     within
         Standardise within each section, since stains differ; else over all sections together.
+    ranks
+        The processes that share the sections; all call this.
     """
-    parts = [np.asarray(encoder.embed(section), dtype=np.float64) for section in sections]
+    embedded = ranks.each(len(sections), lambda number: encoder.embed(sections[number]))
+    parts = [np.asarray(part, dtype=np.float64) for part in embedded]
     if within:
         return np.concatenate([_standardised(part) for part in parts])
     return _standardised(np.concatenate(parts))

@@ -74,12 +74,22 @@ class ImputedSection:
         show: Sequence[str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the section and, if asked, its pictures.
+        """Write the section to NAME.h5ad or NAME.zarr and, if asked, its pictures (see :meth:`draw`)."""
+        self.draw(plot, reliability_plot, show=show, overwrite=overwrite)
+        write(self.section, out, overwrite=overwrite)
+
+    def draw(
+        self,
+        plot: str | Path | None = None,
+        reliability_plot: str | Path | None = None,
+        *,
+        show: Sequence[str] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Draw the pictures that are asked for.
 
         Parameters
         ----------
-        out
-            NAME.h5ad or NAME.zarr.
         plot
             Picture of ``show``, by default the most variable genes: measured, imputed, truth, confidence.
         reliability_plot
@@ -102,7 +112,6 @@ class ImputedSection:
             maps.append(("confidence", sure[:, top]))
             genes = [self.section.genes[i] for i in top]
             plot_genes(self.section, genes, maps, plot, title=name, overwrite=overwrite)
-        write(self.section, out, overwrite=overwrite)
 
 
 @dataclass(frozen=True)

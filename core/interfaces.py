@@ -7,17 +7,18 @@ at once (slide-level) fits as well as one that looks at a spot at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from stzoo.core.blocks import Share
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, UsageError, nearest
-from stzoo.core.model import Model, provenance_of
-from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.imputer import Filled, FilledPart, Imputer
+from stzoo.core.model import Model, Progress, provenance_of
+from stzoo.core.section import Floats, Section
 
 if TYPE_CHECKING:
     from stzoo.core.finetuning.contract import Tunable
@@ -27,6 +28,7 @@ __all__ = [
     "Aligner",
     "Encoder",
     "Filled",
+    "FilledPart",
     "Imputer",
     "Model",
     "Prediction",
@@ -34,9 +36,6 @@ __all__ = [
     "Reader",
     "provenance_of",
 ]
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total) as work goes on."""
 
 
 @dataclass(frozen=True)
@@ -256,98 +255,6 @@ class Encoder(Model):
                 f"'{self.name}' has no head '{head}'{nearest(head, self.heads)}", where=f"heads: {self.heads}"
             )
         return head
-
-
-@dataclass(frozen=True)
-class Filled:
-    """What an imputer returns for one section.
-
-    Parameters
-    ----------
-    values
-        float32 (n_spots, n_genes), in the scale of the values given.
-    confidence
-        float32 (n_spots, n_genes) in [0, 1]; 1 where measured.
-    """
-
-    values: Floats
-    confidence: Floats
-
-
-class Imputer(Model):
-    """Fills the spots that were not measured; measured spots come back bit-equal."""
-
-    needs_whole_section: ClassVar[bool] = False
-    """One section of the stack has to be measured at every spot (the central one of 2.5D sampling)."""
-
-    @abstractmethod
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill every section of a stack.
-
-        Parameters
-        ----------
-        stack
-            Sections with positions (and slides); their counts are NaN where hidden.
-        values
-            For each section log-normalised expression, float32 (n_spots, n_genes), NaN where hidden.
-
-        Returns
-        -------
-        One :class:`Filled` a section; values of measured spots are overwritten with what was given.
-        """
-
-    @overload
-    def impute(self, data: Section, *, target: float | None = ..., progress: Progress | None = ...) -> Section: ...
-    @overload
-    def impute(self, data: Stack, *, target: float | None = ..., progress: Progress | None = ...) -> Stack: ...
-
-    def impute(
-        self, data: Section | Stack, *, target: float | None = None, progress: Progress | None = None
-    ) -> Section | Stack:
-        """Fill a section, or every section of a stack.
-
-        Parameters
-        ----------
-        data
-            Hidden spots are those outside ``obs["measured"]``; their counts are removed before the method sees them.
-        target
-            Depth that counts are scaled to before log1p; by default the median depth of a section's measured
-            spots, and 10,000 for a stack.
-
-        Returns
-        -------
-        The same spots and genes, with ``layers["imputed"]`` (log-normalised), ``layers["confidence"]``,
-        ``obs["measured"]``, and ``X`` NaN where hidden.
-        """
-        stack = data if isinstance(data, Stack) else Stack((data,))
-        if isinstance(data, Stack):
-            target = target or 1e4
-        genes = stack.genes
-        if not genes:
-            raise DataError("the sections share no gene", todo="check that their gene names are of one kind")
-        hidden = [section.take_genes(genes).hide(section.measured) for section in stack.sections]
-        for section in hidden:
-            if not section.measured.any():
-                raise DataError(f"section '{section.name}' has no measured spot", where=section.source or None)
-        values = [section.expression(target=target) for section in hidden]
-        given = replace(stack, sections=tuple(hidden))
-        filled = self.fill(given, [v.copy() for v in values], progress=progress)
-        done = tuple(self._attach(s, v, f) for s, v, f in zip(hidden, values, filled, strict=True))
-        return replace(stack, sections=done) if isinstance(data, Stack) else done[0]
-
-    def _attach(self, section: Section, values: Floats, filled: Filled) -> Section:
-        measured = section.measured
-        imputed = np.array(filled.values, dtype=np.float32)
-        confidence = np.array(filled.confidence, dtype=np.float32)
-        if imputed.shape != values.shape or confidence.shape != values.shape:
-            raise DataError(f"'{self.name}' returned {imputed.shape} for a section of {values.shape}")
-        imputed[measured], confidence[measured] = values[measured], 1.0
-        if not np.isfinite(imputed).all():
-            raise DataError(f"'{self.name}' left {int((~np.isfinite(imputed)).sum())} values of {section.name} empty")
-        adata = section.adata.copy()
-        adata.layers["imputed"], adata.layers["confidence"] = imputed, confidence
-        adata.uns["stzoo"] = {"imputed": provenance_of(self)}
-        return replace(section, adata=adata)
 
 
 class Aligner(Model):

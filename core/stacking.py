@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.aligning import align_stack, central_section
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError
+from stzoo.core.imputer import TARGET
 from stzoo.core.imputing import ImputedSection
 from stzoo.core.interfaces import Aligner, Imputer, Progress
 from stzoo.core.measured import informative
@@ -17,9 +19,6 @@ from stzoo.core.output import writing
 from stzoo.core.section import Floats, Section, Stack
 from stzoo.core.store import write
 from stzoo.core.volume import NAME, Volume, placed
-
-TARGET = 1e4
-"""Values of a volume are log1p of counts per this many."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,16 @@ class ImputedStack:
         """
         folder = Path(folder)
         with writing(folder, overwrite=overwrite) as scratch:
-            scratch.mkdir()
-            self.volume.write(scratch / NAME)
-            for section in self.volume.stack.sections if export_sections else ():
-                write(section, scratch / f"{section.name}.h5ad")
+            self.put(scratch, export_sections=export_sections)
         return folder
+
+    def put(self, folder: Path, ranks: Ranks = ALONE, *, export_sections: bool = False) -> None:
+        """Write the folder (see :meth:`write`) where the caller makes it whole, each rank its own blocks of spots."""
+        if ranks.is_main:
+            folder.mkdir()
+        self.volume.put(folder / NAME, ranks)
+        for section in self.volume.stack.sections if export_sections and ranks.is_main else ():
+            write(section, folder / f"{section.name}.h5ad")
 
 
 def impute_stack(
@@ -90,6 +94,8 @@ def impute_stack(
     genes: Sequence[str] | None = None,
     truth: Sequence[Section] = (),
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+    tables: Path | None = None,
 ) -> ImputedStack:
     """Align the sections of a stack onto the central one, then fill them together.
 
@@ -110,6 +116,8 @@ def impute_stack(
         The sections as their files hold them, to compare hidden spots with; by default the stack's own.
     progress
         Called with (done, total) of the alignment, then of the imputer.
+    ranks, tables
+        The processes that share the work, and where what is imputed is kept (see :meth:`Imputer.impute`).
 
     Raises
     ------
@@ -125,9 +133,9 @@ def impute_stack(
     truth = tuple(section.take_genes(genes) for section in (truth or stack.sections))
     central = central_section(stack)
     if aligner is not None:
-        stack = align_stack(stack, aligner, fixed=central, chain=chain, progress=progress)
+        stack = align_stack(stack, aligner, fixed=central, chain=chain, progress=progress, ranks=ranks)
     stack = replace(stack, sections=tuple(section.take_genes(genes) for section in stack.sections))
-    filled = imputer.impute(stack, target=TARGET, progress=progress)
+    filled = imputer.impute(stack, target=TARGET, progress=progress, ranks=ranks, folder=tables)
     about = {"sample": sample, "central": names[central], "aligner": "none" if aligner is None else aligner.name}
     for section, z in zip(filled.sections, filled.z_um, strict=True):
         section.adata.uns["stzoo"]["stack"] = {**about, "z_um": z}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core import blocks
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, OutputError, UsageError
 from stzoo.core.output import writing
 from stzoo.core.pyramid import write_pyramid
@@ -77,11 +78,22 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
     return path
 
 
-def write_group(section: Section, path: Path) -> None:
-    """Write a section as one group of a larger zarr store, which the caller makes whole (:func:`writing`).
+def write_shared(section: Section, path: Path, ranks: Ranks = ALONE, *, embed_slide: bool = True) -> None:
+    """Write a section into a zarr store, or a group of one, block by block, which the caller makes whole.
 
-    As in a .h5ad file, the slide is named by its path, with a reduced image. Every chunk of every array is there, also
-    those of zeros only, so that a store that was copied in part can be told from a whole one.
+    Counts and layers may lie on disk: a block is read at a time. Every chunk of every array is there, also those
+    of zeros only, so that a store that was copied in part can be told from a whole one.
+
+    Parameters
+    ----------
+    section
+        Its X and layers are arrays, or CSR; they are written as float32.
+    path
+        Where; all ranks see it.
+    ranks
+        The processes that share the blocks; all call this.
+    embed_slide
+        Put the slide whole into the store; else it is named by its path, with a reduced image, as in a .h5ad file.
 
     Raises
     ------
@@ -90,8 +102,21 @@ def write_group(section: Section, path: Path) -> None:
     """
     import zarr
 
-    with _naming_keys(), zarr.config.set({"array.write_empty_chunks": True}):
-        _write_zarr(_annotated(section), path)
+    arrays = {"X": section.adata.X, **{f"layers/{name}": layer for name, layer in section.adata.layers.items()}}
+    if ranks.is_main:
+        write_frame(section, path)
+        for name, array in arrays.items():
+            add_array(path, name, array.shape)
+    ranks.barrier()
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        store: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
+        for rows in blocks.Share(section.n_spots, ranks).blocks:
+            for name, array in arrays.items():
+                block = array[rows]
+                store[name][rows] = block.toarray() if hasattr(block, "toarray") else block
+    ranks.barrier()
+    if ranks.is_main:
+        close_frame(section if embed_slide else replace(section, slide=None), path)
 
 
 def write_frame(section: Section, path: Path) -> None:
@@ -133,7 +158,7 @@ def add_array(path: Path, name: str, shape: tuple[int, int]) -> Any:
             name,
             shape=shape,
             dtype="float32",
-            chunks=(min(blocks.BLOCK, shape[0]), min(_COLUMNS, shape[1])),
+            chunks=(max(1, min(blocks.BLOCK, shape[0])), max(1, min(_COLUMNS, shape[1]))),
             fill_value=float("nan"),
             attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
         )

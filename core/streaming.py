@@ -6,10 +6,7 @@ each writes the chunks of its own blocks, the first one makes the store, ends it
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,11 @@ from typing import Any
 import numpy as np
 from stzoo.core.blocks import Share
 from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.errors import OutputError, UsageError
+from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
-from stzoo.core.output import writing
 from stzoo.core.predicting import SHOWN, draw, frame, pcc_lines, prepare, unseen
 from stzoo.core.section import Floats, Section
+from stzoo.core.shared_output import shared_writing
 from stzoo.core.store import add_array, close_frame, write_frame
 from stzoo.core.streaming_pcc import RunningPCC
 
@@ -89,7 +86,7 @@ def predict_into(
     """
     out = zarr_name(out)
     prepare(encoder, section, genes, head, reference)
-    with _store(out, ranks, overwrite=overwrite) as path:
+    with shared_writing(out, ranks, overwrite=overwrite) as path:
         share = Share(section.n_spots, ranks, path.parent / "tables")
         blocks = _blocks(encoder, unseen(section), genes, head, share, batch_size, progress)
         first = next(blocks, None)
@@ -124,7 +121,7 @@ def embed_into(
     out = zarr_name(out)
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")
-    with _store(out, ranks, overwrite=overwrite) as path:
+    with shared_writing(out, ranks, overwrite=overwrite) as path:
         share = Share(section.n_spots, ranks, path.parent / "tables")
         blocks = encoder.embed_blocks(unseen(section), share, batch_size=batch_size, progress=progress)
         first = next(blocks, None)
@@ -204,33 +201,6 @@ def _blocks(
     for rows in share.blocks:
         spread = None if whole.uncertainty is None else whole.uncertainty[rows]
         yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
-
-
-@contextmanager
-def quick_to_stop() -> Iterator[None]:
-    """Let SIGTERM (a job's end, torchrun when another rank died) end the work as Ctrl-C does: nothing half stays."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may handle signals
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
-
-
-@contextmanager
-def _store(out: Path, ranks: Ranks, *, overwrite: bool) -> Iterator[Path]:
-    """Yield the path that all ranks write to; the first rank moves it to its place when the block ends well."""
-    if ranks.is_main:
-        with writing(out, overwrite=overwrite) as path:
-            ranks.same(str(path))
-            yield path
-        return
-    path = Path(ranks.same(""))
-    if not path.parent.is_dir():
-        raise OutputError(f"rank {ranks.rank} does not see {path.parent}", todo="write to a disk that all ranks share")
-    yield path
 
 
 def _draw(

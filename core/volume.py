@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, StzooError
 from stzoo.core.output import writing
 from stzoo.core.reading import read
 from stzoo.core.section import Section, Stack
-from stzoo.core.store import write_group
+from stzoo.core.store import write_shared
 from stzoo.core.transform import Transform
 
 FORMAT_VERSION = 1
@@ -77,20 +78,25 @@ class Volume:
         OutputError
             The output exists or can not be written.
         """
+        with writing(Path(path), overwrite=overwrite) as scratch:
+            self.put(scratch)
+        return Path(path)
+
+    def put(self, path: Path, ranks: Ranks = ALONE) -> None:
+        """Write the store (see :meth:`write`) where the caller makes it whole, each rank its own blocks of spots."""
         import zarr
 
-        with writing(Path(path), overwrite=overwrite) as scratch:
-            root = zarr.open_group(scratch, mode="w", zarr_format=3)
+        if ranks.is_main:
+            root = zarr.open_group(path, mode="w", zarr_format=3)
             about: dict[str, Any] = {"stzoo": "volume", "format_version": FORMAT_VERSION, "sample": self.sample}
             about |= {"sections": self.names, "z_um": list(self.stack.z_um), "central": self.names[self.central]}
             root.attrs.update(about)
             root.create_group("sections")
             root.create_group("transforms")
-            for section, transform in zip(self.stack.sections, self.stack.transforms, strict=True):
-                write_group(section, scratch / "sections" / section.name)
-                if transform is not None:
-                    transform.save(scratch / "transforms" / section.name)
-        return Path(path)
+        for section, transform in zip(self.stack.sections, self.stack.transforms, strict=True):
+            write_shared(section, path / "sections" / section.name, ranks, embed_slide=False)
+            if transform is not None and ranks.is_main:
+                transform.save(path / "transforms" / section.name)
 
     @classmethod
     def read(cls, path: str | Path) -> Volume:
@@ -116,11 +122,16 @@ class Volume:
 
 
 def placed(stack: Stack) -> Stack:
-    """Return the stack with the positions in the common frame in ``obsm`` of each section."""
+    """Return the stack with the positions in the common frame in ``obsm`` of each section; arrays are not copied."""
+    from anndata import AnnData
+
     sections = []
     for index, section in enumerate(stack.sections):
-        adata = section.adata.copy()
-        adata.obsm[COMMON] = stack.um(index)
+        whole = section.adata
+        obsm = {**whole.obsm, COMMON: stack.um(index)}
+        adata = AnnData(
+            whole.X, obs=whole.obs, var=whole.var, obsm=obsm, layers=dict(whole.layers), uns=dict(whole.uns)
+        )
         sections.append(replace(section, adata=adata))
     return replace(stack, sections=tuple(sections))
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
 from stzoo.core.section import Floats
 
@@ -20,7 +21,7 @@ NOISE = 2.0 ** np.arange(-4, 9)
 """Ratios of noise to signal variance that are tried."""
 COLUMNS = 2048
 """Columns worked on at a time: memory is bounded by it, not by the number of genes."""
-ROWS = 2048
+ROWS = 512
 """Places predicted at a time."""
 
 
@@ -84,11 +85,7 @@ class Spectrum:
         float64 (m, g) the posterior mean, and float64 (m, g) the share of the prior variance of f that is
         explained, 1 - var(f | y) / var(f).
         """
-        basis = self.kernel.between(at, self.places) @ self.whitened(self.vectors)  # (m, n)
-        spread = self.values[:, None] + NOISE  # (n, r)
-        mean = basis @ ((self.vectors.T @ self.whitened(y)) / spread[:, noise])
-        explained = np.clip(basis**2 @ (1.0 / spread), 0.0, 1.0)  # (m, r)
-        return mean, explained[:, noise]
+        return Posterior.of(self, y, noise).at(at)
 
     def left_out(self, y: Matrix, noise: Indices) -> Matrix:
         """Predict each place from all the others (Rasmussen & Williams 2006, section 5.4.2), float64 (n, g)."""
@@ -102,6 +99,38 @@ class Spectrum:
         own = NOISE if self.places.noise is None else NOISE * self.places.noise[:, None]
         precision = self.whitened(self.whitened(self.vectors**2 @ (1.0 / (self.values[:, None] + NOISE))))  # (n, r)
         return np.asarray(np.clip(1.0 - (1.0 / precision - own), 0.0, 1.0)[:, noise], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Columns that share a kernel, given what was measured: asked at any number of places.
+
+    Parameters
+    ----------
+    spectrum
+        The kernel over the measured places.
+    weights
+        float64 (n, g), of the eigenvectors in each column's mean.
+    noise
+        intp (g,), index into :data:`NOISE`.
+    """
+
+    spectrum: Spectrum
+    weights: Matrix
+    noise: Indices
+
+    @classmethod
+    def of(cls, spectrum: Spectrum, y: Matrix, noise: Indices) -> Posterior:
+        """Condition on columns of mean 0, float64 (n, g), each with its own noise ratio."""
+        spread = spectrum.values[:, None] + NOISE  # (n, r)
+        return cls(spectrum, (spectrum.vectors.T @ spectrum.whitened(y)) / spread[:, noise], noise)
+
+    def at(self, at: Places) -> tuple[Matrix, Matrix]:
+        """Predict places, float64 (m, g) twice: see :meth:`Spectrum.predict`."""
+        one = self.spectrum
+        basis = one.kernel.between(at, one.places) @ one.whitened(one.vectors)  # (m, n)
+        explained = np.clip(basis**2 @ (1.0 / (one.values[:, None] + NOISE)), 0.0, 1.0)  # (m, r)
+        return basis @ self.weights, explained[:, self.noise]
 
 
 @dataclass(frozen=True)
@@ -137,18 +166,30 @@ def centred(y: Matrix | Floats) -> Matrix:
     return np.asarray(y - y.mean(axis=0), dtype=np.float64)
 
 
-def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix]]) -> Matrix:
+def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix]], ranks: Ranks = ALONE) -> Matrix:
     """Return the log marginal likelihood, float64 (kernels, noise ratios, columns), added up over blocks of spots.
 
     Over more than one block this is the composite likelihood: each block is taken for independent of the others.
+
+    Parameters
+    ----------
+    kernels
+        Those to compare.
+    blocks
+        Places and columns, float64 (n, g), of mean 0.
+    ranks
+        The processes that share the kernels; all call this.
     """
-    total = np.zeros((len(kernels), len(NOISE), blocks[0][1].shape[1]))
+    return np.stack(ranks.each(len(kernels), lambda number: _likelihood(kernels[number], blocks)))
+
+
+def _likelihood(kernel: Kernel, blocks: Sequence[tuple[Places, Matrix]]) -> Matrix:
+    total = np.zeros((len(NOISE), blocks[0][1].shape[1]))
     for places, y in blocks:
-        for number, kernel in enumerate(kernels):
-            spectrum = Spectrum.of(kernel, places)
-            for start in range(0, y.shape[1], COLUMNS):
-                columns = slice(start, start + COLUMNS)
-                total[number, :, columns] += spectrum.likelihood(y[:, columns])
+        spectrum = Spectrum.of(kernel, places)
+        for start in range(0, y.shape[1], COLUMNS):
+            columns = slice(start, start + COLUMNS)
+            total[:, columns] += spectrum.likelihood(y[:, columns])
     return total
 
 
@@ -172,6 +213,21 @@ def few(likelihood: Matrix, count: int) -> list[int]:
     return sorted(set(kept))
 
 
+def posteriors(choice: Choice, places: Places, y: Matrix | Floats) -> Iterator[tuple[Indices, Posterior]]:
+    """Yield groups of columns with what is known of them after the measurements ``y``, (n, g), of mean 0."""
+    spectrum: Spectrum | None = None
+    for kernel, columns in choice.groups():
+        if spectrum is None or spectrum.kernel != kernel:
+            spectrum = Spectrum.of(kernel, places)
+        yield columns, Posterior.of(spectrum, y[:, columns].astype(np.float64), choice.noise[columns])
+
+
+def pieces(count: int) -> Iterator[slice]:
+    """Yield slices of so many places, :data:`ROWS` at a time."""
+    for start in range(0, count, ROWS):
+        yield slice(start, min(start + ROWS, count))
+
+
 def predict(choice: Choice, places: Places, y: Matrix, at: Places) -> Iterator[tuple[slice, Indices, Matrix, Matrix]]:
     """Predict every column at places, a piece at a time.
 
@@ -180,11 +236,6 @@ def predict(choice: Choice, places: Places, y: Matrix, at: Places) -> Iterator[t
     Rows (a slice of ``at``), columns, the posterior mean and the explained share of the signal's variance, both
     float64 (rows, columns).
     """
-    spectrum: Spectrum | None = None
-    for kernel, columns in choice.groups():
-        if spectrum is None or spectrum.kernel != kernel:
-            spectrum = Spectrum.of(kernel, places)
-        for start in range(0, len(at), ROWS):
-            rows = slice(start, min(start + ROWS, len(at)))
-            piece = at.take(np.arange(rows.start, rows.stop))
-            yield rows, columns, *spectrum.predict(piece, y[:, columns], choice.noise[columns])
+    for columns, posterior in posteriors(choice, places, y):
+        for rows in pieces(len(at)):
+            yield rows, columns, *posterior.at(at.take(np.arange(rows.start, rows.stop)))

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
-from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods
+from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, pieces
 from stzoo.core.gp.kernels import CORRELATIONS, Indices, Kernel, Matrix, Places, length_scales, with_features
 from stzoo.core.section import Floats, Points
 
@@ -30,6 +31,7 @@ def choose_kernels(
     extent: float,
     exact: int = EXACT,
     leading: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Choice:
     """Choose kernel and noise ratio of every column by their likelihood on blocks of the measured spots.
 
@@ -48,15 +50,17 @@ def choose_kernels(
         With more measured spots than this one length scale serves all columns.
     leading
         Only the first so many columns decide what all share; by default all do.
+    ranks
+        The processes that share the kernels to try; all call this.
     """
     blocks = [(seen.take(part), centred(columns[part])) for part in fit_blocks(seen.um)]
     several = len(set(seen.section.tolist())) > 1
     lengths = length_scales(spacing, extent, LENGTHS)
     kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]
-    kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks), leading)
+    kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks, ranks), leading)
     if seen.features is not None:
         kernels = [option for kernel in kernels for option in with_features(kernel)]
-        kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks), leading)
+        kernels, likelihood = _settle(kernels, likelihoods(kernels, blocks, ranks), leading)
     n = len(seen)
     if n > FIT_SPOTS:
         kept = few(likelihood.max(axis=1), FEW_LENGTHS if n <= exact else 1)
@@ -65,7 +69,7 @@ def choose_kernels(
 
 
 def blocks_around(
-    um: Points, seen: Points, *, exact: int = EXACT, neighbourhood: int = NEIGHBOURHOOD
+    um: Points, seen: Points, *, exact: int = EXACT, neighbourhood: int = NEIGHBOURHOOD, ranks: Ranks = ALONE
 ) -> Iterator[tuple[Indices, Indices]]:
     """Yield blocks of spots, indices into ``um``, with the measured ones, indices into ``seen``, that predict them.
 
@@ -73,15 +77,22 @@ def blocks_around(
     ----------
     um, seen
         float64 (m, 2) and (n, 2), micrometres in the common frame.
+    ranks
+        The processes that share the spots; each gets blocks of its own. Up to ``exact`` measured spots that is one
+        block, a run of the spots.
     """
     n = len(seen)
     if n <= exact:
-        yield np.arange(len(um)), np.arange(n)
+        every = list(pieces(len(um)))
+        own = [np.arange(every[number].start, every[number].stop) for number in ranks.own(len(every))]
+        if own:
+            yield np.concatenate(own), np.arange(n)
         return
     tree = cKDTree(seen)
     most = max(16, round(len(um) / n * neighbourhood / 4))  # a quarter inside, the rest is margin
-    for part in halves(um, most):
-        yield part, surroundings(tree, um[part], neighbourhood)
+    parts = list(halves(um, most))
+    for number in ranks.own(len(parts)):
+        yield parts[number], surroundings(tree, um[parts[number]], neighbourhood)
 
 
 def _settle(kernels: Sequence[Kernel], likelihood: Matrix, leading: int | None) -> tuple[list[Kernel], Matrix]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.blocks import Share
+from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
 
@@ -24,9 +27,14 @@ class GeneMean(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill every spot of a section with the mean of its measured spots (see :class:`Imputer`)."""
-        filled = []
-        for section, given in zip(stack.sections, values, strict=True):
-            mean = given[informative(section)].mean(axis=0, dtype=np.float64)
-            constant = np.broadcast_to(mean.astype(np.float32), given.shape)
-            filled.append(Filled(constant, np.zeros(given.shape, dtype=np.float32)))
-        return filled
+        return joined(self.fill_parts(stack, values), values)
+
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill blocks of spots (see :class:`Imputer`)."""
+        for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
+            mean = given[informative(section)].mean(axis=0, dtype=np.float64).astype(np.float32)
+            for rows in Share(len(given), ranks).blocks:
+                shape = given[rows].shape
+                yield FilledPart(number, rows, Filled(np.broadcast_to(mean, shape), np.zeros(shape, np.float32)))

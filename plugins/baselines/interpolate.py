@@ -6,7 +6,7 @@ these baselines look worse than they are (defect D3 of our specification of S2S-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,9 @@ import numpy.typing as npt
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, make_interp_spline
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Mask, Points, Section, Stack
 from stzoo.plugins.baselines.local import Indices, Surroundings
@@ -24,6 +26,8 @@ SEEN_NODES = 0.75
 """Measured spots are a lattice when they are at least this share of all spots that sit on its nodes."""
 HOLD_OUT = 5
 """One measured spot in so many is left out and guessed from the others, for the confidence."""
+GENES = 256
+"""Genes filled at a time."""
 VALUES = 2**25
 """Values of dense maps held at a time: genes beyond are done in turns."""
 
@@ -101,9 +105,9 @@ class Lattice:
         row, at_row = np.unique(inside[:, 0], return_inverse=True)
         column, at_column = np.unique(inside[:, 1], return_inverse=True)
         out = np.empty((len(inside), values.shape[1]), dtype=np.float32)
-        genes = max(1, VALUES // max(len(row) * len(column), 1))
-        for start in range(0, values.shape[1], genes):
-            part = np.s_[start : start + genes]
+        some = max(1, VALUES // max(len(row) * len(column), 1))
+        for start in range(0, values.shape[1], some):
+            part = np.s_[start : start + some]
             dense = _spline(_spline(values[:, part][source], row, degree, axis=0), column, degree, axis=1)
             out[:, part] = dense[at_row, at_column]
         return out
@@ -160,7 +164,17 @@ class _Interpolating(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return [self._fill(section, given) for section, given in zip(stack.sections, values, strict=True)]
+        return joined(self.fill_parts(stack, values), values)
+
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill some genes at a time (see :class:`Imputer`): no gene knows of another."""
+        for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
+            starts = range(0, given.shape[1], GENES)
+            for block in ranks.own(len(starts)):
+                genes = slice(starts[block], min(starts[block] + GENES, given.shape[1]))
+                yield FilledPart(number, slice(None), self._fill(section, given[:, genes]), genes)
 
     def _fill(self, section: Section, values: Floats) -> Filled:
         known, um = informative(section), section.um
@@ -168,16 +182,16 @@ class _Interpolating(Imputer):
         lattice = Lattice.of(section, known) if self.degree else None
         out = scattered(seen, um, self.degree) if lattice is None else lattice.interpolate(values[known], self.degree)
         out = np.maximum(out, np.minimum(seen.values.min(axis=0), 0))
-        return Filled(out, self._trust(seen, um))
+        return Filled(out, seen.trust(um, self._explained(seen)))
 
-    def _trust(self, seen: Surroundings, um: Points) -> Floats:
+    def _explained(self, seen: Surroundings) -> Floats:
         count = len(seen.positions)
         if count < 2:
-            return np.zeros((len(um), seen.values.shape[1]), dtype=np.float32)
+            return np.zeros(seen.values.shape[1], dtype=np.float32)
         left_out = np.arange(0, count, HOLD_OUT)
         rest = np.setdiff1d(np.arange(count), left_out)
         others = Surroundings(seen.positions[rest], seen.values[rest])
-        return seen.trust(um, scattered(others, seen.positions[left_out], self.degree), left_out)
+        return seen.explained(scattered(others, seen.positions[left_out], self.degree), left_out)
 
 
 class Nearest(_Interpolating):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import Filled, Imputer, Progress
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.plugins.baselines.local import CHUNK, Distances, Surroundings
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.section import Floats, Stack
+from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
 
 
 @dataclass
@@ -44,18 +46,15 @@ class Knn(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return [self._fill(section, given) for section, given in zip(stack.sections, values, strict=True)]
+        return joined(self.fill_parts(stack, values), values)
 
-    def _fill(self, section: Section, values: Floats) -> Filled:
-        seen, um, k = Surroundings.of(section, values), section.um, self.config.neighbours
-        out = np.empty(values.shape, dtype=np.float32)
-        for start in range(0, len(um), CHUNK):
-            distance, index = seen.near(um[start : start + CHUNK], k)
-            out[start : start + CHUNK] = seen.mean(self._weights(distance), index)
-        if len(seen.positions) < 2:
-            return Filled(out, np.zeros(values.shape, dtype=np.float32))
-        left_out, distance, index = seen.held_out(k)
-        return Filled(out, seen.trust(um, seen.mean(self._weights(distance), index), left_out))
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill blocks of spots (see :class:`Imputer`)."""
+        for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
+            seen = Surroundings.of(section, given)
+            yield from means_around(number, section, seen, self.config.neighbours, self._weights, ranks)
 
     def _weights(self, distance: Distances) -> Distances:
         nearest = np.maximum(distance[:, :1], 1e-6)  # µm; a spot at the very place takes (nearly) all the weight

@@ -7,18 +7,20 @@ second prediction is put together from them. The result is the mean of both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.embedding import encoder_of
 from stzoo.core.errors import ConfigError
 from stzoo.core.gp.components import Components
-from stzoo.core.gp.fitting import Choice, predict
+from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
-from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Encoder, Filled, FilledPart, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.kriging_data import Scene
@@ -85,27 +87,34 @@ class Kriging(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
+        return joined(self.fill_parts(stack, values, progress=progress), values)
+
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill hidden spots, a few hundred at a time (see :class:`Imputer`)."""
         encoder = self._encoder if self.config.encoder else None
-        scene = Scene.of(stack, values, encoder=encoder, depth=self.config.depth)
-        filled = np.concatenate(list(values))
-        confidence = np.zeros_like(filled)
-        if len(scene.hidden):
-            weights = None if scene.seen.noise is None else 1 / scene.seen.noise
-            components = Components.of(scene.y, self.config.components, seed=self.seed, weights=weights)
-            columns = np.hstack([scene.y, components.scores])
-            exact = self.config.exact
-            choice = choose_kernels(scene.seen, columns, spacing=scene.spacing, extent=scene.extent, exact=exact)
-            places = scene.places.um[scene.hidden], scene.seen.um
-            blocks = list(blocks_around(*places, exact=exact, neighbourhood=self.config.neighbourhood))
-            for done, (part, seen) in enumerate(blocks):
-                hidden = scene.hidden[part]
-                mean, trust = _predict(scene, components, choice, columns, hidden, seen)
-                filled[hidden], confidence[hidden] = mean, trust
+        scene = Scene.of(stack, values, encoder=encoder, depth=self.config.depth, ranks=ranks)
+        if not len(scene.hidden):
+            return
+        weights = None if scene.seen.noise is None else 1 / scene.seen.noise
+        components = Components.of(scene.y, self.config.components, seed=self.seed, weights=weights)
+        columns = np.hstack([scene.y, components.scores])
+        exact = self.config.exact
+        choice = choose_kernels(
+            scene.seen, columns, spacing=scene.spacing, extent=scene.extent, exact=exact, ranks=ranks
+        )
+        places = scene.places.um[scene.hidden], scene.seen.um
+        blocks = list(blocks_around(*places, exact=exact, neighbourhood=self.config.neighbourhood, ranks=ranks))
+        done, total = 0, sum(len(part) for part, _ in blocks)
+        for part, seen in blocks:
+            known = list(posteriors(choice, scene.seen.take(seen), columns[seen]))
+            for rows in pieces(len(part)):
+                hidden = scene.hidden[part[rows]]
+                yield from scene.parts(hidden, *_predict(scene, components, choice, known, hidden))
+                done += len(hidden)
                 if progress:
-                    progress(done + 1, len(blocks))
-        confidence[scene.measured] = 1.0
-        starts = np.cumsum([len(given) for given in values])[:-1]
-        return [Filled(*pair) for pair in zip(np.split(filled, starts), np.split(confidence, starts), strict=True)]
+                    progress(done, total)
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -114,18 +123,22 @@ class Kriging(Imputer):
 
 
 def _predict(
-    scene: Scene, components: Components, choice: Choice, columns: Floats, hidden: Indices, seen: Indices
+    scene: Scene,
+    components: Components,
+    choice: Choice,
+    known: Sequence[tuple[Indices, Posterior]],
+    hidden: Indices,
 ) -> tuple[Floats, Floats]:
-    """Return predictions and confidence, float32 (m, g) each, of some hidden spots from some measured ones."""
+    """Return predictions and confidence, float32 (m, g) each, of some hidden spots."""
     at, genes = scene.places.take(hidden), scene.y.shape[1]
-    mean = np.empty((len(at), columns.shape[1]), dtype=np.float32)
+    mean = np.empty((len(at), genes + components.scores.shape[1]), dtype=np.float32)
     explained = np.empty_like(mean)
-    for rows, part, value, share in predict(choice, scene.seen.take(seen), columns[seen].astype(np.float64), at):
-        mean[rows, part], explained[rows, part] = value, share
+    for part, posterior in known:
+        mean[:, part], explained[:, part] = posterior.at(at)
     explained *= choice.reliability().astype(np.float32)
     values: Floats = mean[:, :genes]
     trust: Floats = explained[:, :genes] * (components.variance > 0)
-    if columns.shape[1] > genes:
+    if mean.shape[1] > genes:
         values = np.asarray((values + mean[:, genes:] @ components.loadings) / 2, dtype=np.float32)
         trust = np.asarray((trust + explained[:, genes:] @ components.shares()) / 2, dtype=np.float32)
     values = np.maximum(values + scene.means[at.section], scene.floor)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.embedding import section_features, typical_distance
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
-from stzoo.core.interfaces import Encoder
+from stzoo.core.interfaces import Encoder, Filled, FilledPart
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.local import Surroundings
@@ -49,7 +50,9 @@ class Scene:
     extent: float
 
     @classmethod
-    def of(cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, depth: bool) -> Scene:
+    def of(
+        cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, depth: bool, ranks: Ranks = ALONE
+    ) -> Scene:
         """Gather a stack; with an encoder image features join the places, with ``depth`` the noise of each spot."""
         sizes = [len(section) for section in stack.sections]
         um = np.concatenate([stack.um(i) for i in range(len(stack))])
@@ -59,7 +62,7 @@ class Scene:
         index = index[np.lexsort((um[index, 1], um[index, 0], number[index]))]
         features = None
         if encoder is not None:
-            features = section_features(stack.sections, encoder)
+            features = section_features(stack.sections, encoder, ranks=ranks)
             features /= typical_distance(features[index])
         depths = np.concatenate([section.depth for section in stack.sections])[index]
         noise = relative_noise(np.maximum(depths, 1e-9)) if depth else np.ones(len(index))
@@ -75,6 +78,14 @@ class Scene:
         seen = replace(places.take(index), noise=noise if depth else None)
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
+
+    def parts(self, spots: Indices, values: Floats, confidence: Floats) -> Iterator[FilledPart]:
+        """Yield what was found of some spots, (m, g), section by section."""
+        section = self.places.section
+        for number in np.unique(section[spots]):
+            own = section[spots] == number
+            start = int(np.searchsorted(section, number))
+            yield FilledPart(int(number), spots[own] - start, Filled(values[own], confidence[own]))
 
 
 def _mean(y: Floats, noise: Matrix) -> Matrix:

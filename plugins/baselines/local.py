@@ -5,13 +5,18 @@ Time and memory grow with spots x neighbours, never with spots x spots.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo.core.blocks import Share
+from stzoo.core.distributed import Ranks
 from stzoo.core.gp.blocks import spacing
+from stzoo.core.interfaces import Filled, FilledPart
 from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats, Points, Section
@@ -19,8 +24,6 @@ from stzoo.core.section import Floats, Points, Section
 Distances = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-CHUNK = 4096
-"""Spots filled at a time."""
 HELD_OUT = 4000
 """Measured spots (at most) on which leave-one-out figures are taken."""
 
@@ -48,7 +51,7 @@ class Surroundings:
         order = np.lexsort((um[:, 1], um[:, 0]))
         return cls(um[order], values[seen[order]])
 
-    @property
+    @cached_property
     def tree(self) -> cKDTree:
         """Index for nearest-neighbour queries."""
         return cKDTree(self.positions)
@@ -82,15 +85,50 @@ class Surroundings:
         rows = csr_array((share.ravel(), index.ravel(), np.arange(m + 1) * k), shape=(m, len(self.positions)))
         return np.asarray(rows @ self.values, dtype=np.float32)
 
-    def trust(self, points: Points, guessed: Floats, left_out: Indices) -> Floats:
+    def explained(self, guessed: Floats, left_out: Indices) -> Floats:
+        """Return the share of each gene's variance that a guess of left-out measured spots explains, float32 (g,).
+
+        The squared correlation, 0 where it is negative or undefined.
+        """
+        found = np.clip(np.nan_to_num(per_gene_pcc(self.values[left_out], guessed)), 0, 1) ** 2
+        return np.asarray(found, dtype=np.float32)
+
+    def trust(self, points: Points, explained: Floats) -> Floats:
         """Return a confidence in [0, 1], float32 (m, g).
 
-        The share of a gene's variance that the method explained when it guessed left-out measured spots (the
-        squared correlation, 0 where it is negative or undefined), times spacing / (spacing + distance) for
-        the distance to the nearest measured spot.
+        What was :meth:`explained`, times spacing / (spacing + distance) for the distance to the nearest measured spot.
         """
-        explained = np.clip(np.nan_to_num(per_gene_pcc(self.values[left_out], guessed)), 0, 1) ** 2
         distance = self.near(points, 1)[0][:, 0]
         spacing = self.spacing()
         reach = spacing / (spacing + distance)
         return np.asarray(reach[:, None] * explained, dtype=np.float32)
+
+
+def means_around(
+    number: int,
+    section: Section,
+    seen: Surroundings,
+    count: int,
+    weights: Callable[[Distances], Distances],
+    ranks: Ranks,
+) -> Iterator[FilledPart]:
+    """Fill a section by weighted means of the nearest measured spots; confidence as :meth:`Surroundings.trust` has it.
+
+    Parameters
+    ----------
+    number, section, seen
+        Index of the section, itself, and its measured spots.
+    count
+        Measured spots that a spot is guessed from.
+    weights
+        From distances (m, k), µm, to weights (m, k).
+    ranks
+        The processes that share the spots.
+    """
+    um, explained = section.um, np.zeros(seen.values.shape[1], dtype=np.float32)
+    if len(seen.positions) > 1:
+        left_out, distance, index = seen.held_out(count)
+        explained = seen.explained(seen.mean(weights(distance), index), left_out)
+    for rows in Share(len(um), ranks).blocks:
+        distance, index = seen.near(um[rows], count)
+        yield FilledPart(number, rows, Filled(seen.mean(weights(distance), index), seen.trust(um[rows], explained)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
 from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.plugins.baselines.local import CHUNK, Distances, Surroundings
+from stzoo.core.section import Floats, Stack
+from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)
 """Standard deviations tried, in distances between nearest measured spots."""
@@ -50,19 +53,16 @@ class Smooth(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return [self._fill(section, given) for section, given in zip(stack.sections, values, strict=True)]
+        return joined(self.fill_parts(stack, values), values)
 
-    def _fill(self, section: Section, values: Floats) -> Filled:
-        seen, um = Surroundings.of(section, values), section.um
-        width = self.config.width_um or choose_width(seen)
-        out = np.empty(values.shape, dtype=np.float32)
-        for start in range(0, len(um), CHUNK):
-            distance, index = seen.near(um[start : start + CHUNK], NEIGHBOURS)
-            out[start : start + CHUNK] = seen.mean(_gaussian(distance, width), index)
-        if len(seen.positions) < 2:
-            return Filled(out, np.zeros(values.shape, dtype=np.float32))
-        left_out, distance, index = seen.held_out(NEIGHBOURS)
-        return Filled(out, seen.trust(um, seen.mean(_gaussian(distance, width), index), left_out))
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill blocks of spots (see :class:`Imputer`)."""
+        for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
+            seen = Surroundings.of(section, given)
+            weights = partial(_gaussian, width=self.config.width_um or choose_width(seen))
+            yield from means_around(number, section, seen, NEIGHBOURS, weights, ranks)
 
 
 def choose_width(seen: Surroundings) -> float:

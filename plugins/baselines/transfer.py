@@ -6,18 +6,21 @@ sections, in the common frame of the stack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo.core.blocks import Share
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Stack
+from stzoo.core.section import Floats, Points, Section, Stack
 from stzoo.plugins.baselines.knn import Knn
-from stzoo.plugins.baselines.local import CHUNK, Distances, Surroundings
+from stzoo.plugins.baselines.local import Distances, Surroundings
 
 REACH = 1.5
 """Farther from the nearest spot of another section than this many pitches, nothing is carried over."""
@@ -73,44 +76,94 @@ class Transfer(Imputer):
         DataError
             A section with hidden spots is alone.
         """
-        own = [Filled(given, np.ones_like(given)) for given in values]
-        if self.config.own and len(stack) > 1:
-            own = Knn().fill(stack, values)
-        filled = []
-        for number, given in enumerate(values):
-            whole = bool(stack.sections[number].measured.all())
-            filled.append(
-                Filled(given, np.ones_like(given)) if whole else self._fill(stack, values, number, own[number])
-            )
+        return joined(self.fill_parts(stack, values, progress=progress), values)
+
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill blocks of spots (see :class:`Imputer`)."""
+        for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
+            if not section.measured.all():
+                carried, um = Carried.of(stack, values, number, self.config), stack.um(number)
+                found = (FilledPart(number, rows, carried.at(um[rows])) for rows in Share(len(section), ranks).blocks)
+                yield from self._with_own(found, section, given, ranks) if self.config.own else found
             if progress:
                 progress(number + 1, len(stack))
-        return filled
 
-    def _fill(self, stack: Stack, values: Sequence[Floats], number: int, own: Filled) -> Filled:
-        section, given = stack.sections[number], values[number]
-        others = _others(stack, values, number)
-        pitch, at, seen = spacing(section.um), stack.um(number), informative(section)
-        carried = np.empty(given.shape, dtype=np.float32)
-        nearest = np.empty(len(at))
-        for start in range(0, len(at), CHUNK):
-            part = np.s_[start : start + CHUNK]
-            distance, index = others.near(at[part], self.config.neighbours)
-            carried[part], nearest[part] = others.mean(_gaussian(distance, pitch / 2), index), distance[:, 0]
-        far = nearest > REACH * pitch
-        carried[far] = given[seen].mean(axis=0)
-        trust = np.zeros(given.shape, dtype=np.float32)
-        known = seen & ~far
-        if known.sum() > 1:
-            explained = np.clip(np.nan_to_num(per_gene_pcc(given[known], carried[known])), 0, 1) ** 2
-            trust[~far] = (pitch / (pitch + nearest[~far]))[:, None] * explained
-        if self.config.offset and known.any():
-            n = int(known.sum())
-            carried[~far] += n / (n + SHRINKAGE) * (given[known] - carried[known]).mean(axis=0)
-            carried = np.maximum(carried, np.minimum(given[seen].min(axis=0), 0))
+    def _with_own(
+        self, carried: Iterator[FilledPart], section: Section, given: Floats, ranks: Ranks
+    ) -> Iterator[FilledPart]:
+        """Mix what is carried over with the section's own interpolation, block by block."""
         share = self.config.own
-        if share:
-            carried, trust = (share * a + (1 - share) * b for a, b in ((own.values, carried), (own.confidence, trust)))
+        for part, own in zip(carried, Knn().fill_parts(Stack((section,)), [given], ranks), strict=True):
+            pairs = ((getattr(own.filled, what), getattr(part.filled, what)) for what in ("values", "confidence"))
+            yield replace(part, filled=Filled(*(share * a + (1 - share) * b for a, b in pairs)))
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What other sections measured, carried over to places of one section.
+
+    Parameters
+    ----------
+    others
+        The measured spots of the other sections, in the common frame.
+    neighbours, pitch
+        Spots that are averaged, and the distance of the section's own spots, µm.
+    mean
+        float32 (g,), of the section's own measured spots: what stands where no other spot is near.
+    explained
+        float32 (g,), share of the variance at the section's own measured spots.
+    offset
+        float32 (g,), added to what is carried over; None where that is not asked for.
+    floor
+        float32 (g,), the lowest measured value, or 0 if that is higher: no result of an offset is below.
+    """
+
+    others: Surroundings
+    neighbours: int
+    pitch: float
+    mean: Floats
+    explained: Floats
+    offset: Floats | None
+    floor: Floats
+
+    @classmethod
+    def of(cls, stack: Stack, values: Sequence[Floats], number: int, config: TransferConfig) -> Carried:
+        """Compare what is carried over with the section's own measured spots."""
+        section, given = stack.sections[number], values[number]
+        seen = informative(section)
+        mean, floor = given[seen].mean(axis=0), np.minimum(given[seen].min(axis=0), 0)
+        explained = np.zeros(given.shape[1], dtype=np.float32)
+        others = _others(stack, values, number)
+        plain = cls(others, config.neighbours, spacing(section.um), mean, explained, None, floor)
+        carried, nearest = plain._means(stack.um(number)[seen])
+        known = nearest <= REACH * plain.pitch
+        truth, carried = given[seen][known], carried[known]
+        if known.sum() > 1:
+            explained = (np.clip(np.nan_to_num(per_gene_pcc(truth, carried)), 0, 1) ** 2).astype(np.float32)
+        if not (config.offset and known.any()):
+            return replace(plain, explained=explained)
+        n = int(known.sum())
+        offset = n / (n + SHRINKAGE) * (truth - carried).mean(axis=0)
+        return replace(plain, explained=explained, offset=np.asarray(offset, dtype=np.float32))
+
+    def at(self, um: Points) -> Filled:
+        """Return values and confidence at some places of the section, (m, 2) in the common frame."""
+        carried, nearest = self._means(um)
+        far = nearest > REACH * self.pitch
+        carried[far] = self.mean
+        trust = ((self.pitch / (self.pitch + nearest))[:, None] * self.explained).astype(np.float32)
+        trust[far] = 0.0
+        if self.offset is not None:
+            carried[~far] += self.offset
+            carried = np.maximum(carried, self.floor)
         return Filled(carried, trust)
+
+    def _means(self, um: Points) -> tuple[Floats, Distances]:
+        """Return Gaussian means of the nearest spots, float32 (m, g), and the distance to the nearest, (m,)."""
+        distance, index = self.others.near(um, self.neighbours)
+        return self.others.mean(_gaussian(distance, self.pitch / 2), index), distance[:, 0]
 
 
 def _others(stack: Stack, values: Sequence[Floats], number: int) -> Surroundings:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from stzoo.core.interfaces import Progress
+from stzoo.core.distributed import Ranks
+from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats, Mask, Section
 from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
@@ -26,9 +27,10 @@ def fill_cascade(
     images: NaturalImages | None,
     seed: int,
     device: str,
+    ranks: Ranks,
     progress: Progress | None,
-) -> tuple[Floats, Floats]:
-    """Train and fill.
+) -> Iterator[tuple[slice, Filled]]:
+    """Train and fill, some genes at a time.
 
     Parameters
     ----------
@@ -36,37 +38,37 @@ def fill_cascade(
         The section, and log-normalised expression, float32 (n, g), NaN where hidden.
     config
         ``mode``, and the options of ``cdcin``.
+    ranks
+        The processes that share the genes; a network that genes share is trained by the first one.
 
-    Returns
-    -------
-    float32 (n, g) values and confidence. Confidence (ours, the paper has none) is the squared correlation, gene by
-    gene, with which the network predicts measured places from the sparser level, the same for all hidden spots.
+    Yields
+    ------
+    Genes, and values and confidence of all spots. Confidence (ours, the paper has none) is the squared correlation,
+    gene by gene, with which the network predicts measured places from the sparser level, the same for all hidden spots.
     """
     lattice = Lattice.of(section)
     maps, measured = lattice.to_grid(values), lattice.mask(section.measured)
     options = config.cdcin
     if lattice.kind == "hexagonal":  # turning a halved array would change who is whose neighbour
         options = replace(options, train=replace(options.train, augment=False))
-    filled, sure = np.empty_like(maps), np.empty(len(maps), dtype=np.float32)
+
+    def trained(some: Floats, told: Progress | None) -> CDCIN:
+        return fit_cdcin(
+            some, lattice.occupied, measured, options, images=images, seed=seed, device=device, progress=told
+        )
+
     jobs = list(_jobs(len(maps), config.mode))
+    own = ranks.own(len(jobs))
     network: CDCIN | None = None
-    for number, part in enumerate(jobs):
-        if network is None or config.mode is Mode.per_gene:
-            network = fit_cdcin(
-                maps[part] if config.mode is Mode.per_gene else maps,
-                lattice.occupied,
-                measured,
-                options,
-                images=images,
-                seed=seed,
-                device=device,
-                progress=_nth(progress, number, len(jobs)),
-            )
-        filled[part] = fill_cdcin(network, maps[part], lattice.occupied, measured, options)
-        sure[part] = _examined(network, maps[part], lattice.occupied, measured, options)
+    if config.mode is not Mode.per_gene:
+        network = ranks.each(1, lambda _: trained(maps, _nth(progress, 0, max(len(own), 1))))[0]
+    for number, part in enumerate(jobs[own.start : own.stop]):
+        fitted = network or trained(maps[part], _nth(progress, number, len(own)))
+        filled = lattice.from_grid(fill_cdcin(fitted, maps[part], lattice.occupied, measured, options))
+        sure = _examined(fitted, maps[part], lattice.occupied, measured, options)
+        yield part, Filled(filled, np.broadcast_to(sure, filled.shape))
         if progress:
-            progress(number + 1, len(jobs))
-    return lattice.from_grid(filled), np.broadcast_to(sure, values.shape).copy()
+            progress(number + 1, len(own))
 
 
 def _jobs(genes: int, mode: Mode) -> Iterator[slice]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import WeightsError
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
 from stzoo.core.repository import empty, open_repository, restore_module
 from stzoo.core.resources import package_folder
 from stzoo.core.section import Floats, Section, Stack
@@ -16,7 +17,7 @@ from stzoo.core.seeding import seeded
 from stzoo.plugins.s2s_st.cascade import fill_cascade
 from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refined import fill_refined, fit_refined
+from stzoo.plugins.s2s_st.refined import Fitted, fill_refined, fit_refined
 from stzoo.plugins.s2s_st.refiner import Refiner
 
 if TYPE_CHECKING:
@@ -92,30 +93,49 @@ class S2SST(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill the hidden spots of each section (see :class:`Imputer`)."""
-        images = NaturalImages.read(Path(self.config.images)) if self.config.images else None
-        return [
-            self._section(section, given, images, _part(progress, number, len(stack)))
-            for number, (section, given) in enumerate(zip(stack.sections, values, strict=True))
-        ]
+        return joined(self.fill_parts(stack, values, progress=progress), values)
 
-    def _section(
-        self, section: Section, values: Floats, images: NaturalImages | None, progress: Progress | None
-    ) -> Filled:
-        if section.measured.all():
-            return Filled(values, np.ones_like(values))
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill tiles or genes of each section (see :class:`Imputer`): processes learn on a section each."""
+        images = NaturalImages.read(Path(self.config.images)) if self.config.images else None
+        work = [number for number, section in enumerate(stack.sections) if not section.measured.all()]
         if self.config.variant is Variant.cdcin:
-            return Filled(*fill_cascade(section, values, self.config, images, self.seed, self.device, progress))
-        fitted = fit_refined(
-            section,
-            values,
-            self.config.refined,
-            self.refiner,
-            images=images,
-            seed=self.seed,
-            device=self.device,
-            progress=_part(progress, 0, 2),
-        )
-        return Filled(*fill_refined(fitted, values.shape[1], progress=_part(progress, 1, 2)))
+            for done, number in enumerate(work):
+                told = _part(progress, done, len(work))
+                yield from self._cascade(number, stack.sections[number], values[number], images, ranks, told)
+            return
+
+        def learn(job: int) -> Fitted:
+            return fit_refined(
+                stack.sections[work[job]],
+                values[work[job]],
+                self.config.refined,
+                self.refiner,
+                images=images,
+                seed=self.seed,
+                device=self.device,
+                progress=_part(progress, job, 2 * len(work)),
+            )
+
+        for done, fitted in enumerate(ranks.each(len(work), learn)):
+            told = _part(progress, len(work) + done, 2 * len(work))
+            for spots, genes, filled in fill_refined(fitted, ranks, progress=told):
+                yield FilledPart(work[done], spots, filled, genes)
+
+    def _cascade(
+        self,
+        number: int,
+        section: Section,
+        values: Floats,
+        images: NaturalImages | None,
+        ranks: Ranks,
+        progress: Progress | None,
+    ) -> Iterator[FilledPart]:
+        found = fill_cascade(section, values, self.config, images, self.seed, self.device, ranks, progress)
+        for genes, filled in found:
+            yield FilledPart(number, slice(None), filled, genes)
 
 
 def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import copy
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from stzoo.core.calibration import Calibration
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.gp.kernels import Indices, Matrix
-from stzoo.core.interfaces import Progress
+from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.section import Floats, Mask, Section
 from stzoo.core.train import fit
 from stzoo.plugins.s2s_st.config import RefinedConfig
@@ -109,36 +110,47 @@ def fit_refined(
     return Fitted(scene, position, processes, weights, calibration, refiner, strength)
 
 
-def fill_refined(fitted: Fitted, genes: int, *, progress: Progress | None = None) -> tuple[Floats, Floats]:
-    """Predict every spot of the section that has no measured counts.
+def fill_refined(
+    fitted: Fitted, ranks: Ranks = ALONE, *, progress: Progress | None = None
+) -> Iterator[tuple[Indices, slice, Filled]]:
+    """Predict every spot of the section that has no measured counts, tile by tile and some genes at a time.
 
-    Returns
-    -------
-    float32 (n, g) values and confidence; those of measured spots are to be replaced by what was measured.
+    Parameters
+    ----------
+    fitted
+        What was learned.
+    ranks
+        The processes that share the tiles.
+    progress
+        Called with (tiles done, tiles).
+
+    Yields
+    ------
+    Spots, intp (m,), genes, and their values and confidence.
     """
     scene = fitted.scene
-    lattice = scene.lattice
-    out, sure = (np.zeros((len(lattice.row), genes), dtype=np.float32) for _ in range(2))
+    lattice, total = scene.lattice, len(scene.means)
     wanted = np.ones(len(lattice.row), dtype=bool)
     wanted[scene.seen] = False
     work = scene.tiles()
-    for done, tile in enumerate(work):
+    own = ranks.own(len(work))
+    for done, tile in enumerate(work[own.start : own.stop], 1):
         inside = tile.inside(lattice.row, lattice.col)
         at = inside[wanted[inside]]
         near = scene.around(tile)
         correction = _corrections(scene, fitted.position, fitted.refiner, tile, near, at) if len(near) else None
-        for first in range(0, genes if len(at) else 0, GENES):
-            part = np.arange(first, min(first + GENES, genes))
+        for first in range(0, total if len(at) else 0, GENES):
+            genes = slice(first, min(first + GENES, total))
+            part = np.arange(genes.start, genes.stop)
             value = trust = np.zeros((len(at), len(part)))
             if correction is not None:
                 members = Members.of(scene, fitted.processes, near, at, part)
                 value, trust = members.weighed(fitted.weights)
                 value = value + fitted.strength * scene.joint(correction, part)
-            where = np.ix_(at, part)
-            out[where], sure[where] = scene.finished(value, part), fitted.calibration.apply(trust)
+            sure = np.asarray(fitted.calibration.apply(trust), dtype=np.float32)
+            yield at, genes, Filled(np.asarray(scene.finished(value, part), dtype=np.float32), sure)
         if progress:
-            progress(done + 1, len(work))
-    return out, sure
+            progress(done, len(own))
 
 
 def _corrections(scene: Scene, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices) -> Matrix:

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.embedding import encoder_of
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.interfaces import Encoder, Filled, Imputer, Progress
+from stzoo.core.imputer import joined
+from stzoo.core.interfaces import Encoder, Filled, FilledPart, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
 from stzoo.core.seeding import seeded
@@ -85,6 +87,12 @@ class STDAI(Imputer):
         DataError
             The stack has one section only, or an encoder is asked for and a section has no slide.
         """
+        return joined(self.fill_parts(stack, values, progress=progress), values)
+
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill section by section (see :class:`Imputer`): processes share images and kriging, the first one trains."""
         encoder = self._encoder_for(stack)
         scene = Scene.of(
             stack,
@@ -93,13 +101,16 @@ class STDAI(Imputer):
             within=self.config.standardise_within,
             components=self.config.pseudo.components,
             seed=self.seed,
+            ranks=ranks,
         )
-        value, sure = _Fit(scene, self, progress).run()
+        kriged = krige(scene, ranks)
+        if not ranks.is_main:
+            return
+        value, sure = _Fit(scene, self, progress).run(kriged)
         value = np.maximum(value + scene.means[scene.section], scene.floor)
-        sure[scene.measured] = 1.0
         ends = np.cumsum([len(given) for given in values])[:-1]
-        pairs = zip(np.split(value, ends), np.split(sure, ends), strict=True)
-        return [Filled(v.astype(np.float32), c.astype(np.float32)) for v, c in pairs]
+        for number, (v, c) in enumerate(zip(np.split(value, ends), np.split(sure, ends), strict=True)):
+            yield FilledPart(number, slice(None), Filled(v.astype(np.float32), c.astype(np.float32)))
 
     def _encoder_for(self, stack: Stack) -> Encoder | None:
         name, asked = self.config.encoder, self.config.input in (Input.image, Input.image_expression)
@@ -131,10 +142,10 @@ class _Fit:
         self._seconds = {"source": 0.0, "refine": 0.0}
         self._cpu_seconds = dict(self._seconds)
 
-    def run(self) -> tuple[Matrix, Floats]:
+    def run(self, kriged: Kriged) -> tuple[Matrix, Floats]:
         """Return expression less section means, float64 (n, g), and confidence, float32 (n, g)."""
         scene, config = self.scene, self.config
-        kriged, moved = krige(scene), transfer(scene, config.pseudo.neighbours)
+        moved = transfer(scene, config.pseudo.neighbours)
         x = self._inputs(kriged)
         network = self._network(x)
         labels = {Source.kriging: kriged.genes, Source.transfer: moved.genes}.get(

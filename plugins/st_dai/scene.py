@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from stzoo.core.aligning import central_section
+from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.embedding import section_features, typical_distance
 from stzoo.core.errors import DataError
 from stzoo.core.gp.blocks import spacing
@@ -74,8 +75,9 @@ class Scene:
         within: bool,
         components: int,
         seed: int,
+        ranks: Ranks = ALONE,
     ) -> Scene:
-        """Gather a stack; ``values``, (n, g) a section, are read where measured only."""
+        """Gather a stack; ``values``, (n, g) a section, are read where measured only; ranks share the images."""
         if len(stack) < 2:
             raise DataError(
                 "'st-dai' fills sparse sections beside a full one, and the stack has one section",
@@ -95,7 +97,7 @@ class Scene:
         log_depth = np.log(depth)[:, None]
         features = None
         if encoder is not None:
-            features = section_features(stack.sections, encoder, within=within)
+            features = section_features(stack.sections, encoder, within=within, ranks=ranks)
             features /= typical_distance(features[seen])
         return cls(
             places=Places(np.concatenate(um), section, features),

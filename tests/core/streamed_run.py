@@ -16,7 +16,8 @@ from stzoo.core.distributed import joined
 from stzoo.core.errors import StzooError
 from stzoo.core.registry import model
 from stzoo.core.section import Floats, Section
-from stzoo.core.streaming import embed_into, predict_into, quick_to_stop
+from stzoo.core.shared_output import quick_to_stop
+from stzoo.core.streaming import embed_into, predict_into
 from stzoo.core.synthetic import synthetic_section
 from stzoo.plugins.baselines.colour_texture import ColourTexture
 
