@@ -83,14 +83,14 @@ class Leaving(Knn):
             yield part
 
 
-def drawn(seed: int = 1) -> Section:
-    """A section of 225 spots."""
-    return synthetic_section(side_um=600, pitch_um=40.0, seed=seed, name=f"s{seed}")
+def drawn(seed: int = 1, pitch_um: float = 40.0) -> Section:
+    """A section of 196 spots."""
+    return synthetic_section(side_um=600, pitch_um=pitch_um, seed=seed, name=f"s{seed}")
 
 
 def stack() -> Stack:
-    """Three sections, the second one whole."""
-    sections = [drawn(seed) for seed in (1, 2, 3)]
+    """Three sections of 81 spots, the second one whole."""
+    sections = [drawn(seed, 60.0) for seed in (1, 2, 3)]
     for number in (0, 2):
         obs = sections[number].adata.obs
         obs["measured"] = (obs["array_row"] % 2 == 0) & (obs["array_col"] % 2 == 0)

@@ -37,7 +37,7 @@ def same(a: anndata.AnnData, b: anndata.AnnData) -> None:
     assert set(a.obsm) == set(b.obsm)
     for key in a.obsm:
         np.testing.assert_array_equal(a.obsm[key], b.obsm[key])
-    np.testing.assert_array_equal(a.X, b.X)
+    np.testing.assert_array_equal(*(x.toarray() if hasattr(x, "toarray") else x for x in (a.X, b.X)))
     for layer in a.layers:
         np.testing.assert_array_equal(a.layers[layer], b.layers[layer], err_msg=layer)
 
@@ -69,7 +69,6 @@ def test_two_ranks_write_what_one_writes(both: list[Path], name: str) -> None:
     assert np.isfinite(one.layers["imputed"]).all()
     texts = [(folder / f"{name}.txt").read_text() for folder in both]
     assert texts[0] == texts[1]
-    assert "225 spots" not in texts[0]
     assert "PCC mean" in texts[0]
 
 
@@ -138,10 +137,10 @@ class Short(Whole):
                 yield FilledPart(0, slice(0, -1), Filled(filled.values[:-1], filled.confidence[:-1]))
 
 
-@pytest.mark.parametrize(("fault", "words"), [("shape", r"returned \(225, 1\)"), ("gap", "left 16 values")])
+@pytest.mark.parametrize(("fault", "words"), [("shape", r"returned \(196, 1\)"), ("gap", "left 16 values")])
 def test_parts_that_are_wrong_are_refused_and_nothing_is_written(fault: str, words: str, tmp_path: Path) -> None:
     section = drawn()
-    section.adata.obs["measured"] = np.arange(len(section)) < 200  # the last spot is hidden
+    section.adata.obs["measured"] = np.arange(len(section)) < 190  # the last ones are hidden
     imputer = Short()
     imputer.fault = fault
     with pytest.raises(DataError, match=words):
@@ -151,7 +150,9 @@ def test_parts_that_are_wrong_are_refused_and_nothing_is_written(fault: str, wor
 
 def test_joined_parts_keep_what_was_measured() -> None:
     values = [np.array([[1.0, np.nan], [np.nan, 4.0]], dtype=np.float32)]
-    part = FilledPart(0, np.array([0]), Filled(np.array([[7.0]], np.float32), np.array([[0.5]], np.float32)), slice(1, 2))
+    part = FilledPart(
+        0, np.array([0]), Filled(np.array([[7.0]], np.float32), np.array([[0.5]], np.float32)), slice(1, 2)
+    )
     filled = joined([part], values)[0]
     np.testing.assert_array_equal(filled.values, [[1.0, 7.0], [np.nan, 4.0]])
     np.testing.assert_array_equal(filled.confidence, [[1.0, 0.5], [0.0, 1.0]])
