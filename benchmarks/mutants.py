@@ -82,10 +82,16 @@ MUTANTS = [
         "        um, weight = section.um, np.abs(total) + 1\n", "hidden-spots-poisoned"),
     # measured spots, and what else goes through
     Mutant("measured spots are smoothed too", "imputer", _FILL,
-        "    def _attach(self, section, values, filled):\n"
-        "        done = super()._attach(section, values, filled)\n"
-        "        done.adata.layers['imputed'] = np.asarray(filled.values)\n"
+        "    def _attach(self, section, sheet):\n"
+        "        done = super()._attach(section, sheet)\n"
+        "        done.adata.layers['imputed'] = (done.adata.layers['imputed'] + np.float32(0.1)) / np.float32(1.1)\n"
         "        return done\n\n    def fill(", "measured-spots-untouched"),
+    Mutant("parts leave spots out", "imputer", _FILL,
+        "    def fill_parts(self, stack, values, *ranks, progress=None):\n"
+        "        from dataclasses import replace\n"
+        "        for part in super().fill_parts(stack, values, *ranks, progress=progress):\n"
+        "            some = Filled(part.filled.values[:-30], part.filled.confidence[:-30])\n"
+        "            yield replace(part, spots=slice(0, -30), filled=some)\n\n    def fill(", "parts-are-the-whole"),
     Mutant("measured spots are doubted", "imputer", _FILL, _AFTER.format(
         "found.adata.layers['confidence'] *= np.float32(0.9)"), "measured-spots-untouched"),
     Mutant("spots come back sorted", "imputer", _FILL,

@@ -23,7 +23,7 @@ from stzoo.core.finetuning.tuning import tune
 from stzoo.core.interfaces import Encoder
 from stzoo.core.protocol import GeneSet, Protocol, Row
 from stzoo.core.section import Floats, Section
-from stzoo.core.splits import By, Piece, SplitOptions, split, usable
+from stzoo.core.splits import FEW, By, Piece, SplitOptions, split, usable
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -51,7 +51,7 @@ class FinetuneProtocol(Protocol):
     train: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=lambda: [0])
-    network_from: int = 150
+    network_from: int = FEW
     genes: int = 250
     min_detected: float = 0.1
 

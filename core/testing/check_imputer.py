@@ -36,6 +36,28 @@ def filled_is_whole(case: Case) -> None:
 
 
 @check("imputer")
+def parts_are_the_whole(case: Case) -> None:
+    """``fill_parts`` yields every hidden spot and gene once, and what ``fill`` says of it: processes share the parts."""
+    stack, values = _given(case)
+    whole = case.model.fill(stack, [one.copy() for one in values])
+    times = [np.zeros(one.shape, dtype=np.int64) for one in values]
+    for part in case.model.fill_parts(stack, [one.copy() for one in values]):
+        times[part.section][part.spots, part.genes] += 1
+        for what in ("values", "confidence"):
+            expected = getattr(whole[part.section], what)[part.spots, part.genes]
+            hidden = ~stack.sections[part.section].measured[part.spots]
+            found = np.asarray(getattr(part.filled, what), dtype=np.float32)
+            if found.shape != expected.shape or not np.array_equal(found[hidden], expected[hidden]):
+                raise FaultError(f"{what} of a part are not those of fill", "let fill() join the parts: joined()")
+    for section, counted in zip(stack.sections, times, strict=True):
+        if (counted[~section.measured] != 1).any():
+            raise FaultError(
+                f"parts leave hidden spots of '{section.name}' out, or hold them twice",
+                "yield every hidden spot and gene once",
+            )
+
+
+@check("imputer")
 def measured_spots_untouched(case: Case) -> None:
     """What was measured comes back bit-equal, with confidence 1, in the same order of spots and genes."""
     done = case.model.impute(Stack(case.sections))
