@@ -93,10 +93,10 @@ def compared(
 
 
 def figures(task: Expression, genes: list[str], values: list[Any]) -> dict[str, Any]:
-    """Return the mean PCC of a set of genes: mean and standard deviation over seeds, and every seed's."""
+    """Return the mean PCC of a set of genes: mean and standard deviation (n - 1) over seeds, and every seed's."""
     columns = [task.genes.index(gene) for gene in genes]
     pcc = [float(summarise(task.truth[:, columns], one[:, columns])["pcc_mean"]) for one in values]
-    return {"pcc_mean": round(float(np.mean(pcc)), 4), "sd": round(float(np.std(pcc)), 4),
+    return {"pcc_mean": round(float(np.mean(pcc)), 4), "sd": round(float(np.std(pcc, ddof=1)), 4),
             "pcc": [round(one, 4) for one in pcc]}  # fmt: skip
 
 
