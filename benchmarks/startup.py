@@ -18,9 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.testing.worker import HEAVY
+
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 STZOO = Path(sys.executable).with_name("stzoo")
-HEAVY = ("torch", "anndata", "numpy", "pandas", "scipy", "zarr", "matplotlib")
 COMMANDS: dict[str, list[str]] = {
     "python -c pass": ["-c", "pass"],
     "python -c 'import torch'": ["-c", "import torch"],

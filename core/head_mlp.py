@@ -7,9 +7,10 @@ C2, C3, C4), leaving one out at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 from stzoo.core.head_ridge import Doubles, Groups, folds
@@ -17,9 +18,6 @@ from stzoo.core.heads import Array, check_embedding, check_tensors, gene_columns
 from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats
-
-if TYPE_CHECKING:
-    import torch
 
 NETS, HIDDEN = 5, 64
 """Networks of the ensemble, and their hidden width."""
@@ -142,69 +140,52 @@ def fit_mlp(embedding: Floats, expression: Floats, group: Groups, genes: tuple[s
     genes
         Names of the g columns.
     seed
-        Seed of first weights, batches and dropout: the same seed gives the same head on one machine's CPU.
+        Seed of first weights, and, with the number of a step, of its batches and dropout: the same seed gives the same
+        head on one machine's CPU.
+
+    Raises
+    ------
+    TrainingError
+        A loss that is not finite.
+    OutputError
+        The folder for temporary files has no room for the training's checkpoint (three times the networks).
     """
+    from stzoo.core.head_mlp_training import trained
+
     x, y = embedding.astype(np.float64), expression.astype(np.float64)
-    scores = np.zeros(len(STEPS))
-    squared = np.zeros((len(STEPS), y.shape[1]))
+    found = _HeldOut(y.shape[1])
     for train, test in folds(group):
         (mean, scale), (bias, spread) = _standard(x[train]), _standard(y[train])
-        held_out = ((x[test] - mean) / scale).astype(np.float32)
-        for i, nets in enumerate(_path((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed)):
-            guess = nets(held_out, range(y.shape[1]))[0] * spread
-            scores[i] += float(np.nan_to_num(per_gene_pcc(y[test], guess)).mean())
-            residual = y[test] - y[test].mean(axis=0) - (guess - guess.mean(axis=0))
-            squared[i] += (residual**2).sum(axis=0)
-    best = int(scores.argmax())
+        seen = partial(found.add, ((x[test] - mean) / scale).astype(np.float32), y[test], spread)
+        trained((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed, seen)
+    best = int(found.scores.argmax())
     (mean, scale), (bias, spread) = _standard(x), _standard(y)
-    *_, nets = _path((x - mean) / scale, (y - bias) / spread, STEPS[best], seed)
     return MLPHead(
         genes=genes,
-        nets=nets,
+        nets=trained((x - mean) / scale, (y - bias) / spread, STEPS[best], seed),
         mean=mean.astype(np.float32),
         scale=scale.astype(np.float32),
         bias=bias.astype(np.float32),
         spread=spread.astype(np.float32),
-        error=np.sqrt(squared[best] / len(y)).astype(np.float32),
+        error=np.sqrt(found.squared[best] / len(y)).astype(np.float32),
         steps=STEPS[best],
     )
 
 
-def _path(x: Doubles, y: Doubles, steps: int, seed: int) -> Iterator[Nets]:
-    """Train the ensemble, all networks in one product, and yield it at each of :data:`STEPS` up to ``steps``."""
-    import torch
-    from torch.nn.functional import mse_loss
+class _HeldOut:
+    """How well spots that were held out are predicted after each of :data:`STEPS`, summed over folds."""
 
-    generator = torch.Generator().manual_seed(seed)
-    inputs, targets = torch.from_numpy(x).float(), torch.from_numpy(y).float()
-    (n, d), g = inputs.shape, targets.shape[1]
-    first = torch.randn(NETS, d, HIDDEN, generator=generator) / max(d, 1) ** 0.5
-    weights = [first, torch.zeros(NETS, HIDDEN, g)]  # so training starts at the mean expression
-    biases = [torch.zeros(NETS, 1, HIDDEN), torch.zeros(NETS, 1, g)]
-    for parameter in (*weights, *biases):
-        parameter.requires_grad_()
-    groups = [{"params": weights, "weight_decay": DECAY}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=RATE)
-    for step in range(1, steps + 1):
-        rows = torch.randint(n, (NETS, min(BATCH, n)), generator=generator)
-        hidden = torch.baddbmm(biases[0], _dropped(inputs[rows], generator), weights[0]).relu()  # (k, b, h)
-        guess = torch.baddbmm(biases[1], _dropped(hidden, generator), weights[1])  # (k, b, g)
-        optimizer.zero_grad()
-        (NETS * mse_loss(guess, targets[rows])).backward()  # type: ignore[no-untyped-call]  # each network has the mean of its batch
-        optimizer.step()
-        if step in STEPS:
-            yield Nets(*(_halved(part) for part in (weights[0], biases[0][:, 0], weights[1], biases[1][:, 0])))
+    def __init__(self, genes: int) -> None:
+        self.scores = np.zeros(len(STEPS))
+        self.squared = np.zeros((len(STEPS), genes))
 
-
-def _dropped(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    import torch
-
-    return x * (torch.rand(x.shape, generator=generator) >= DROPOUT) / (1 - DROPOUT)
-
-
-def _halved(x: torch.Tensor) -> Floats:
-    """Return fp32 values that fp16 can hold."""
-    return x.detach().half().float().numpy()
+    def add(self, x: Floats, y: Doubles, spread: Doubles, steps: int, nets: Nets) -> None:
+        """Add what networks of so many steps say of a fold: x (m, d) standardised, y (m, g), spread (g,) of y."""
+        i = STEPS.index(steps)
+        guess = nets(x, range(y.shape[1]))[0] * spread
+        self.scores[i] += float(np.nan_to_num(per_gene_pcc(y, guess)).mean())
+        residual = y - y.mean(axis=0) - (guess - guess.mean(axis=0))
+        self.squared[i] += (residual**2).sum(axis=0)
 
 
 def _standard(x: Doubles) -> tuple[Doubles, Doubles]:

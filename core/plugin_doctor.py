@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,10 +10,10 @@ from stzoo.core.plugin_files import DIST
 from stzoo.core.plugins import Plugin, PluginHost, resolve
 from stzoo.core.project import PROJECT
 from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, Record, WeightsSpec
+from stzoo.core.testing.worker import in_process
 
 SLOW_S = 0.2
 """A plugin that takes longer than this to load is reported: every command waits for it."""
-HEAVY = ("torch", "numpy", "pandas", "scipy", "anndata", "sklearn", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,26 @@ def _plugin(plugin: Plugin) -> Iterator[Finding]:
     for record in plugin.records:
         yield from _record(plugin, record)
     yield from _requirements(plugin)
-    heavy = _heavy(plugin)
+    yield from _start(plugin)
+
+
+def _start(plugin: Plugin) -> Iterator[Finding]:
+    """Import the plugin in a process of its own, without a network, as the conformance kit does; a file may be heavy.
+
+    A file is imported only where ``--plugin`` names it, and not by every command.
+    """
+    heavy: list[str] = []
+    if plugin.dist != DIST:
+        try:
+            seen = in_process("light", plugin.module)
+        except RuntimeError as error:
+            what = f"can not be imported in a process of its own, without a network: {error}"
+            yield Finding(plugin.qualified, what, "tell its authors", wrong=False)
+            return
+        heavy = seen["heavy"]
+        if seen["network"]:
+            what = f"asks for {seen['network'][0]} when it is imported"
+            yield Finding(plugin.qualified, what, "its authors should fetch on first use", wrong=False)
     if plugin.seconds > SLOW_S or heavy:
         imports = f", and imports {', '.join(heavy)}" if heavy else ""
         what = f"takes {plugin.seconds:.2f} s to load{imports}"
@@ -123,15 +140,6 @@ def _requirements(plugin: Plugin) -> Iterator[Finding]:
         if not found or not requirement.specifier.contains(found, prereleases=True):
             what = f"needs {requirement}, and {found or 'nothing'} is installed"
             yield Finding(plugin.qualified, what, f"pip install '{requirement}'")
-
-
-def _heavy(plugin: Plugin) -> list[str]:
-    """Return what importing the plugin's module brings along that is heavy, seen in a process of its own."""
-    if plugin.dist == DIST:
-        return []
-    code = f"import sys, {plugin.module.partition(':')[0]}; print(*[m for m in {HEAVY!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    return done.stdout.split("\n")[-2].split() if done.returncode == 0 and done.stdout.strip() else []
 
 
 def _twice(host: PluginHost) -> Iterator[Finding]:

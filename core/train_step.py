@@ -76,7 +76,7 @@ class Stepper:
     def _part(self, step: int, part: int) -> dict[str, float]:
         """Add the gradient of one micro-batch; the ranks' gradients are averaged with the last one."""
         seed = step_seed(self._seed, step, part)
-        torch.manual_seed(seed + self.ranks.rank)  # for dropout and the like, which draw from the global generator
+        self._seed_global(seed + self.ranks.rank)
         last = part == self._parts - 1
         apart = nullcontext() if last or not hasattr(self._compute, "no_sync") else self._compute.no_sync()
         with apart:
@@ -86,6 +86,17 @@ class Stepper:
             _refuse_wrong_losses(step, values, self.losses)
             (losses["loss"] / self._parts).backward()  # type: ignore[no-untyped-call]
         return values
+
+    def _seed_global(self, seed: int) -> None:
+        """Seed what dropout and the like draw from.
+
+        For a module on the CPU that is one generator: ``torch.manual_seed`` also notes the stack, for the day that CUDA
+        is used, which costs 0.3 ms a step.
+        """
+        if self._device == "cpu":
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def whole(self) -> AbstractContextManager[None]:
         """Have all parameters at hand for a while, also where the ranks share them."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.finetuning.contract import Batch, Tunable
 from stzoo.core.section import Section
 from stzoo.core.splits import usable
+from stzoo.core.tile_cache import Spots, cached_rows, tile_rows
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ JITTER = 0.1
 
 
 class ViTTuning(Tunable):
-    """The tower; tiles are read from the slides batch by batch.
+    """The tower; tiles are read from the slides once, into a cache on disk, and from there batch by batch.
 
     Parameters
     ----------
@@ -29,15 +30,16 @@ class ViTTuning(Tunable):
         Its tower is tuned in place.
     sections
         Whose measured spots are learned from.
+    cache
+        Folder for what is read of the slides.
     ranks
         The processes that share a batch.
     """
 
-    def __init__(self, model: ViTEncoder, sections: Sequence[Section], ranks: Ranks = ALONE) -> None:
-        self.model, self.sections, self.ranks = model, list(sections), ranks
-        places = [section.pixels[usable(section)] for section in self.sections]
-        self.places = np.concatenate(places)
-        self.section = np.repeat(np.arange(len(places)), [len(at) for at in places])
+    def __init__(self, model: ViTEncoder, sections: Sequence[Section], cache: Path, ranks: Ranks = ALONE) -> None:
+        self.model, self.ranks = model, ranks
+        spots = [Spots(one.name, one.require_slide(), one.pixels[usable(one)]) for one in sections]
+        self.tiles = cached_rows(cache, spots, tile_rows(model.config.image_px, model.config.mpp))
         model.tower.requires_grad_(True)
 
     def module(self) -> nn.Module:
@@ -51,12 +53,12 @@ class ViTTuning(Tunable):
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
         """Draw spots of all sections."""
-        return torch.randperm(len(self.places), generator=generator)[:size]
+        return torch.randperm(len(self.tiles), generator=generator)[:size]
 
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
         """Embed spots whose tiles are turned, mirrored, and changed in brightness and colour."""
         mine = self.ranks.share(len(chosen))
-        tiles = torch.from_numpy(self._tiles(chosen[mine].numpy())).float()
+        tiles = torch.from_numpy(self.tiles[chosen[mine].numpy()]).float()
         pose = int(torch.randint(8, (1,), generator=generator))
         tiles = torch.rot90(tiles, pose // 2, (1, 2))
         tiles = tiles.flip(2) if pose % 2 else tiles
@@ -64,16 +66,6 @@ class ViTTuning(Tunable):
         factor = factor * (1 + JITTER * torch.randn(len(chosen), 1, 1, 1, generator=generator))
         tiles = (tiles * factor[mine]).clamp(0, 255)
         return Batch(self.model.tower(tiles.to(self.model.device)), {})
-
-    def _tiles(self, chosen: np.ndarray) -> np.ndarray:
-        """Return tiles, uint8 (b, image_px, image_px, 3)."""
-        config = self.model.config
-        out = np.empty((len(chosen), config.image_px, config.image_px, 3), dtype=np.uint8)
-        for number in np.unique(self.section[chosen]):
-            rows = np.flatnonzero(self.section[chosen] == number)
-            slide = self.sections[number].require_slide()
-            out[rows] = slide.tiles(self.places[chosen[rows]], size_px=config.image_px, mpp=config.mpp)
-        return out
 
     def finish(self, sections: Sequence[Section]) -> None:
         """Freeze the tower."""

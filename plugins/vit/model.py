@@ -137,14 +137,14 @@ class ViTEncoder(Encoder):
     def tunable(
         self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
     ) -> Tunable:
-        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own, and caches no tiles."""
+        """Lend the tower to fine-tuning (see :class:`Encoder`); it has no objective of its own."""
         from stzoo.plugins.vit.finetuning import ViTTuning
 
         if contrast:
             raise UsageError("'vit' has no pretraining objective to go on with", todo="tune it with --no-contrast")
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return ViTTuning(self, sections, ranks)
+        return ViTTuning(self, sections, cache, ranks)
 
     def quantised(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
+from dataclasses import astuple
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from stzoo.core.errors import WeightsError
-from stzoo.core.head_mlp import MLPHead, fit_mlp
+from stzoo.core.head_mlp import STEPS, MLPHead, Nets, fit_mlp
+from stzoo.core.head_mlp_training import trained
 from stzoo.core.head_ridge import fit_ridge
 from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.train import TrainingError
 
 GENES = ("A", "B", "C")
 
@@ -39,6 +46,54 @@ def test_same_seed_same_bits_other_seed_others(head: MLPHead) -> None:
     group = np.repeat([0, 1], 200)
     assert np.array_equal(fit_mlp(x, y, group, GENES, seed=1).nets.first, head.nets.first)
     assert not np.array_equal(fit_mlp(x, y, group, GENES, seed=2).nets.first, head.nets.first)
+
+
+def test_what_is_seen_on_the_way_is_what_a_shorter_training_ends_with() -> None:
+    x, y = (one.astype(float) for one in data(100, 2))
+    seen: dict[int, Nets] = {}
+    last = trained(x, y, 90, 3, seen.__setitem__)
+    assert list(seen) == [30, 60, 90]
+    for steps, nets in seen.items():
+        for part, shorter in zip(astuple(nets), astuple(trained(x, y, steps, 3)), strict=True):
+            assert np.array_equal(part, shorter)
+    assert np.array_equal(seen[90].first, last.first)
+    assert not np.array_equal(seen[60].first, last.first)
+
+
+def test_the_steps_are_those_that_predict_the_section_left_out_best() -> None:
+    x, y = data(60, 4)
+    y += np.random.default_rng(0).standard_normal(y.shape).astype(np.float32)  # so that training too long does harm
+    group = np.repeat([0, 1], 30)
+    scores = np.zeros(len(STEPS))
+    for out in (0, 1):
+        train = group != out
+        mean, scale, bias, spread = (getattr(v[train], how)(0) for v in (x, y) for how in ("mean", "std"))
+        at: list[Nets] = []
+        trained(
+            (x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], 1, lambda _, nets, at=at: at.append(nets)
+        )
+        held_out = ((x[~train] - mean) / scale).astype(np.float32)
+        scores += [np.mean(per_gene_pcc(y[~train], nets(held_out, range(3))[0])) for nets in at]
+    head = fit_mlp(x, y, group, GENES, seed=1)
+    assert head.steps == STEPS[scores.argmax()]
+    assert head.steps < STEPS[-1]
+
+
+def test_a_fit_leaves_the_generator_and_the_disk_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit_mlp(*data(40, 1), np.zeros(40, dtype=np.intp), GENES)
+    assert torch.equal(torch.rand(3), expected)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_expression_that_is_not_finite_is_refused() -> None:
+    x, y = data(40, 1)
+    y[3, 1] = np.nan
+    with pytest.raises(TrainingError, match="loss = nan"):
+        fit_mlp(x, y, np.zeros(40, dtype=np.intp), GENES)
 
 
 def test_uncertainty_is_never_below_the_held_out_error(head: MLPHead) -> None:

@@ -181,14 +181,21 @@ def test_the_doctor_finds_what_only_use_would_show(site):
     site.install(
         "lost-dist", {"lost": "lost_plugin"}, {"lost_plugin.py": MODELS.format(name="lost", module="no_such_module")}
     )
-    site.install("heavy-dist", {"heavy": "heavy_plugin"}, {"heavy_plugin.py": "import numpy\n"})
+    site.install("heavy-dist", {"heavy": "heavy_plugin:offers"}, {"heavy_plugin.py": "import h5py\noffers = None\n"})
+    asks = "import urllib.request as r\ntry:\n    r.urlopen('http://stzoo.test')\nexcept OSError:\n    pass\n"
+    site.install("asking-dist", {"asking": "asking_plugin"}, {"asking_plugin.py": asks})
+    site.install("lone-dist", {"lone": "lone_plugin"}, {"lone_plugin.py": "import sys; sys.modules['lone_host']\n"})
+    (site.folder / "lone_host.py").write_text("")
     env = {**os.environ, "PYTHONPATH": str(site.folder)}
-    code = "from stzoo.core.plugins import PluginHost as H; from stzoo.core.plugin_doctor import examine as e\n"
+    code = "import lone_host, sys; sys.modules['pytest'] = None  # the doctor needs none\n"
+    code += "from stzoo.core.plugins import PluginHost as H; from stzoo.core.plugin_doctor import examine as e\n"
     code += "for f in e(H()): print(f.plugin, f.wrong, f.what)"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "lost-dist:lost True ModelSpec 'lost': 'no_such_module:Model' can not be imported" in done.stdout
     assert "heavy-dist:heavy False takes" in done.stdout
-    assert "imports numpy" in done.stdout
+    assert "imports h5py, numpy" in done.stdout
+    assert "asking-dist:asking False asks for ('stzoo.test', 80) when it is imported" in done.stdout
+    assert "lone-dist:lone False can not be imported in a process of its own" in done.stdout
     assert "stzoo:" not in done.stdout
     assert Path(site.folder).exists()
 
@@ -198,9 +205,11 @@ def test_the_method_that_the_docs_write_in_one_file_works_and_keeps_its_contract
     (text,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (folder / "nearest_mean.py").write_text(text)
     checks = ["--only", "hidden-spots-poisoned", "--only", "measured-spots-untouched", "--only", "units"]
+    checks += ["--only", "entry-module-is-light", "--only", "no-network-at-import"]
     command = ["plugins", "check", "nearest-mean", "--plugin", "nearest_mean.py", "--json", *checks]
     done = subprocess.run(
         [sys.executable, "-m", "stzoo.cli.main", *command], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count('"passed"') >= 3
+    assert done.stdout.count('"passed"') >= 4
+    assert done.stdout.count('"skipped"') == 1  # a file may import what is heavy

@@ -11,7 +11,9 @@ import torch
 from stzoo.core.errors import UsageError
 from stzoo.core.finetuning.report import HEAD, TUNED
 from stzoo.core.finetuning.settings import read_settings
+from stzoo.core.image import Slide
 from stzoo.core.section import Section
+from stzoo.core.splits import usable
 from stzoo.core.synthetic import synthetic_section
 from stzoo.plugins.vit.model import ViTEncoder
 from stzoo.plugins.vit.tower import Tower
@@ -46,6 +48,28 @@ def test_adapters_change_the_linear_layers_only_and_the_result_loads(encoder: Vi
     linear = {"qkv", "proj", "fc1", "fc2"}
     assert all(name.split(".")[-2] in linear for name in moved)
     assert bool(moved) == (done.report["kept"] == TUNED)
+
+
+def test_a_step_reads_the_tiles_of_its_spots_from_the_cache_and_no_slide(
+    encoder: ViTEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sections = [tissue(0), tissue(1)]
+    sections[0].adata.obs["measured"] = np.arange(len(sections[0])) % 3 > 0
+    tiles = [
+        one.require_slide().tiles(one.pixels[usable(one)], size_px=encoder.config.image_px, mpp=encoder.config.mpp)
+        for one in sections
+    ]
+    tuning = encoder.tunable(sections, cache=tmp_path)
+    monkeypatch.setattr(Slide, "tiles", None)
+    chosen = tuning.draw(12, torch.Generator().manual_seed(3))
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(torch, "randn", lambda *shape, generator: torch.zeros(shape))  # no change of colour
+    monkeypatch.setattr(Tower, "forward", lambda self, x: seen.append(x) or torch.zeros(len(x), 24))
+    assert tuning.batch(chosen, torch.Generator().manual_seed(0)).embedding.shape == (12, 24)
+    (given,) = seen
+    expected = torch.from_numpy(np.concatenate(tiles)[chosen.numpy()]).float()
+    poses = [torch.rot90(expected, k, (1, 2)) for k in range(4)]
+    assert any(torch.equal(given, pose) for turned in poses for pose in (turned, turned.flip(2)))
 
 
 def test_it_has_no_objective_of_its_own(encoder: ViTEncoder, tmp_path: Path) -> None:
