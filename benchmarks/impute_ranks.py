@@ -1,8 +1,8 @@
 """Impute a real section with one process and with two, and compare what is written and what it costs.
 
-Run ``python benchmarks/impute_ranks.py --data FOLDER`` (the folder that holds ``xenium_breast`` and ``dlpfc``); it writes
-``benchmarks/results/impute_ranks.json``. The section: Xenium, quadrant 1, in bins of 25 µm, one of four measured. The
-stack: two sections of DLPFC, 151673 whole, of 151674 one spot in four, not aligned (this is about cost).
+Run ``python benchmarks/impute_ranks.py --data FOLDER`` (the folder that holds ``xenium_breast`` and ``dlpfc``); it
+writes ``benchmarks/results/impute_ranks.json``. The section: Xenium, quadrant 1, in bins of 25 and of 10 µm, one of four
+measured. The stack: two sections of DLPFC, 151673 whole, of 151674 one spot in four, not aligned (this is about cost).
 Every process computes with one thread, so two use two cores and one uses one. What is told is seconds of the slower
 process's processor, reading and writing included, which other programs on the machine disturb less than the wall.
 """
@@ -31,15 +31,22 @@ from stzoo.core.section import Stack
 from stzoo.core.streaming_impute import impute_into, impute_stack_into
 
 RESULTS = Path(__file__).parent / "results" / "impute_ranks.json"
-SECTION, BIN_UM, LEAST, RULE = "xenium_breast/xenium_q1.csv.gz", 25, 10, "grid:2"
+SECTION, LEAST, RULE = "xenium_breast/xenium_q1.csv.gz", 10, "grid:2"
 STACK, GENES = ("151673", "151674"), 300
-METHODS = ("knn", "kriging", "s2s-st")
-STACK_METHODS = ("kriging", "st-dai")
+WORK = (
+    ("25 µm bins", "knn"),
+    ("25 µm bins", "kriging"),
+    ("25 µm bins", "s2s-st"),
+    ("10 µm bins", "knn"),
+    ("10 µm bins", "kriging"),
+    ("stack", "kriging"),
+    ("stack", "st-dai"),
+)
 
 
-def section_of(data: Path) -> Any:
+def section_of(data: Path, bin_um: float) -> Any:
     """Read the section; bins with next to no tissue are left out."""
-    section = read(str(data / SECTION), bin_um=BIN_UM)
+    section = read(str(data / SECTION), bin_um=bin_um)
     return section.take(section.depth >= LEAST)
 
 
@@ -60,12 +67,12 @@ def work(rank: int, world: int, port: int, out: Path, data: Path, method: str, k
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with joined() as ranks:
-        given: Any = section_of(data) if kind == "section" else stack_of(data)
+        given: Any = stack_of(data) if kind == "stack" else section_of(data, float(kind.split()[0]))
         wall, cpu = time.perf_counter(), time.process_time()
-        if kind == "section":
-            impute_into(model(method), given, out, rule=RULE, ranks=ranks)
-        else:
+        if kind == "stack":
             impute_stack_into(model(method), given, out, ranks=ranks)
+        else:
+            impute_into(model(method), given, out, rule=RULE, ranks=ranks)
         used = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     (out.parent / f"{out.stem}.{rank}.json").write_text(json.dumps({**used, "peak_mb": peak}), encoding="utf-8")
@@ -76,7 +83,7 @@ def run(world: int, folder: Path, data: Path, method: str, kind: str) -> tuple[P
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    out = folder / (f"{kind}-{method}-{world}" + (".zarr" if kind == "section" else ""))
+    out = folder / (f"{kind.split()[0]}-{method}-{world}" + ("" if kind == "stack" else ".zarr"))
     mp.spawn(work, args=(world, port, out, data, method, kind), nprocs=world)  # type: ignore[no-untyped-call]
     told = [json.loads(path.read_text()) for path in folder.glob(f"{out.stem}.*.json")]
     return out, {name: max(one[name] for one in told) for name in told[0]}
@@ -114,10 +121,9 @@ def main() -> None:
     chosen = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for kind, methods in (("section", METHODS), ("stack", STACK_METHODS)):
-            for method in methods:
-                rows.append(compared(Path(scratch), chosen.data, method, kind))
-                print(rows[-1], flush=True)
+        for kind, method in WORK:
+            rows.append(compared(Path(scratch), chosen.data, method, kind))
+            print(rows[-1], flush=True)
     result = {"backend": "gloo", "threads_of_a_process": 1, "rows": rows}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     chosen.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from stzoo.core.head_mlp import BATCH, DECAY, DROPOUT, HIDDEN, NETS, RATE, STEPS, Nets
 from stzoo.core.head_ridge import Doubles
 from stzoo.core.section import Floats
-from stzoo.core.train import fit
+from stzoo.core.train import fit_short
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -94,10 +92,9 @@ class EnsembleTask:
 
 
 def trained(x: Doubles, y: Doubles, steps: int, seed: int, seen: Seen | None = None) -> Nets:
-    """Train networks for so many steps (see :class:`EnsembleTask`); it is short, so its checkpoint goes with it."""
+    """Train networks for so many steps (see :class:`EnsembleTask`)."""
     task = EnsembleTask(x, y, seed, seen)
-    with tempfile.TemporaryDirectory() as scratch:
-        fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, clip=None, progress=False)
+    fit_short(task, steps=steps, seed=seed, clip=None)
     return task.ensemble.nets()
 
 

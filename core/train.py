@@ -7,6 +7,7 @@ was killed and resumed ends, on a CPU, with the very bits of one that never stop
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from stzoo.core.train_stop import stop_request
 from stzoo.core.train_task import Fit, Interrupted, Precision, Task, TrainingError, Validation
 from torch import nn
 
-__all__ = ["Fit", "Interrupted", "Precision", "Task", "TrainingError", "Validation", "fit"]
+__all__ = ["Fit", "Interrupted", "Precision", "Task", "TrainingError", "Validation", "fit", "fit_short"]
 
 
 def fit(
@@ -120,6 +121,26 @@ def fit(
             run.take_best()
     judge = run.judge
     return Fit(dict(run.step.losses), done, judge.best_step, judge.figures, stopped_early=done < steps)
+
+
+def fit_short(task: Task, *, steps: int, seed: int, clip: float | None = 1.0) -> None:
+    """Train a task inside another call: it is short, so nobody resumes it, and its checkpoints go with it.
+
+    Parameters
+    ----------
+    task, steps, seed, clip
+        See :func:`fit`.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        Ctrl-C or SIGTERM, after the running step.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, clip=clip, progress=False)
+        except Interrupted:
+            raise KeyboardInterrupt from None  # there is no checkpoint to speak of
 
 
 def _go(run: Run, start: int, steps: int, checkpoint_every: int, progress: bool, trackers: Sequence[str]) -> int:

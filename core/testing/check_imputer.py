@@ -37,7 +37,7 @@ def filled_is_whole(case: Case) -> None:
 
 @check("imputer")
 def parts_are_the_whole(case: Case) -> None:
-    """``fill_parts`` yields every hidden spot and gene once, and what ``fill`` says of it: processes share the parts."""
+    """``fill_parts`` yields every hidden spot and gene once, as ``fill`` has it: processes share the parts."""
     stack, values = _given(case)
     whole = case.model.fill(stack, [one.copy() for one in values])
     times = [np.zeros(one.shape, dtype=np.int64) for one in values]

@@ -7,10 +7,8 @@ by context. The refiner's correction of the first one is added as far as held-ou
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.section import Floats, Mask, Section
-from stzoo.core.train import fit
+from stzoo.core.train import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig
 from stzoo.plugins.s2s_st.context import Context, Position, Process
 from stzoo.plugins.s2s_st.images import NaturalImages
@@ -194,9 +192,7 @@ def _learn(
         progress=progress,
     )
     if task.dropped:
-        with tempfile.TemporaryDirectory() as scratch:
-            options = {"seed": seed, "checkpoint_every": config.steps, "progress": False}
-            fit(task, out=Path(scratch), steps=config.steps, **options)  # type: ignore[arg-type]
+        fit_short(task, steps=config.steps, seed=seed)
 
 
 def _strength(

@@ -10,11 +10,12 @@ from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Matrix
 from stzoo.core.section import Floats
 from stzoo.core.seeding import seeded
+from stzoo.core.train import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged
 from stzoo.plugins.st_dai.pseudo import Transfer
 from stzoo.plugins.st_dai.scene import Scene
-from stzoo.plugins.st_dai.training import GeneratorTask, fitted
+from stzoo.plugins.st_dai.training import GeneratorTask
 from torch import nn
 
 HIDDEN, FEW = 16, 40
@@ -116,6 +117,7 @@ def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], go
         generator: nn.Module = net
         if len(spots) >= FEW:
             generator = nn.Sequential(nn.Linear(d, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, out))
-    fitted(GeneratorTask(generator, x[torch.from_numpy(spots)], target, RATE, DECAY), STEPS, seed, clip=None)
+    task = GeneratorTask(generator, x[torch.from_numpy(spots)], target, RATE, DECAY)
+    fit_short(task, steps=STEPS, seed=seed, clip=None)
     with torch.inference_mode():
         return np.asarray(torch.sigmoid(generator(x).double()).numpy())  # in float32 a sigmoid reaches 1

@@ -21,13 +21,14 @@ from stzoo.core.interfaces import Encoder, Filled, FilledPart, Imputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
 from stzoo.core.seeding import seeded
+from stzoo.core.train import fit_short
 from stzoo.plugins.st_dai.confidence import scores
 from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
 from stzoo.plugins.st_dai.kriging import Kriged, krige
 from stzoo.plugins.st_dai.network import Network, adapted, settled, tuned
 from stzoo.plugins.st_dai.pseudo import transfer
 from stzoo.plugins.st_dai.scene import Scene
-from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, fitted, weights_of
+from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weights_of
 
 CHUNK = 4096
 """Spots that the network predicts at a time."""
@@ -199,7 +200,7 @@ class _Fit:
         own = scene.of_section(scene.central) if config.learn is Learn.central else slice(None)
         task = SourceTask(network, self._measured(x, base), scene.seen[own], config, self._part(0))
         with self._timed("source"):
-            fitted(task, config.steps, self.model.seed)
+            fit_short(task, steps=config.steps, seed=self.model.seed)
 
     def _refined(
         self, network: Network, x: torch.Tensor, labels: Matrix, base: Matrix, weight: Matrix
@@ -221,7 +222,7 @@ class _Fit:
         kept = settled(config.tune, self.config.pdl, len(network.layers))
         task = RefineTask(own, domains, self._measured(x, base), pseudo, config, self._part(1), kept=kept)
         with self._timed("refine"):
-            fitted(task, config.steps, self.model.seed + 1)
+            fit_short(task, steps=config.steps, seed=self.model.seed + 1)
         found = [network.eval()] * len(scene.means)
         for number, one in zip(scene.adjacent, own, strict=True):
             found[number] = one.eval()

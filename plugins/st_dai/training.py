@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.interfaces import Progress
-from stzoo.core.train import Task, fit
 from stzoo.plugins.st_dai.config import NetworkConfig, RefineConfig
 from stzoo.plugins.st_dai.network import Network, tuned
 from torch import Tensor, nn
@@ -226,9 +223,3 @@ def weights_of(noise: np.ndarray[tuple[int], np.dtype[np.float64]], spots: Indic
     weight = np.zeros((count, 1), dtype=np.float32)
     weight[spots, 0] = (1 / noise) / (1 / noise).mean()
     return torch.from_numpy(weight)
-
-
-def fitted(task: Task, steps: int, seed: int, clip: float | None = 1.0) -> None:
-    """Run a training to its end; it is short, so its checkpoints go with it."""
-    with tempfile.TemporaryDirectory() as scratch:
-        fit(task, out=Path(scratch), steps=steps, seed=seed, checkpoint_every=steps, clip=clip, progress=False)
