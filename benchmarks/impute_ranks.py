@@ -1,8 +1,9 @@
 """Impute a real section with one process and with two, and compare what is written and what it costs.
 
 Run ``python benchmarks/impute_ranks.py --data FOLDER`` (the folder that holds ``xenium_breast`` and ``dlpfc``); it
-writes ``benchmarks/results/impute_ranks.json``. The section: Xenium, quadrant 1, in bins of 25 and of 10 µm, one of four
-measured. The stack: two sections of DLPFC, 151673 whole, of 151674 one spot in four, not aligned (this is about cost).
+writes ``benchmarks/results/impute_ranks.json``. The section: Xenium, quadrant 1, in bins of 25 and of 10 µm, one of
+four measured. The stack: two sections of DLPFC, 151673 whole, of 151674 one spot in four, not aligned (this is about
+cost).
 Every process computes with one thread, so two use two cores and one uses one. What is told is seconds of the slower
 process's processor, reading and writing included, which other programs on the machine disturb less than the wall.
 """
