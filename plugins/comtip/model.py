@@ -13,13 +13,11 @@ from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads import TARGET, head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
-from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.section import Floats, Section
 from stzoo.core.splits import usable
-from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
+from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.spots import spot_table
-from stzoo.plugins.comtip.texture import N_STATISTICS
+from stzoo.plugins.comtip.spots import has_statistics, own_width, spot_table, with_context
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 from stzoo.plugins.comtip.weights import Weights, restored_vocabulary
 from stzoo.plugins.comtip.zero_shot import ZeroShot, check_genes
@@ -52,13 +50,12 @@ class CoMTIP(Encoder):
     @property
     def embedding_dim(self) -> int:
         """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
-        own = self.config.embedding_dim + (2 * N_STATISTICS if self.has_statistics else 0)
-        return own * (1 + len(self.config.context_um))
+        return own_width(self.config) * (1 + len(self.config.context_um))
 
     @property
     def has_statistics(self) -> bool:
         """Whether :meth:`embed` carries the patch statistics."""
-        return self.config.statistics and self.config.vision.stem is Stem.texture
+        return has_statistics(self.config)
 
     @property
     def weights(self) -> Weights:
@@ -85,6 +82,11 @@ class CoMTIP(Encoder):
     def vocabulary(self) -> Vocabulary:
         """The genes of the training; see :attr:`weights` for when there are none."""
         return self.weights.vocabulary
+
+    @property
+    def validated(self) -> Mapping[str, Any]:
+        """How validation chose the weights (see :class:`Model`)."""
+        return self._weights.validated if self._weights is not None else {}
 
     def to(self, device: str) -> Self:
         """Move the networks to a device."""
@@ -113,9 +115,8 @@ class CoMTIP(Encoder):
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`): what neighbours need of a spot is kept in a table."""
         share = share or Share(section.n_spots)
-        own, near = self._own(section, share, batch_size, progress), Neighbourhood(section.um)
-        for rows in share.blocks:
-            yield rows, np.concatenate([own[rows], *near.means(own, rows, self.config.context_um)], axis=1)
+        own = self._own(section, share, batch_size, progress)
+        yield from with_context(own, self.config, section, share.blocks)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
@@ -126,9 +127,7 @@ class CoMTIP(Encoder):
         """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.spots.spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
-        return spot_table(
-            self.network.eval(), self.config, section, share, self.device, self.has_statistics, batch_size, progress
-        )
+        return spot_table(self.network.eval(), self.config, section, share, self.device, batch_size, progress)
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
         """Return z_txt of every spot's profile, float32 (n, embedding_dim of the config), not normalised.
@@ -196,16 +195,21 @@ class CoMTIP(Encoder):
         sections: Sequence[Section],
         *,
         out: Path,
+        validation: Sequence[Section] = (),
         resume: bool = False,
         progress: bool = True,
         trackers: Sequence[str] = (),
         ranks: Ranks = ALONE,
     ) -> Mapping[str, float]:
-        """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``."""
+        """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``.
+
+        With ``validation`` every ``train.validate_every`` steps the averaged weights, which are those that a run ends
+        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.judging.Examiner`).
+        """
         from stzoo.plugins.comtip.pretraining import Pretraining
 
         run = Pretraining(self.config, self.seed, self.device, out, self._start, resume, progress, trackers, ranks)
-        self._weights, done = run.run(sections)
+        self._weights, done = run.run(sections, validation)
         self._finish(sections)
         return done.losses
 
@@ -222,6 +226,7 @@ class CoMTIP(Encoder):
     def tuned(self, sections: Sequence[Section]) -> None:
         """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""
         self.weights.settle()
+        self.weights.validated = {}  # of what they were before
         shared = set.intersection(*(set(section.genes) for section in sections))
         genes = [gene for gene in self.vocabulary.genes if gene in shared]
         self._calibrate(sections, genes)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stzoo.core import config as configs
 from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.errors import ConfigError
+from stzoo.core.held_out import HeldOut
 from stzoo.core.section import Section
 from stzoo.core.seeding import seeded
 from stzoo.core.tile_cache import cache_folder, drop_own_cache
-from stzoo.core.train import Fit, fit
-from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.core.train import Fit, Validation, fit
+from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
 from stzoo.plugins.comtip.data import gather, training_genes
+from stzoo.plugins.comtip.judging import Examiner
 from stzoo.plugins.comtip.starting import Start
 from stzoo.plugins.comtip.training import TrainingTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
@@ -56,17 +60,34 @@ class Pretraining:
     trackers: Sequence[str] = ()
     ranks: Ranks = ALONE
 
-    def run(self, sections: Sequence[Section]) -> tuple[Weights, Fit]:
-        """Train on the measured spots of sections; return the averaged weights, not calibrated, and how it went."""
+    def run(self, sections: Sequence[Section], validation: Sequence[Section] = ()) -> tuple[Weights, Fit]:
+        """Train on the measured spots of sections; return the averaged weights, not calibrated, and how it went.
+
+        Parameters
+        ----------
+        validation
+            Sections that judge the averaged weights; those of the best judgement are returned.
+        """
         weights = begun(sections, self.config, self.seed, self.start)
+        held_out = self._held_out(sections, validation, weights.vocabulary) if validation else None
         weights.network.to(self.device)
         task = self._task(weights, sections)
-        done = self._fit(task, weights, sections)
+        done = self._fit(task, weights, sections, held_out)
         if self.ranks.is_main:  # all ranks are past their last step
             drop_own_cache(self.out)
         weights.network = network_for(self.config, weights.vocabulary).to(self.device)
         weights.network.load_state_dict(task.averaged())
+        if held_out is not None:
+            weights.validated = {**held_out.described(), **self._judged(done)}
         return weights, done
+
+    def _held_out(self, training: Sequence[Section], validation: Sequence[Section], vocabulary: Vocabulary) -> HeldOut:
+        objective, watch = self.config.objective, self.config.train.watch
+        if watch is Watch.zero_shot_pcc and not (objective.contrast or objective.ranking or objective.correlation):
+            raise ConfigError(
+                "this objective trains no text branch, so its figure says nothing", todo="set train.watch=ridge_pcc"
+            )
+        return HeldOut(training, validation, vocabulary.genes)
 
     def _task(self, weights: Weights, sections: Sequence[Section]) -> TrainingTask:
         genes, shown = list(weights.vocabulary.genes), self.progress and self.ranks.is_main
@@ -77,12 +98,13 @@ class Pretraining:
                 weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks
             )
 
-    def _fit(self, task: TrainingTask, weights: Weights, sections: Sequence[Section]) -> Fit:
+    def _fit(self, task: TrainingTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
         train = self.config.train
         run = {
             "config": configs.dump(self.config),
             "sections": [section.name for section in sections],
             "started_from": dict(weights.started_from),
+            **({"validated_on": list(held_out.names)} if held_out else {}),
         }
         return fit(
             task,
@@ -93,7 +115,20 @@ class Pretraining:
             resume=self.resume,
             checkpoint_every=train.checkpoint_every,
             progress=self.progress,
+            validation=self._validation(task, weights, held_out) if held_out else None,
             trackers=self.trackers,
             ranks=self.ranks,
             sharded=task.blocks(),
         )
+
+    def _validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
+        """Return how the moving average, which is what is kept, is judged."""
+        train, averaged = self.config.train, replace(weights, network=task.average)
+        examiner = Examiner(averaged, self.config, held_out, self.device)
+        return Validation(examiner, every=train.validate_every, patience=train.patience, watch=train.watch.value)
+
+    def _judged(self, done: Fit) -> dict[str, Any]:
+        train = self.config.train
+        figures = {name: round(value, 4) for name, value in done.validation.items()}
+        steps = {"step": done.best_step, "steps": done.steps, "planned": train.steps}
+        return {"watched": train.watch.value, "figures": figures, **steps}

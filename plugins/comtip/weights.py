@@ -32,12 +32,15 @@ class Weights:
         Of zero-shot prediction, a row a gene of the vocabulary.
     started_from
         The checkpoint that training started from (source, sha256), or empty.
+    validated
+        How validation chose them (:attr:`stzoo.core.model.Model.validated`), or empty.
     """
 
     network: Network
     vocabulary: Vocabulary
     calibration: Calibration
     started_from: Mapping[str, str] = field(default_factory=dict)
+    validated: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def fresh(cls, config: CoMTIPConfig, vocabulary: Vocabulary) -> Self:
@@ -63,6 +66,7 @@ class Weights:
             "expression": "log1p of counts per 10,000",
             **({"gene_text": packaged().sha256} if self.vocabulary.n_described else {}),
             **({"started_from": dict(self.started_from)} if self.started_from else {}),
+            **({"validated": dict(self.validated)} if self.validated else {}),
         }
 
     def assets(self) -> dict[str, bytes]:
@@ -91,7 +95,8 @@ class Weights:
             raise WeightsError(f"tensor '{stray[0]}' is not known to the model{nearest(stray[0], own)}")
         restore_module(network, {key.removeprefix("network."): value for key, value in own.items()})
         network.requires_grad_(False).eval()
-        return cls(network, vocabulary, Calibration(table), _mapping(description.get("started_from")))
+        started_from, validated = (_mapping(description.get(name)) for name in ("started_from", "validated"))
+        return cls(network, vocabulary, Calibration(table), started_from, validated)
 
 
 def network_for(config: CoMTIPConfig, vocabulary: Vocabulary) -> Network:
