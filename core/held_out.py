@@ -50,7 +50,7 @@ class HeldOut:
         self.same_patient = bool(_patients(training) & _patients(validation))
         learn = [_some(section, MOST // len(training)) for section in training]
         self._group = np.repeat(np.arange(len(learn)), [len(section) for section in learn])
-        self.genes, self._learned = _scored(learn, genes)
+        self.genes, self.learned = _scored(learn, genes)
         held = [_some(section, MOST) for section in validation]
         self.known = [_known(section, self.genes) for section in held]
         self._truth = [section.expression(own, target=TARGET) for section, own in zip(held, self.known, strict=True)]
@@ -71,7 +71,7 @@ class HeldOut:
         -------
         The mean of :meth:`pcc`.
         """
-        head = fit_ridge(np.concatenate(learn), self._learned, self._group, self.genes)
+        head = fit_ridge(np.concatenate(learn), self.learned, self._group, self.genes)
         return self.pcc([head.predict(seen, own).values for seen, own in zip(held, self.known, strict=True)])
 
     def pcc(self, predicted: Sequence[Floats]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
 from stzoo.core.blocks import Share, stacked
 from stzoo.core.held_out import HeldOut
 from stzoo.core.section import Floats, Section
@@ -20,7 +21,7 @@ class Examiner:
     Parameters
     ----------
     weights
-        Their network is used as it is at every call; calibration does not change a correlation.
+        Their network is used as it is at every call; they are calibrated anew, as they are at the end of a training.
     config
         Of the model. Tiles are seen in one pose whatever it says: an eighth of the cost.
     held_out
@@ -37,12 +38,16 @@ class Examiner:
         """Return the figures by the names of :class:`~stzoo.plugins.comtip.config.Watch`."""
         held_out, text = self.held_out, ZeroShot(self.weights, self.config)
         learn, held = ([self._embedded(section) for section in side] for side in (held_out.learn, held_out.held))
-        vectors = [seen[:, : self.config.embedding_dim].copy() for seen in held]
-        read = [text.predict(z, genes).values for z, genes in zip(vectors, held_out.known, strict=True)]
+        text.calibrate(self._z(np.concatenate(learn)), held_out.genes, held_out.learned)
+        read = [text.predict(self._z(seen), genes).values for seen, genes in zip(held, held_out.known, strict=True)]
         return {
             Watch.zero_shot_pcc.value: held_out.pcc(read),
             Watch.ridge_pcc.value: held_out.ridge_pcc(learn, held),
         }
+
+    def _z(self, embedding: Floats) -> Floats:
+        """Return z_img, which an embedding begins with."""
+        return embedding[:, : self.config.embedding_dim].copy()
 
     def _embedded(self, section: Section) -> Floats:
         """Return what :meth:`CoMTIP.embed` would, of spots that are a part of a section or all of it."""
