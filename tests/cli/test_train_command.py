@@ -104,12 +104,13 @@ def test_a_model_that_can_not_be_judged_says_so(stzoo, data, tmp_path, monkeypat
 
 @pytest.mark.slow
 def test_the_same_command_runs_under_torchrun(stzoo, data, tmp_path):
-    assert stzoo(*arguments(data, tmp_path / "one")).code == 0
+    judged = ("--validate", "b.zarr", "--set", "train.validate_every=2")
+    assert stzoo(*arguments(data, tmp_path / "one", *judged)).code == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     console = shutil.which("stzoo", path=str(Path(sys.executable).parent))
     assert console
     done = subprocess.run(
-        [*launch, console, *arguments(data, tmp_path / "two")],
+        [*launch, console, *arguments(data, tmp_path / "two", *judged)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -121,4 +122,6 @@ def test_the_same_command_runs_under_torchrun(stzoo, data, tmp_path):
     for want, got in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert got == pytest.approx(want, abs=1e-4, rel=1e-4)
     configs = [json.loads((tmp_path / name / "weights" / "config.json").read_text()) for name in ("one", "two")]
+    figures = [config["description"].pop("validated").pop("figures") for config in configs]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-3)
     assert configs[0] == configs[1]
