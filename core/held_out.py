@@ -108,10 +108,11 @@ def _refuse_overlap(training: Sequence[Section], validation: Sequence[Section]) 
 
 
 def _is_same(one: Section, other: Section) -> bool:
-    """Say whether two sections come from one place, or hold the same counts wherever they come from."""
+    """Say whether two sections come from one place, or have the same spots and counts wherever they come from."""
     if one.source and other.source and _place(one) == _place(other):
         return True
-    return len(one) == len(other) and np.array_equal(one.depth, other.depth, equal_nan=True)
+    same_spots = len(one) == len(other) and np.array_equal(one.pixels, other.pixels)
+    return same_spots and np.array_equal(one.depth, other.depth, equal_nan=True)
 
 
 def _place(section: Section) -> tuple[Path, str]:
