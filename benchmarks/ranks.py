@@ -30,6 +30,7 @@ from stzoo.core.train import fit
 from stzoo.core.train_log import read_log
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.model import CoMTIP
+from stzoo.plugins.comtip.pretraining import begun
 from stzoo.plugins.comtip.training import TrainingTask
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"
@@ -106,11 +107,11 @@ def main() -> None:
     recipe = load_recipe("comtip", RECIPE)
     sections = [read(data_source(source, chosen.data)) for source in recipe.sections]
     model = CoMTIP(recipe.config, seed=recipe.seed)
-    network = model._new(sections)
-    genes = list(model.vocabulary.genes)
+    weights = begun(sections, model.config, model.seed)
+    genes = list(weights.vocabulary.genes)
     with tempfile.TemporaryDirectory() as scratch:
         data = gather(sections, genes, model.config, model.seed, cache=Path(scratch) / "cache")
-        given = (network, data, model.vocabulary.inputs(genes))
+        given = (weights.network, data, weights.vocabulary.inputs(genes))
         one, two = (run(world, Path(scratch) / str(world), chosen.steps, model, given) for world in (1, 2))
     apart = {
         name: max(abs(a[name] - b[name]) for a, b in zip(one["losses"], two["losses"], strict=True))

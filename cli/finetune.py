@@ -35,6 +35,10 @@ def command(
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: rates.steps=50, rank=4.")] = None,
     license: Annotated[str, typer.Option(help="SPDX identifier for the model card.")] = "other",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    tracker: Annotated[
+        list[str] | None,
+        typer.Option(help="Tell the tuning of a network to a tracker, e.g. tensorboard; may be repeated."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what would be done and what it costs; write nothing.")] = False,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
 ) -> None:
@@ -48,9 +52,11 @@ def command(
     from stzoo.core.interfaces import Encoder
     from stzoo.core.reading import read
     from stzoo.core.splits import SplitOptions, read_by
+    from stzoo.core.trackers import require_trackers
     from stzoo.zoo.finetuning import carry_out, check_folder, tuned_card
     from stzoo.zoo.loading import load
 
+    require_trackers(tracker or [])
     check_folder(out, resume=resume)
     settings = read_settings(tune, contrast, set_ or [])
     options = SplitOptions(
@@ -82,7 +88,7 @@ def command(
         for line in told(plan):
             say(line)
         card = partial(tuned_card, name=out.name, license=license)
-        done = carry_out(plan, out, resume=resume, card=card, ranks=ranks)
+        done = carry_out(plan, out, resume=resume, trackers=tracker or [], card=card, ranks=ranks)
         for line in done.lines():
             say(line)
         say(f"wrote {done.weights} and {out / 'report.md'}; use them with --model {done.weights}")

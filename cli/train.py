@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,14 @@ def command(
     config: Annotated[str, typer.Option(help="A recipe of the model by name, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="Folder that holds the training sections.")],
     out: Annotated[Path, typer.Option(help="Folder of the run; the weights are in OUT/weights.")],
+    validate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SECTION",
+            help="Held-out section, named as in the recipe or by a whole path, that chooses the best weights; "
+            "may be repeated. How often: --set train.validate_every=50, early stop: --set train.patience=4.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override an option: train.steps=50.")] = None,
     start: Annotated[
@@ -33,13 +42,15 @@ def command(
     from stzoo.core.distributed import joined
     from stzoo.core.output import check_output
     from stzoo.core.reading import read
-    from stzoo.core.recipes import load_recipe, trained
+    from stzoo.core.recipes import load_recipe, require_validation, trained
     from stzoo.core.resources import data_source
     from stzoo.core.trackers import require_trackers
-    from stzoo.zoo.cards import Card, figures_from
+    from stzoo.zoo.cards import Card, chosen_by, figures_from
 
     recipe = load_recipe(model, config, set_)
     require_trackers(tracker or [])
+    if validate:
+        require_validation(model)
     check_device(device)
     check_output(out, overwrite=True)
     about = dict(recipe.card)
@@ -51,11 +62,11 @@ def command(
         base_model=start.removeprefix("hf://").partition("@")[0] if start.startswith("hf://") else "",
         figures=[figure for path in figures or [] for figure in figures_from(_report(path), recipe=Path(config).stem)],
         sections=about,
-    ).render()
+    )
     with joined() as ranks:
         _refuse_other_run(out, resume)
         ranks.barrier()  # nobody writes before all have looked
-        trained(
+        made = trained(
             model,
             config,
             [read(data_source(source, data)) for source in recipe.sections],
@@ -63,13 +74,16 @@ def command(
             device=device,
             folder=out,
             overrides=set_,
-            card=card,
+            validation=[read(data_source(source, data)) for source in validate or []],
+            card=lambda made: replace(card, sections=about | chosen_by(made.validated)).render(),
             start=_checkpoint(start),
             start_name=start,
             trackers=tracker or [],
             ranks=ranks,
         )
         if ranks.is_main:
+            for text in chosen_by(made.validated).values():
+                echo(text)
             echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
 
 

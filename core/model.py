@@ -50,6 +50,15 @@ class Model(ABC):
         self.device = device
         self.seed = seed
 
+    @property
+    def validated(self) -> Mapping[str, Any]:
+        """How validation chose these weights while they were trained, as JSON values; empty where it did not.
+
+        ``sections`` (names), ``same_patient`` (one of them is of a patient that was trained on), ``watched`` and
+        ``figures`` of the weights that were kept, ``step`` (after how many they were), ``steps`` done and ``planned``.
+        """
+        return {}
+
     def to(self, device: str) -> Self:
         """Move the model to a device and return it."""
         self.device = device
@@ -145,6 +154,7 @@ class Model(ABC):
         sections: Sequence[Section],
         *,
         out: Path,
+        validation: Sequence[Section] = (),
         resume: bool = False,
         progress: bool = True,
         trackers: Sequence[str] = (),
@@ -158,6 +168,9 @@ class Model(ABC):
             What to train on.
         out
             Folder of checkpoints and logs (:func:`stzoo.core.train.fit`).
+        validation
+            Sections that are never learned from, on which the weights are judged while the run goes on: it ends with
+            the best (see :class:`stzoo.core.held_out.HeldOut`). By default with the last, unjudged.
         resume
             Go on with the run in ``out``.
         progress

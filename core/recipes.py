@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stzoo.core import config as configs
 from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.errors import ConfigError
+from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.plugins import default_host
 from stzoo.core.records import ModelSpec
 from stzoo.core.registry import model_class
@@ -70,6 +71,19 @@ def fingerprint(model: str, name: str, sections: Sequence[Section], overrides: l
     return hashlib.sha256(json.dumps([options, data], sort_keys=True).encode()).hexdigest()[:10]
 
 
+def require_validation(model: str) -> None:
+    """Refuse, before anything is read, to judge a model that can not be judged while it trains.
+
+    Raises
+    ------
+    UsageError
+        Its ``train`` takes no validation sections: a plugin that is older than they are.
+    """
+    known = inspect.signature(model_class(model).train).parameters.values()
+    if not any(one.name == "validation" or one.kind is one.VAR_KEYWORD for one in known):
+        raise UsageError(f"'{model}' can not be judged while it trains", todo="train it without --validate")
+
+
 def trained(
     model: str,
     name: str,
@@ -78,7 +92,8 @@ def trained(
     seed: int,
     folder: Path,
     overrides: list[str] | None = None,
-    card: str = "",
+    validation: Sequence[Section] = (),
+    card: Callable[[Any], str] = lambda made: "",
     start: Path | None = None,
     start_name: str = "",
     trackers: Sequence[str] = (),
@@ -91,8 +106,10 @@ def trained(
     ----------
     folder
         ``folder/run`` holds checkpoints and the log, ``folder/weights`` the repository.
+    validation
+        Sections that judge the weights while they are trained (:meth:`Model.train`).
     card
-        Text of the model card.
+        Makes the text of the model card of the trained model.
     start, start_name
         A foreign checkpoint to start from (:meth:`Model.start_from`), and what to call it.
     trackers, ranks
@@ -104,12 +121,16 @@ def trained(
     weights = folder / "weights"
     if (weights / MANIFEST).is_file():
         return cls.load(weights)
+    if validation:
+        require_validation(model)
     made = cls(load_recipe(model, name, overrides).config, device=device, seed=seed)
     if start is not None:
         made.start_from(start, source=start_name)
     more: dict[str, Any] = {"trackers": trackers, "ranks": ranks} if trackers or ranks.world > 1 else {}
-    made.train(sections, out=folder / "run", resume=True, **more)  # plugins may be older than these two
+    if validation:
+        more["validation"] = validation
+    made.train(sections, out=folder / "run", resume=True, **more)  # plugins may be older than these three
     if ranks.is_main:
-        made.save(weights, card=card)
+        made.save(weights, card=card(made))
     ranks.barrier()
     return made

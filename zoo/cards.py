@@ -119,6 +119,24 @@ class Card:
         return str(data.to_yaml())
 
 
+def chosen_by(validated: Mapping[str, Any]) -> dict[str, str]:
+    """Return the section of a card on how validation chose the weights (``Model.validated``), or none."""
+    if not validated:
+        return {}
+    where, watched = ", ".join(validated["sections"]), validated["watched"]
+    figures = {name: f"{value:.3f}" for name, value in validated["figures"].items()}
+    best = figures.pop(watched)
+    beside = f" ({', '.join(' '.join(one) for one in figures.items())})" if figures else ""
+    ended = f"; the run ended early, after {validated['steps']}" if validated["steps"] < validated["planned"] else ""
+    whose = ", though from a patient that was" if validated["same_patient"] else ""
+    text = (
+        f"Kept: the weights after step {validated['step']} of {validated['planned']}{ended}. They have the highest "
+        f"{watched} on {where}: {best}{beside}. {where} was not learned from{whose}; it chose the weights, so figures "
+        "on it flatter: test on another section."
+    )
+    return {"Chosen by validation": text}
+
+
 def figures_from(
     report: Mapping[str, Any], *rows: str, recipe: str = "", parts: Sequence[str] | None = None
 ) -> list[Figure]:

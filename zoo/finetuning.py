@@ -35,6 +35,7 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
+    trackers: Sequence[str] = (),
     license: str = "other",
 ) -> FineTuned:
     r"""Fine-tune an encoder on own sections; parameters are those of :func:`stzoo.core.finetuning.run.finetune`.
@@ -64,6 +65,7 @@ def finetune(
         seed=seed,
         resume=resume,
         progress=progress,
+        trackers=trackers,
         card=lambda found: tuned_card(found, name=Path(out).name, license=license),
     )
 

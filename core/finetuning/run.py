@@ -29,6 +29,7 @@ from stzoo.core.interfaces import Encoder
 from stzoo.core.output import check_output
 from stzoo.core.section import Section
 from stzoo.core.splits import SplitOptions
+from stzoo.core.trackers import require_trackers
 
 Carder = Callable[[Mapping[str, Any]], str]
 """Makes the text of the model card of a report."""
@@ -75,6 +76,7 @@ def finetune(
     seed: int = 0,
     resume: bool = False,
     progress: bool = True,
+    trackers: Sequence[str] = (),
     card: Carder = lambda found: "",
     ranks: Ranks = ALONE,
 ) -> FineTuned:
@@ -102,6 +104,9 @@ def finetune(
         Go on with a run that was stopped in ``out``; the result is the same, bit for bit on a CPU.
     progress
         Draw a bar (on a terminal only).
+    trackers
+        Names of trackers that are told of the tuning of a network, as :func:`stzoo.core.train.fit` tells them; a head
+        alone has no steps to tell of.
     card
         Makes the model card of the report.
     ranks
@@ -112,9 +117,10 @@ def finetune(
     StzooError
         The data can not be split honestly, genes or slides are missing, or ``out`` is there already.
     """
+    require_trackers(trackers)
     out = check_folder(Path(out), resume=resume)
     plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
-    return carry_out(plan, out, resume=resume, progress=progress, card=card, ranks=ranks)
+    return carry_out(plan, out, resume=resume, progress=progress, trackers=trackers, card=card, ranks=ranks)
 
 
 def check_folder(out: Path, *, resume: bool) -> Path:
@@ -140,6 +146,7 @@ def carry_out(
     *,
     resume: bool = False,
     progress: bool = True,
+    trackers: Sequence[str] = (),
     card: Carder = lambda found: "",
     ranks: Ranks = ALONE,
 ) -> FineTuned:
@@ -147,7 +154,7 @@ def carry_out(
     judged, tuned = before(plan), None
     ranks.barrier()  # nobody writes before all have looked at the folder
     if plan.settings.tune is not Tune.head:
-        tuned = tune(plan, out / "run", resume=resume, progress=progress, ranks=ranks)
+        tuned = tune(plan, out / "run", resume=resume, progress=progress, trackers=trackers, ranks=ranks)
     if tuned is not None:
         judged[TUNED] = tuned.fit.validation["pcc"]
     kept = chosen(judged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +45,22 @@ class Tuned:
     tuned: int
 
 
-def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True, ranks: Ranks = ALONE) -> Tuned:
+def tune(
+    plan: Plan,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    trackers: Sequence[str] = (),
+    ranks: Ranks = ALONE,
+) -> Tuned:
     """Tune the network of a plan on its training pieces.
 
     Parameters
     ----------
     out
         Folder of the run: checkpoints, ``log.csv``, ``validation.csv``.
-    resume, progress, ranks
+    resume, progress, trackers, ranks
         See :func:`stzoo.core.train.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
@@ -73,6 +82,7 @@ def tune(plan: Plan, out: Path, *, resume: bool = False, progress: bool = True, 
         resume=resume,
         checkpoint_every=max(1, steps // settings.validations),
         progress=progress,
+        trackers=trackers,
         ranks=ranks,
         validation=Validation(
             lambda: {"pcc": _judged(plan, encoder, task)},

@@ -86,6 +86,15 @@ class Paat(Enum):
     """Ours: a discriminator judges each single pair instead of the pooled vector."""
 
 
+class Watch(Enum):
+    """Which figure on held-out sections chooses the weights, and ends a run (ours; the paper keeps the last)."""
+
+    zero_shot_pcc = "zero_shot_pcc"
+    """Correlation of what the text branch reads from the image: what the objective is about."""
+    ridge_pcc = "ridge_pcc"
+    """That of a ridge head on the frozen embedding, fitted on training spots: the default head of prediction."""
+
+
 @dataclass
 class VisionConfig:
     """The image tower: a ViT over the patches of a tile.
@@ -245,6 +254,9 @@ class TrainConfig:
         Decay of the moving average of the weights that is kept.
     checkpoint_every
         Steps between checkpoints.
+    validate_every, patience, watch
+        Where sections are held out to judge the run: steps between two judgements, judgements without improvement
+        after which it ends (0: never), and the figure that is to rise.
     shard_above
         With several ranks: networks of more parameters than this are sharded over them (FSDP2), others are copied
         (DDP).
@@ -270,6 +282,9 @@ class TrainConfig:
     table_speed: float = 1.0
     average: float = 0.99
     checkpoint_every: int = 100
+    validate_every: int = 50
+    patience: int = 0
+    watch: Watch = Watch.zero_shot_pcc
     shard_above: int = 50_000_000
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from stzoo.core.blocks import Share
 from stzoo.core.interfaces import Progress
 from stzoo.core.neighbourhood import Neighbourhood
 from stzoo.core.section import Floats, Section
-from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import batches, turned
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.texture import N_STATISTICS
@@ -23,18 +24,17 @@ def spot_table(
     section: Section,
     share: Share,
     device: str,
-    has_statistics: bool,
-    batch_size: int,
-    progress: Progress | None,
+    batch_size: int = 64,
+    progress: Progress | None = None,
 ) -> Floats:
     """Return z_img and, where asked for, mean and spread of the patch statistics of every spot, float32 (n, d)."""
     width, vision = config.embedding_dim, config.vision
     alone = share.table("alone", width)
-    own = share.table("own", width + (2 * N_STATISTICS if has_statistics else 0))
+    own = share.table("own", own_width(config))
     with torch.inference_mode():
         for rows, inputs in batches(section, vision, batch_size, share, progress):
             alone[rows] = posed(network, inputs.to(device), poses=vision.poses).cpu().numpy()
-            if has_statistics:
+            if has_statistics(config):
                 own[rows, width:] = torch.cat([inputs.mean(1), inputs.std(1)], dim=-1).numpy()
     share.wait()
     near = Neighbourhood(section.um)
@@ -45,6 +45,25 @@ def spot_table(
             own[rows, :width] = network.image.placed(z, placed).cpu().numpy()
     share.wait()
     return own
+
+
+def with_context(
+    own: Floats, config: CoMTIPConfig, section: Section, blocks: Sequence[slice]
+) -> Iterator[tuple[slice, Floats]]:
+    """Yield rows of :func:`spot_table` beside their means over neighbours, float32 (m, d), block by block."""
+    near = Neighbourhood(section.um)
+    for rows in blocks:
+        yield rows, np.concatenate([own[rows], *near.means(own, rows, config.context_um)], axis=1)
+
+
+def has_statistics(config: CoMTIPConfig) -> bool:
+    """Say whether an embedding carries the patch statistics."""
+    return config.statistics and config.vision.stem is Stem.texture
+
+
+def own_width(config: CoMTIPConfig) -> int:
+    """Return the width of what a spot itself shows: the shared space, and the statistics."""
+    return config.embedding_dim + (2 * N_STATISTICS if has_statistics(config) else 0)
 
 
 def posed(network: Network, inputs: Tensor, *, poses: bool) -> Tensor:

@@ -3,17 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.errors import GeneError
+from stzoo.core.interfaces import Prediction
 from stzoo.core.section import Floats
+from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.weights import Weights
 from torch import Tensor
 
 _SPOTS = 256
 """Spots at a time."""
+GENES = 256
+"""Genes at a time."""
+
+
+class ZeroShot:
+    """Prediction through the text branch, for any gene symbol.
+
+    Parameters
+    ----------
+    weights, config
+        Networks with their genes and calibration, and the options they were made by.
+    """
+
+    def __init__(self, weights: Weights, config: CoMTIPConfig) -> None:
+        self.weights, self.config = weights, config
+        self._device = str(next(weights.network.parameters()).device)
+
+    def predict(self, z: Floats, genes: Sequence[str]) -> Prediction:
+        """Return soft template matching over the grid of values, calibrated for genes that were seen.
+
+        Parameters
+        ----------
+        z
+            z_img, float32 (n, d).
+        """
+        check_genes(genes)
+        network, images = self.weights.network, torch.from_numpy(z).to(self._device)
+        grid = value_grid(self.config.text.value_max, self.config.objective.grid, self._device)
+        values, spread = np.empty((2, len(z), len(genes)), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(genes), GENES):
+                some = slice(start, min(start + GENES, len(genes)))
+                values[:, some], spread[:, some] = soft_values(network, images, self._code(genes[some]), grid)
+        scale, offset = self.weights.calibration.of(self._places(genes))
+        return Prediction(values * scale + offset, tuple(genes), "zero-shot", spread * scale)
+
+    def levels(self, z: Floats, genes: Sequence[str]) -> Floats:
+        """Return how high a set of genes is at each spot, float32 (n,) in standard deviations."""
+        check_genes(genes)
+        known = self.weights.calibration.levels(self._places(genes))
+        with torch.inference_mode():
+            images = torch.from_numpy(z).to(self._device)
+            return set_levels(self.weights.network, images, self._code(genes), *known)
+
+    def calibrate(self, z: Floats, genes: Sequence[str], truth: Floats) -> None:
+        """Calibrate some genes of the vocabulary anew, on training spots: z_img (n, d), expression (n, g)."""
+        places = self._places(genes)
+        self.weights.calibration = self.weights.calibration.without(places)
+        predicted = self.predict(z, genes).values
+        self.weights.calibration = self.weights.calibration.fitted(places, predicted, truth)
+
+    def _places(self, genes: Sequence[str]) -> list[int]:
+        return [self.weights.vocabulary.place(gene) for gene in genes]
+
+    def _code(self, genes: Sequence[str]) -> Any:
+        return self.weights.network.text.encode_genes(self.weights.vocabulary.inputs(genes).to(self._device))
+
+
+def check_genes(genes: Sequence[str]) -> None:
+    """Refuse to predict no gene, or one without a name.
+
+    Raises
+    ------
+    GeneError
+        With what to do.
+    """
+    if not genes or not all(gene.strip() for gene in genes):
+        raise GeneError("no gene to predict", todo="name at least one gene symbol")
 
 
 def value_grid(value_max: float, points: int, device: str = "cpu") -> Tensor:
@@ -40,42 +111,6 @@ def soft_values(network: Network, z: Tensor, code: Any, grid: Tensor) -> tuple[F
         means.append(mean.cpu())
         spreads.append((share @ grid**2 - mean**2).clamp_min(0).sqrt().cpu())
     return torch.cat(means).numpy(), torch.cat(spreads).numpy()
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What training spots say of each seen gene (ours).
-
-    Parameters
-    ----------
-    table
-        float32 (g, 4): scale and offset from zero-shot values to expression, mean and standard deviation of expression.
-    """
-
-    table: Tensor
-
-    def of(self, places: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return scale and offset (g,) of genes by their place; genes never seen (-1) are left as they are."""
-        table = self.table.numpy()
-        rows = [table[p, :2] if p >= 0 else (1.0, 0.0) for p in places]
-        both = np.array(rows, dtype=np.float32).reshape(-1, 2)
-        return both[:, 0], both[:, 1]
-
-    def levels(self, places: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation (g,) of genes; for genes never seen the medians of those seen."""
-        table = self.table[:, 2:].numpy()
-        middle = np.median(table, axis=0)
-        both = np.array([table[p] if p >= 0 else middle for p in places], dtype=np.float32).reshape(-1, 2)
-        return both[:, 0], both[:, 1]
-
-
-def calibration(predicted: Floats, truth: Floats) -> Calibration:
-    """Return scale and offset by least squares on training spots, (n, g) each; the scale is not negative."""
-    x, y = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
-    dx = x - x.mean(0)
-    scale = ((dx * (y - y.mean(0))).sum(0) / (dx**2).sum(0).clamp_min(1e-9)).clamp(0.0, 5.0)
-    offset = y.mean(0) - scale * x.mean(0)
-    return Calibration(torch.stack([scale, offset, y.mean(0), y.std(0, correction=0)], dim=1).float())
 
 
 def set_levels(network: Network, z: Tensor, code: Any, means: Floats, spreads: Floats) -> Floats:

@@ -51,6 +51,22 @@ def test_weights_that_predict_and_that_can_be_published(
     assert (again.code, "finished run" in again.err) == (1, True)
 
 
+def test_a_tracker_is_told_of_the_tuning(stzoo: Callable[..., Any], tissue: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "tuned"
+    few = ["rates.steps=2", "rates.batch=12", "validations=1"]
+    options = ["--tune", "full", "--genes", "ERBB2,CD74", "--tracker", "tensorboard"]
+    options += [part for one in few for part in ("--set", one)]
+    done = stzoo("finetune", "comtip-tiny", tissue / "s0.zarr", "--test", tissue / "s2.zarr", "--out", out, *options)
+    assert done.code == 0, done.err
+    events = EventAccumulator(str(out / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2]
+    assert [event.step for event in events.Scalars("validation/pcc")] == [2]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -61,6 +77,7 @@ def test_weights_that_predict_and_that_can_be_published(
         (["s0", "--test", "s2", "--genes", "ERBB3X"], "no gene 'ERBB3X'"),
         (["s0", "--test", "s2", "--tune", "head", "--contrast"], "contrast"),
         (["s0", "--test", "s2", "--set", "rates.step=3"], "steps"),
+        (["s0", "--test", "s2", "--tracker", "tensorbord"], "did you mean 'tensorboard'?"),
         (["s0", "--test", "s2", "--patients", "P1"], "1 patients for 2 sections"),
     ],
 )
