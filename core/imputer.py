@@ -170,14 +170,19 @@ class Imputer(Model):
         return replace(stack, sections=done) if isinstance(data, Stack) else done[0]
 
     def _attach(self, section: Section, sheet: _Sheet) -> Section:
+        from anndata import AnnData
+
         empty = sheet.finish(section)
         if empty:
             raise DataError(f"'{self.name}' left {empty} values of {section.name} empty")
-        adata = section.adata  # nobody else has it
-        for name, values in (("imputed", sheet.filled.values), ("confidence", sheet.filled.confidence)):
-            adata.layers[name] = np.asarray(values)  # a file's array is one like any other
+        layers = {  # a file's array is one like any other
+            "imputed": np.asarray(sheet.filled.values),
+            "confidence": np.asarray(sheet.filled.confidence),
+        }
+        seen = section.adata  # what the method was given stays as it was
+        adata = AnnData(seen.X, obs=seen.obs, var=seen.var, obsm=dict(seen.obsm), layers=layers)
         adata.uns["stzoo"] = {"imputed": provenance_of(self)}
-        return section
+        return replace(section, adata=adata)
 
 
 def joined(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled]:

@@ -30,6 +30,7 @@ def test_every_row_is_scored_for_every_number_of_spots(folder: Path) -> None:
         train=["s1.zarr"],
         test=["s2.zarr"],
         sizes=[20, 0],
+        network_from=100,
         genes=10,
         seeds=[0, 1],
         rows=[

@@ -275,8 +275,8 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("filled again")
 
-    monkeypatch.setattr("stzoo.plugins.baselines.transfer.Transfer.fill", never)
-    monkeypatch.setattr("stzoo.plugins.baselines.knn.Knn.fill", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.transfer.Transfer.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.knn.Knn.fill_parts", never)
     assert figures(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):
         run(folder, StackRow("t", model="transfer", overrides=["own=0.5"]), work=tmp_path)
