@@ -78,6 +78,12 @@ def by_two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 4, 17])
+def test_jobs_are_dealt_out_once(world, count):
+    assert [job for rank in range(world) for job in Ranks(rank, world).own(count)] == list(range(count))
+
+
 def test_two_ranks_give_the_figures_of_one_copied_and_sharded(tmp_path, by_two):
     shutil.copytree(by_two, tmp_path, dirs_exist_ok=True)
     run(tmp_path / "alone", 10)
