@@ -66,7 +66,7 @@ class Rigid(Aligner):
         images = self.config.use is Use.image or (both and self.config.use is Use.auto)
         source, target = (self._shape(section, images) for section in (moving, fixed))
         found = search(source, target, self.config, progress).fine
-        _warn_if_ambiguous(found)
+        _warn_if_ambiguous(found, moving.name, fixed.name)
         return Transform(found[0].matrix)
 
     def _shape(self, section: Section, images: bool) -> Shape:
@@ -90,14 +90,16 @@ def _of_spots(section: Section, seed: int) -> Shape:
     return Shape(outline, used, points.mean(axis=0))
 
 
-def _warn_if_ambiguous(found: list[Placement]) -> None:
-    """Say so when another orientation fits nearly as well as the best; ``found`` is sorted."""
+def _warn_if_ambiguous(found: list[Placement], moving: str, fixed: str) -> None:
+    """Say so when another orientation of a section fits nearly as well as the best; ``found`` is sorted."""
     best = found[0]
     for other in found[1:]:
         if apart(other.matrix, best.matrix) and other.score < AMBIGUOUS * best.score + 1:
             logging.getLogger(__name__).warning(
-                "rigid: another orientation of the tissue fits nearly as well (%.0f against %.0f µm): check the "
+                "rigid: another orientation of '%s' on '%s' fits nearly as well (%.0f against %.0f µm): check the "
                 "result; where the section can not be mirrored, set flips=false",
+                moving,
+                fixed,
                 other.score,
                 best.score,
             )

@@ -96,7 +96,7 @@ def test_flips_can_be_ruled_out_and_doubt_is_reported(caplog: pytest.LogCaptureF
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         Rigid().align(square, square)
-    assert "another orientation" in caplog.text
+    assert f"another orientation of '{square.name}'" in caplog.text
 
 
 def test_spots_off_the_tissue_do_not_count() -> None:
