@@ -86,8 +86,8 @@ class Imputer(Model):
         """Fill part by part, so that no more than a part is held at a time and processes may share the work.
 
         By default the first process calls :meth:`fill`, and the others have nothing to do but to write. A method that
-        can do better overrides this: what has to be learned is learned once (``ranks.each``, ``ranks.same``), and each
-        process yields parts of its own (``ranks.own``).
+        can do better is a :class:`PartImputer`: what has to be learned is learned once (``ranks.each``,
+        ``ranks.same``), and each process yields parts of its own (``ranks.own``).
 
         Parameters
         ----------
@@ -183,6 +183,20 @@ class Imputer(Model):
         adata = AnnData(seen.X, obs=seen.obs, var=seen.var, obsm=dict(seen.obsm), layers=layers)
         adata.uns["stzoo"] = {"imputed": provenance_of(self)}
         return replace(section, adata=adata)
+
+
+class PartImputer(Imputer):
+    """An imputer that fills part by part; filling in one piece follows from it."""
+
+    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
+        """Fill every section of a stack (see :class:`Imputer`)."""
+        return joined(self.fill_parts(stack, values, progress=progress), values)
+
+    @abstractmethod
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill part by part (see :class:`Imputer`)."""
 
 
 def joined(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled]:

@@ -16,7 +16,7 @@ import numpy as np
 from stzoo.core.blocks import Share
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import DataError, UsageError, nearest
-from stzoo.core.imputer import Filled, FilledPart, Imputer
+from stzoo.core.imputer import Filled, FilledPart, Imputer, PartImputer
 from stzoo.core.model import Model, Progress, provenance_of
 from stzoo.core.section import Floats, Section
 
@@ -31,6 +31,7 @@ __all__ = [
     "FilledPart",
     "Imputer",
     "Model",
+    "PartImputer",
     "Prediction",
     "Progress",
     "Reader",

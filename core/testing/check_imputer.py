@@ -48,7 +48,9 @@ def parts_are_the_whole(case: Case) -> None:
             hidden = ~stack.sections[part.section].measured[part.spots]
             found = np.asarray(getattr(part.filled, what), dtype=np.float32)
             if found.shape != expected.shape or not np.array_equal(found[hidden], expected[hidden]):
-                raise FaultError(f"{what} of a part are not those of fill", "let fill() join the parts: joined()")
+                raise FaultError(
+                    f"{what} of a part are not those of fill", "subclass PartImputer, whose fill() joins the parts"
+                )
     for section, counted in zip(stack.sections, times, strict=True):
         if (counted[~section.measured] != 1).any():
             raise FaultError(

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.blocks import Share
 from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Stack
 
@@ -19,15 +18,11 @@ class GeneMeanConfig:
     """Nothing to choose."""
 
 
-class GeneMean(Imputer):
+class GeneMean(PartImputer):
     """The mean over measured spots. Its confidence is 0 everywhere: it knows nothing of where a spot lies."""
 
     name = "gene-mean"
     config_class = GeneMeanConfig
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill every spot of a section with the mean of its measured spots (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

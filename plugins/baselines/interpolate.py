@@ -16,8 +16,7 @@ from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, 
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
 from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.section import Floats, Mask, Points, Section, Stack
 from stzoo.plugins.baselines.local import Indices, Surroundings
@@ -151,7 +150,7 @@ def scattered(seen: Surroundings, points: Points, degree: int) -> Floats:
     return np.where(np.isfinite(found), found, out).astype(np.float32)
 
 
-class _Interpolating(Imputer):
+class _Interpolating(PartImputer):
     """Interpolates each gene of each section by itself; see the subclasses for the degree.
 
     Where the measured spots are a lattice (one phase of a stride), splines over its rows and columns; elsewhere
@@ -161,10 +160,6 @@ class _Interpolating(Imputer):
     """
 
     degree: ClassVar[int]
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

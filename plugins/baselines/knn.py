@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
 
@@ -37,16 +36,12 @@ class KnnConfig:
             raise ConfigError(f"power is {self.power}, expected 0 or more", where="config of 'knn'")
 
 
-class Knn(Imputer):
+class Knn(PartImputer):
     """Inverse-distance weighting (Shepard 1968); confidence as :meth:`Surroundings.trust` has it."""
 
     name = "knn"
     config_class = KnnConfig
     config: KnnConfig
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

@@ -19,8 +19,7 @@ from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Encoder, Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import Encoder, FilledPart, PartImputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.kriging_data import Scene
@@ -62,7 +61,7 @@ class KrigingConfig:
                 )
 
 
-class Kriging(Imputer):
+class Kriging(PartImputer):
     """Gaussian-process regression of every gene over all sections of a stack.
 
     The kernel is :class:`~stzoo.core.gp.kernels.Kernel`; section means are removed, and where there
@@ -84,10 +83,6 @@ class Kriging(Imputer):
     name = "kriging"
     config_class = KrigingConfig
     config: KrigingConfig
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill the hidden spots of all sections together (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values, progress=progress), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

@@ -9,8 +9,7 @@ from functools import partial
 import numpy as np
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats, Stack
 from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
@@ -39,7 +38,7 @@ class SmoothConfig:
             raise ConfigError(f"width_um is {self.width_um}, expected more than 0", where="config of 'smooth'")
 
 
-class Smooth(Imputer):
+class Smooth(PartImputer):
     """Gaussian smoothing (Nadaraya-Watson); confidence as :meth:`Surroundings.trust` has it.
 
     One width serves all genes of a section: the one with the highest correlation between left-out measured
@@ -50,10 +49,6 @@ class Smooth(Imputer):
     name = "smooth"
     config_class = SmoothConfig
     config: SmoothConfig
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill each section from its own measured spots (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

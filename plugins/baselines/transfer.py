@@ -14,8 +14,7 @@ from stzoo.core.blocks import Share
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.measured import informative
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.section import Floats, Points, Section, Stack
@@ -55,7 +54,7 @@ class TransferConfig:
             raise ConfigError(f"own is {self.own}, expected 0 to 1", where="config of 'transfer'")
 
 
-class Transfer(Imputer):
+class Transfer(PartImputer):
     """Gaussian-weighted mean of the nearest measured spots of the other sections (width: half the pitch).
 
     Where the nearest is farther than 1.5 pitches, each gene's mean over the section's own measured spots, with a
@@ -68,20 +67,16 @@ class Transfer(Imputer):
     config_class = TransferConfig
     config: TransferConfig
 
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill each section from the others (see :class:`Imputer`).
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill blocks of spots (see :class:`Imputer`).
 
         Raises
         ------
         DataError
             A section with hidden spots is alone.
         """
-        return joined(self.fill_parts(stack, values, progress=progress), values)
-
-    def fill_parts(
-        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
-    ) -> Iterator[FilledPart]:
-        """Fill blocks of spots (see :class:`Imputer`)."""
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             if not section.measured.all():
                 carried, um = Carried.of(stack, values, number, self.config), stack.um(number)

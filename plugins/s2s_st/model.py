@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import WeightsError
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.repository import empty, open_repository, restore_module
 from stzoo.core.resources import package_folder
 from stzoo.core.section import Floats, Section, Stack
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 PACKAGED = "package://stzoo.plugins.s2s_st/weights/s2s-st-natural"
 
 
-class S2SST(Imputer):
+class S2SST(PartImputer):
     """Sparser-to-sparse imputation of single sections (a re-implementation; the authors published no weights).
 
     Every section of a stack is filled by itself. Its spots have to lie on a lattice: array coordinates (Visium's
@@ -90,10 +89,6 @@ class S2SST(Imputer):
             refiner = Refiner(self.config.refiner)
         restore_module(refiner, state)
         self._refiner, self.trained_on = refiner.eval(), dict(found)
-
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill the hidden spots of each section (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values, progress=progress), values)
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None

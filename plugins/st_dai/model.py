@@ -16,8 +16,7 @@ import torch
 from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.embedding import encoder_of
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Encoder, Filled, FilledPart, Imputer, Progress
+from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
 from stzoo.core.remembering import remembering
 from stzoo.core.section import Floats, Stack
 from stzoo.core.seeding import seeded
@@ -57,7 +56,7 @@ class Report:
     refine_cpu_seconds: float
 
 
-class STDAI(Imputer):
+class STDAI(PartImputer):
     """Intra-sample domain-adaptive imputation of a stack (a re-implementation; no code or weights are public).
 
     The stack's sections share a frame (``stzoo.core.aligning.align_stack``, any aligner). The one with most measured
@@ -80,20 +79,16 @@ class STDAI(Imputer):
 
     report: Report | None = None
 
-    def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
-        """Fill the hidden spots of every section (see :class:`Imputer`).
+    def fill_parts(
+        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
+    ) -> Iterator[FilledPart]:
+        """Fill section by section (see :class:`Imputer`): processes share images and kriging, the first one trains.
 
         Raises
         ------
         DataError
             The stack has one section only, or an encoder is asked for and a section has no slide.
         """
-        return joined(self.fill_parts(stack, values, progress=progress), values)
-
-    def fill_parts(
-        self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
-    ) -> Iterator[FilledPart]:
-        """Fill section by section (see :class:`Imputer`): processes share images and kriging, the first one trains."""
         encoder = self._encoder_for(stack)
         scene = Scene.of(
             stack,
