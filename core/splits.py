@@ -79,10 +79,6 @@ class Piece:
         """Return the section with counts of these spots and genes only (see :meth:`Section.hide`)."""
         return self.section.take_genes(genes).hide(self.spots)
 
-    def blind(self) -> Section:
-        """Return the section without any counts."""
-        return self.section.take_genes(self.section.genes[:1]).hide(np.zeros(len(self.section), dtype=bool))
-
 
 @dataclass(frozen=True)
 class Split:
