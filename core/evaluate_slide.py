@@ -10,6 +10,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.evaluate_models import Models, gene_mean
 from stzoo.core.evaluate_task import Column, Figures, Task
 from stzoo.core.metrics import concatenated_pcc, per_gene_pcc
+from stzoo.core.predicting import unseen
 from stzoo.core.protocol import Protocol, Row
 from stzoo.core.registry import model
 from stzoo.core.section import Floats, Mask, Section
@@ -93,7 +94,7 @@ class SameSlide(Task):
             return np.asarray(filled.adata.layers["imputed"], dtype=np.float32)
         if not (row.model or row.weights):
             return gene_mean(genes, [section], [section], self.protocol.target)[0]
-        blind = section.hide(np.zeros(section.n_spots, dtype=bool))
+        blind = unseen(section)
         return self.models.predict(row, seed, genes, [section], [blind], again=True)[0]
 
 

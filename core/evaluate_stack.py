@@ -17,6 +17,7 @@ from stzoo.core.evaluate_stack_data import NO_ALIGNER, Round
 from stzoo.core.evaluate_stack_score import Arrays, Guess, guess, imputed, scored
 from stzoo.core.evaluate_task import Column
 from stzoo.core.interfaces import Aligner, Imputer
+from stzoo.core.predicting import unseen
 from stzoo.core.protocol import GeneSet, Row
 from stzoo.core.registry import model
 from stzoo.core.section import Floats, Section, Stack
@@ -222,7 +223,7 @@ class StackTask(HiddenTask):
     def _predicted(self, row: StackRow, seed: int, one: Round) -> dict[int, Guess]:
         """Fit the row's heads on what it may use, and predict the adjacent sections from their images."""
         given = one.given.sections
-        blind = {i: given[i].hide(np.zeros(len(given[i]), dtype=bool)) for i in one.adjacent}
+        blind = {i: unseen(given[i]) for i in one.adjacent}
         if row.uses is Uses.sparse:
             values = [self._heads(row, seed, one, [given[i]], [blind[i]])[0] for i in one.adjacent]
         else:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluate_models import Models
+from stzoo.core.predicting import unseen
 from stzoo.core.protocol import Protocol, Row, SplitProtocol
 from stzoo.core.reading import read
 from stzoo.core.resources import data_source
@@ -105,7 +105,7 @@ class SplitTask(Task):
         super().__init__(protocol, data, models)
         self.train = [self.read(source) for source in protocol.train]
         self.test = [self.read(source) for source in protocol.test]
-        self.blind = [section.hide(np.zeros(section.n_spots, dtype=bool)) for section in self.test]
+        self.blind = [unseen(section) for section in self.test]
 
     def conditions(self) -> str:
         """Return sections and normalisation."""

@@ -13,6 +13,7 @@ from stzoo.core.finetuning.data import SCORED
 from stzoo.core.head_ridge import fit_ridge
 from stzoo.core.heads import TARGET
 from stzoo.core.metrics import is_constant
+from stzoo.core.predicting import unseen
 from stzoo.core.section import Floats, Section
 from stzoo.core.splits import FEWEST, patient_of, usable
 
@@ -134,7 +135,7 @@ def _some(section: Section, most: int) -> Section:
 
 def _blind(section: Section) -> Section:
     """Return a section without counts: what an encoder needs, and no more memory."""
-    return section.take_genes(section.genes[:1]).hide(np.zeros(len(section), dtype=bool))
+    return unseen(section.take_genes(section.genes[:1]))
 
 
 def _scored(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
