@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from stzoo.core.alignment_qc import quality
-from stzoo.core.image import Slide
+from stzoo.core.data.section import Section
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.reading import read
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
+from stzoo.core.io.read import read
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.slides.slide import Slide
+from stzoo.core.workflows.alignment_quality import quality
 from stzoo.plugins.baselines.affine_image import AffineImage
 from stzoo.plugins.baselines.rigid import Rigid
 

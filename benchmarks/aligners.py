@@ -40,11 +40,11 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
-from stzoo.core.image import Slide
-from stzoo.core.plugins import default_host
-from stzoo.core.records import ModelSpec
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
+from stzoo.core.data.section import Section
+from stzoo.core.discovery.manager import default_host
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.slides.slide import Slide
+from stzoo.core.specs import ModelSpec
 
 import stzoo
 

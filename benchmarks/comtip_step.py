@@ -59,7 +59,7 @@ def child(batch: int, genes: int, threads: int) -> dict[str, Any]:
 def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     import torch
     from stzoo.core import config as configs
-    from stzoo.core.recipes import load_recipe
+    from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import TrainingData
     from stzoo.plugins.comtip.network import Network

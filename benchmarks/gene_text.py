@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import StzooError
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.plugins.comtip.data import training_genes
 from stzoo.plugins.comtip.descriptions import packaged, sentence_vectors
 

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from stzoo.core.evaluate_expression import Expression
-from stzoo.core.evaluate_models import Models
-from stzoo.core.head_mlp import fit_mlp
-from stzoo.core.heads import training_data
-from stzoo.core.metrics import summarise
-from stzoo.core.protocol import load_protocol
+from stzoo.core.evaluation.models import Models
+from stzoo.core.evaluation.protocol import load_protocol
+from stzoo.core.heads.base import training_data
+from stzoo.core.heads.mlp import fit_mlp
+from stzoo.core.metrics.scores import summarise
+from stzoo.plugins.benchmarks.expression import Expression
 
 import stzoo
 

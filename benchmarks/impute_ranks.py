@@ -24,12 +24,12 @@ import numpy as np
 import torch
 import torch.multiprocessing as mp
 import zarr
-from stzoo.core.distributed import joined
-from stzoo.core.measured import measured_mask
-from stzoo.core.reading import read
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Stack
+from stzoo.core.io.read import read
 from stzoo.core.registry import model
-from stzoo.core.section import Stack
-from stzoo.core.streaming_impute import impute_into, impute_stack_into
+from stzoo.core.runtime.ranks import joined
+from stzoo.core.workflows.impute_blocks import impute_into, impute_stack_into
 
 RESULTS = Path(__file__).parent / "results" / "impute_ranks.json"
 SECTION, LEAST, RULE = "xenium_breast/xenium_q1.csv.gz", 10, "grid:2"

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import per_gene_pcc, summarise
-from stzoo.core.section import Section
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section
+from stzoo.core.metrics.scores import per_gene_pcc, summarise
 
 import stzoo
 

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
-from stzoo.core.evaluate_stack_data import Round
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.protocol import GeneSet
-from stzoo.core.section import Floats, Stack
+from stzoo.core.data.section import Floats, Stack
+from stzoo.core.evaluation.protocol import GeneSet
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.plugins.benchmarks.stack_data import Round
 
 import stzoo
 

@@ -18,10 +18,10 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
-from stzoo.core.plugins import GROUP, PluginHost
-from stzoo.core.testing.checks import Outcome
-from stzoo.core.testing.conformance import Conformance
-from stzoo.core.testing.running import run_checks
+from stzoo.core.conformance.checks import Outcome
+from stzoo.core.conformance.conformance import Conformance
+from stzoo.core.conformance.running import run_checks
+from stzoo.core.discovery.manager import GROUP, PluginHost
 
 GOOD = Path(__file__).parent / "good_plugin"
 APART = ("no-network-to-construct", "same-in-another-process", "memory-is-bounded")

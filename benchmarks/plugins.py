@@ -65,7 +65,7 @@ CAUSES = {
 }
 USE = """
 import numpy as np, stzoo, sys
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 section = synthetic_section(side_um=800)
 hidden = section.hide(np.arange(section.n_spots) % 2 == 0)
 for name in sys.argv[1:]:

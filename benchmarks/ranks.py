@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.distributed import joined
-from stzoo.core.reading import read
-from stzoo.core.recipes import load_recipe
-from stzoo.core.resources import data_source
-from stzoo.core.train import fit
-from stzoo.core.train_log import read_log
+from stzoo.core.io.read import read
+from stzoo.core.runtime.ranks import joined
+from stzoo.core.runtime.resources import data_source
+from stzoo.core.training.log import read_log
+from stzoo.core.training.loop import fit
+from stzoo.core.training.recipes import load_recipe
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.model import CoMTIP
 from stzoo.plugins.comtip.pretraining import begun

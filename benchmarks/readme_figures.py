@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.evaluate import cell
+from stzoo.core.evaluation.run import cell
 
 ROOT = Path(__file__).resolve().parents[1]
 

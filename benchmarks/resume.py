@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from stzoo.core.errors import OutputError
-from stzoo.core.train_log import read_log
+from stzoo.core.training.log import read_log
 
 RESULTS = Path(__file__).parent / "results" / "resume.json"
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))

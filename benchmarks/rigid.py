@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from stzoo.core.image import Slide
-from stzoo.core.reading import read
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
+from stzoo.core.data.section import Section
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.io.read import read
+from stzoo.core.slides.slide import Slide
 from stzoo.plugins.baselines.rigid import Rigid
 
 RESULTS = Path(__file__).parent / "results" / "rigid.json"

@@ -35,11 +35,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from anndata import AnnData
-from stzoo.core.binning import bin_section
 from stzoo.core.config import override
-from stzoo.core.imputing import sparse_section
-from stzoo.core.protocol import load_protocol
-from stzoo.core.section import Section
+from stzoo.core.data.binning import bin_section
+from stzoo.core.data.section import Section
+from stzoo.core.evaluation.protocol import load_protocol
+from stzoo.core.workflows.impute import sparse_section
 
 import stzoo
 

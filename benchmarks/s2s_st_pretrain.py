@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from stzoo.core.train import fit
+from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.model import S2SST
 from stzoo.plugins.s2s_st.photographs import Masked, PhotographTask, task_of

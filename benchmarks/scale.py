@@ -121,7 +121,7 @@ def measured(name: str, spots: int, folder: Path, floor: dict[str, float]) -> di
 
 def one(weights: str, source: str, out: str) -> None:
     """Read, predict and write; print peak memory and CPU seconds of this process."""
-    from stzoo.core.streaming import predict_into
+    from stzoo.core.workflows.predict_blocks import predict_into
 
     import stzoo
 
@@ -137,14 +137,14 @@ def one(weights: str, source: str, out: str) -> None:
 
 def pattern() -> Any:
     """Return the drawn tissue that is repeated, uint8 (side, side, 3)."""
-    from stzoo.core.synthetic import synthetic_section
+    from stzoo.core.io.synthetic import synthetic_section
 
     return synthetic_section(side_um=SIDE_PX).require_slide().read(0, 0, SIDE_PX, SIDE_PX)
 
 
 def slide(spots: int, base: Any) -> Any:
     """Return the slide of a section of so many spots."""
-    from stzoo.core.image import Slide
+    from stzoo.core.slides.slide import Slide
 
     side = math.ceil(places(spots).max() + 2 * PITCH_UM / MPP)
     return Slide(Repeated(base, side, side), mpp=MPP)
@@ -208,9 +208,9 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     import torch
     from anndata import AnnData
     from pandas import DataFrame
-    from stzoo.core.blocks import batches_of, blocks_of
+    from stzoo.core.data.section import Section
     from stzoo.core.registry import model
-    from stzoo.core.section import Section
+    from stzoo.core.runtime.blocks import batches_of, blocks_of
     from stzoo.plugins.comtip.inputs import raw_inputs
     from stzoo.plugins.comtip.spots import posed
     from stzoo.zoo.loading import load
@@ -240,7 +240,7 @@ def floor(name: str, folder: Path) -> dict[str, float]:
 
 def random_head(width: int) -> Any:
     """Return a ridge head that nobody fitted: it costs what a fitted one costs."""
-    from stzoo.core.head_ridge import RidgeHead
+    from stzoo.core.heads.ridge import RidgeHead
 
     rng = np.random.default_rng(2)
     genes, ones = tuple(names(PREDICTED)), np.ones(PREDICTED, dtype=np.float32)

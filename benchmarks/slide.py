@@ -31,7 +31,7 @@ import scipy.sparse  # noqa: F401 - imported here, so that no side pays for it
 import tifffile
 import zarr
 from PIL import Image
-from stzoo.core.image import Slide
+from stzoo.core.slides.slide import Slide
 
 RESULTS = Path(__file__).parent / "results" / "slide.json"
 MPP, SIZE_PX, TARGETS = 0.69, 224, (0.5, 1.0, 2.0)

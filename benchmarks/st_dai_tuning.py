@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.embedding import encoder_of
-from stzoo.core.evaluate_stack_data import Round
+from stzoo.core.data.section import Mask, Stack
+from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.interfaces import Encoder
-from stzoo.core.protocol import GeneSet
-from stzoo.core.remembering import remembering
-from stzoo.core.section import Mask, Stack
+from stzoo.core.workflows.features import encoder_of
+from stzoo.core.workflows.remembering import remembering
+from stzoo.plugins.benchmarks.stack_data import Round
 
 import stzoo
 

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.testing.worker import HEAVY
+from stzoo.core.conformance.worker import HEAVY
 
 RESULTS = Path(__file__).parent / "results" / "startup.json"
 STZOO = Path(sys.executable).with_name("stzoo")

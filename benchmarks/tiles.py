@@ -37,10 +37,10 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import tifffile
-from stzoo.core.image import Slide
-from stzoo.core.image_tiff import TiffSource
-from stzoo.core.synthetic import synthetic_section
-from stzoo.core.tile_cache import THREADS, Spots, along_a_curve, cached_rows, tile_rows
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tiff import TiffSource
+from stzoo.core.slides.tile_cache import THREADS, Spots, along_a_curve, cached_rows, tile_rows
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"
 SIZE_PX, MPP, SLIDE_MPP, PITCH_UM = 224, 1.0, 0.69, 100.0
@@ -87,7 +87,7 @@ def the_jpeg(data: Path, folder: Path) -> tuple[Path, str]:
     pixels = section.require_slide().read(0, 0, 6000, 6000)
     drawn = folder / "drawn.jpg"
     drawn.write_bytes(imagecodecs.jpeg8_encode(pixels, level=90))
-    return drawn, "a tissue drawn by stzoo.core.synthetic"
+    return drawn, "a tissue drawn by stzoo.core.io.synthetic"
 
 
 def write_pyramid(jpeg: Path, path: Path, side: int) -> Path:
@@ -274,8 +274,8 @@ def data_share(jpeg: Path, folder: Path, name: str, recipe: str, overrides: list
     from anndata import AnnData
     from scipy.sparse import random_array
     from stzoo.core import config as configs
-    from stzoo.core.recipes import load_recipe
-    from stzoo.core.section import Section
+    from stzoo.core.data.section import Section
+    from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import gather
     from stzoo.plugins.comtip.network import Network

@@ -53,7 +53,7 @@ def networks() -> tuple[dict[str, Callable[[Any], Any]], Any, Any]:
     import transformers
     from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints
     from stzoo.core.nn.vit import ViT
-    from stzoo.core.repository import restore_module
+    from stzoo.core.weights.repository import restore_module
 
     transformers.utils.logging.disable_progress_bar()
     torch.manual_seed(0)

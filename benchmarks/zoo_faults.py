@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from stzoo.core.errors import StzooError
-from stzoo.core.manifest import write_manifest
-from stzoo.core.repository import verify
+from stzoo.core.weights.manifest import write_manifest
+from stzoo.core.weights.repository import verify
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results" / "zoo_faults.json"
@@ -36,7 +36,7 @@ LOAD = """
 import resource, sys, time
 time.sleep = lambda s: None  # the client waits between its tries
 if sys.argv[2] != "0":
-    import stzoo.core.repository, torch, huggingface_hub
+    import stzoo.core.weights.repository, torch, huggingface_hub
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
 import stzoo
 try:

@@ -31,13 +31,13 @@ def command(
 ) -> None:
     """Find the map from micrometres of MOVING to micrometres of FIXED, and say how good it is."""
     from stzoo.cli.outputs import check_outputs, check_suffix
-    from stzoo.core.aligning_pair import align_pair
     from stzoo.core.config import override
     from stzoo.core.errors import UsageError
-    from stzoo.core.output import check_output
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.reading import read
+    from stzoo.core.io.read import read
     from stzoo.core.registry import model as make
+    from stzoo.core.runtime.outputs import check_output
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.workflows.align_pair import align_pair
 
     if out.suffix != ".zarr":
         raise UsageError(f"'{out.name}' is no name for a transform", todo="write to NAME.zarr")

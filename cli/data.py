@@ -21,7 +21,7 @@ def inspect(
     format: Format = None,
 ) -> None:
     """Say what was recognised: format, and spots, genes, µm/px and image of each section."""
-    from stzoo.core.reading import inspect as look
+    from stzoo.core.io.read import inspect as look
 
     found = look(source, format=format)
     if as_json:
@@ -67,9 +67,9 @@ def convert(
     overwrite: Annotated[bool, typer.Option(help="Replace the output.")] = False,
 ) -> None:
     """Write a section as .h5ad or zarr that scanpy and squidpy open."""
-    from stzoo.core.output import check_output
-    from stzoo.core.reading import read
-    from stzoo.core.store import write
+    from stzoo.core.io.read import read
+    from stzoo.core.io.write import write
+    from stzoo.core.runtime.outputs import check_output
 
     check_output(out, overwrite=overwrite)
     section = read(source, mpp=mpp, image=image, bin_um=bin_um, format=format)

@@ -19,11 +19,11 @@ def command(
 ) -> None:
     """Predict four genes from an H&E image: of a synthetic tissue drawn by code, or of a real section."""
     from stzoo.cli.outputs import check_outputs
-    from stzoo.core.predicting import predict_section
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.reading import read
-    from stzoo.core.resources import data_source
-    from stzoo.core.synthetic import synthetic_section
+    from stzoo.core.io.read import read
+    from stzoo.core.io.synthetic import synthetic_section
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.runtime.resources import data_source
+    from stzoo.core.workflows.predict import predict_section
     from stzoo.zoo.loading import load
 
     table, picture = out / "demo.h5ad", out / "demo.png"

@@ -23,12 +23,12 @@ def command(
 
     It is written block by block, and can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main embed
     """
-    from stzoo.core.distributed import joined
-    from stzoo.core.output import check_output
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.reading import read
-    from stzoo.core.shared_output import quick_to_stop
-    from stzoo.core.streaming import EMBEDDING, embed_into, zarr_name
+    from stzoo.core.io.read import read
+    from stzoo.core.runtime.outputs import check_output
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.shared_output import quick_to_stop
+    from stzoo.core.workflows.predict_blocks import EMBEDDING, embed_into, zarr_name
     from stzoo.zoo.loading import load
 
     check_output(zarr_name(out), overwrite=overwrite)

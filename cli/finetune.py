@@ -45,14 +45,14 @@ def command(
     """Fine-tune weights on own sections; baselines and the weights before stand beside. Runs under torchrun."""
     from functools import partial
 
-    from stzoo.core.distributed import joined
+    from stzoo.core.data.splits import SplitOptions, read_by
     from stzoo.core.finetuning.data import read_genes
     from stzoo.core.finetuning.plan import cost, plan_finetuning, told
     from stzoo.core.finetuning.settings import read_settings
     from stzoo.core.interfaces import Encoder
-    from stzoo.core.reading import read
-    from stzoo.core.splits import SplitOptions, read_by
-    from stzoo.core.trackers import require_trackers
+    from stzoo.core.io.read import read
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.finetuning import carry_out, check_folder, tuned_card
     from stzoo.zoo.loading import load
 

@@ -48,14 +48,14 @@ def command(
     """
     from stzoo.cli.outputs import check_folder, check_outputs, check_shared, check_suffix, parse_genes, refuse_options
     from stzoo.core.config import override
-    from stzoo.core.distributed import joined
-    from stzoo.core.imputing import impute_section, require_truth
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.reading import read
+    from stzoo.core.io.read import read
+    from stzoo.core.io.stack_file import is_stack_file
     from stzoo.core.registry import model as make
-    from stzoo.core.shared_output import quick_to_stop
-    from stzoo.core.stack_file import is_stack_file
-    from stzoo.core.streaming_impute import impute_into
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.shared_output import quick_to_stop
+    from stzoo.core.workflows.impute import impute_section, require_truth
+    from stzoo.core.workflows.impute_blocks import impute_into
 
     wanted, shown = parse_genes(genes), parse_genes(show)
     imputer = make(model, override({}, set_ or []), role="imputer", seed=seed)
@@ -103,13 +103,13 @@ def _impute_stack(
     export: bool,
     overwrite: bool,
 ) -> None:
-    from stzoo.core.distributed import joined
-    from stzoo.core.progress import progress_bar
+    from stzoo.core.io.read_stack import open_stack
+    from stzoo.core.io.stack_file import load_stack_file
     from stzoo.core.registry import model as make
-    from stzoo.core.shared_output import quick_to_stop
-    from stzoo.core.stack_file import load_stack_file
-    from stzoo.core.stack_reading import open_stack
-    from stzoo.core.streaming_impute import impute_stack_into
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.shared_output import quick_to_stop
+    from stzoo.core.workflows.impute_blocks import impute_stack_into
 
     moving = None if aligner == "none" else make(aligner, role="aligner", seed=imputer.seed)
     opened = open_stack(load_stack_file(path))

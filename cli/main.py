@@ -89,7 +89,7 @@ def _without(arguments: list[str]) -> list[str]:
     for argument in rest:
         name, equals, value = argument.partition("=")
         if name == "--plugin":
-            from stzoo.core.plugin_files import use_plugin_file
+            from stzoo.core.discovery.one_file import use_plugin_file
 
             use_plugin_file(value if equals else next(rest, ""))
         elif argument not in ANYWHERE:

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stzoo.core.errors import UsageError
-from stzoo.core.output import check_output
+from stzoo.core.runtime.outputs import check_output
 
 if TYPE_CHECKING:
-    from stzoo.core.distributed import Ranks
+    from stzoo.core.runtime.ranks import Ranks
 
 
 def check_outputs(overwrite: bool, out: Path, plot: Path | None = None) -> None:
     """Refuse outputs that exist or can not be written, before any work is done."""
     check_output(out, overwrite=overwrite)
     if plot is not None:
-        from stzoo.core.plot import check_plot
+        from stzoo.core.plotting.maps import check_plot
 
         check_output(check_plot(plot), overwrite=overwrite)
 
@@ -43,7 +43,7 @@ def check_folder(out: Path) -> None:
 
 def check_stack_suffix(out: Path) -> None:
     """Refuse a stack file that would not be known as one."""
-    from stzoo.core.stack_file import SUFFIXES, is_stack_file
+    from stzoo.core.io.stack_file import SUFFIXES, is_stack_file
 
     if not is_stack_file(out):
         raise UsageError(f"'{out.name}' is no name for a stack file", todo=f"write to NAME{' or NAME'.join(SUFFIXES)}")

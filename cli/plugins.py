@@ -11,10 +11,10 @@ import typer
 from stzoo.cli.app import new_app
 from stzoo.cli.plugins_check import check
 from stzoo.cli.tables import echo, table
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, Plugin, PluginHost, default_host
+from stzoo.core.discovery.project import PROJECT, set_disabled
 from stzoo.core.errors import PluginError
-from stzoo.core.plugins import DISABLE_VARIABLE, Plugin, PluginHost, default_host
-from stzoo.core.project import PROJECT, set_disabled
-from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
+from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
 
 app = new_app("List, make, check and switch plugins, and find what is wrong with them.")
 
@@ -83,7 +83,7 @@ def new(
     author: Annotated[str, typer.Option(help="Who holds the copyright.")] = "Your Name",
 ) -> None:
     """Make a complete repository for a plugin: it installs, and passes its tests and the contract, at once."""
-    from stzoo.core.new_plugin import new_plugin
+    from stzoo.core.authoring.new_plugin import new_plugin
 
     folder = new_plugin(name, role, out or Path(name if name.startswith("stzoo-") else f"stzoo-{name}"), author=author)
     echo(f"wrote {folder}\n\n  cd {folder}\n  pip install -e '.[test]'\n  pytest\n  stzoo plugins check {name}")
@@ -109,7 +109,7 @@ def enable(name: Annotated[str, typer.Argument(help="Name, or dist:name, as it s
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Look for everything that can be wrong with the plugins, import what they name, and say what to do."""
-    from stzoo.core.plugin_doctor import examine
+    from stzoo.core.authoring.doctor import examine
 
     host = default_host()
     findings = examine(host)

@@ -12,7 +12,7 @@ import typer
 from stzoo.cli.tables import echo, table
 
 if TYPE_CHECKING:
-    from stzoo.core.testing.checks import Outcome
+    from stzoo.core.conformance.checks import Outcome
 
 
 def check(
@@ -27,8 +27,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check that a plugin keeps its contract and that what it answers can be believed; fails when a check does."""
-    from stzoo.core.testing.conformance import Conformance
-    from stzoo.core.testing.running import run_checks
+    from stzoo.core.conformance.conformance import Conformance
+    from stzoo.core.conformance.running import run_checks
 
     given = Conformance(name, config=_config(set_), make=_maker(weights))
     found = []
@@ -61,8 +61,8 @@ def _maker(weights: str | None) -> Callable[[], Any] | None:
 
 
 def _wanted(only: list[str] | None) -> Callable[[str], bool]:
+    from stzoo.core.conformance.subjects import check_names
     from stzoo.core.errors import UsageError, nearest
-    from stzoo.core.testing.subjects import check_names
 
     names = check_names()
     for name in only or ():

@@ -36,12 +36,12 @@ def command(
     processes: torchrun --nproc-per-node 2 -m stzoo.cli.main predict ...
     """
     from stzoo.cli.outputs import check_outputs, check_shared, check_suffix, parse_genes
-    from stzoo.core.distributed import joined
-    from stzoo.core.predicting import predict_section
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.reading import read
-    from stzoo.core.shared_output import quick_to_stop
-    from stzoo.core.streaming import predict_into
+    from stzoo.core.io.read import read
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.shared_output import quick_to_stop
+    from stzoo.core.workflows.predict import predict_section
+    from stzoo.core.workflows.predict_blocks import predict_into
     from stzoo.zoo.loading import load
 
     wanted = parse_genes(genes)

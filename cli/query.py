@@ -25,9 +25,9 @@ def command(
 ) -> None:
     """Score sets of genes at every spot from the H&E image; counts, where there are, are only compared."""
     from stzoo.cli.outputs import check_outputs, check_suffix
-    from stzoo.core.progress import progress_bar
-    from stzoo.core.querying import query_section
-    from stzoo.core.reading import read
+    from stzoo.core.io.read import read
+    from stzoo.core.runtime.progress import progress_bar
+    from stzoo.core.workflows.query import query_section
     from stzoo.zoo.loading import load
 
     sets = dict(_parsed(text) for text in set_ or []) | {gene.strip(): [gene.strip()] for gene in symbol or []}

@@ -25,8 +25,8 @@ def new(
 ) -> None:
     """Write a stack file for the sections of a folder, the central one measured whole."""
     from stzoo.cli.outputs import check_stack_suffix, parse_names
-    from stzoo.core.output import check_output
-    from stzoo.core.stack_file import new_stack_file, write_stack_file
+    from stzoo.core.io.stack_file import new_stack_file, write_stack_file
+    from stzoo.core.runtime.outputs import check_output
 
     check_stack_suffix(out)
     check_output(out, overwrite=overwrite)
@@ -40,9 +40,9 @@ def new(
 @app.command()
 def check(path: Annotated[Path, typer.Argument(metavar="STACK", help="A stack file.")]) -> None:
     """Read a stack file and every section it names, and print what is there."""
-    from stzoo.core.aligning import central_section
-    from stzoo.core.stack_file import load_stack_file
-    from stzoo.core.stack_reading import open_stack
+    from stzoo.core.io.read_stack import open_stack
+    from stzoo.core.io.stack_file import load_stack_file
+    from stzoo.core.workflows.align_stack import central_section
 
     opened = open_stack(load_stack_file(path))
     rows = []

@@ -38,13 +38,13 @@ def command(
     ] = None,
 ) -> None:
     """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on. Runs under torchrun as it is."""
-    from stzoo.core.devices import check_device
-    from stzoo.core.distributed import joined
-    from stzoo.core.output import check_output
-    from stzoo.core.reading import read
-    from stzoo.core.recipes import load_recipe, require_validation, trained
-    from stzoo.core.resources import data_source
-    from stzoo.core.trackers import require_trackers
+    from stzoo.core.io.read import read
+    from stzoo.core.runtime.devices import check_device
+    from stzoo.core.runtime.outputs import check_output
+    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.resources import data_source
+    from stzoo.core.training.recipes import load_recipe, require_validation, trained
+    from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.cards import Card, chosen_by, figures_from
 
     recipe = load_recipe(model, config, set_)

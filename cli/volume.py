@@ -10,7 +10,7 @@ from stzoo.cli.tables import echo, table
 from stzoo.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from stzoo.core.volume import Volume
+    from stzoo.core.io.volume import Volume
 
 SHOWN = 4
 """Genes that are drawn when none is named."""
@@ -27,10 +27,10 @@ def command(
 ) -> None:
     """Say what a volume holds, and draw it."""
     from stzoo.cli.outputs import parse_genes
-    from stzoo.core.interpolating import densify
-    from stzoo.core.plot_volume import plot_volume
-    from stzoo.core.volume import Volume
-    from stzoo.core.volume_page import write_page
+    from stzoo.core.io.volume import Volume
+    from stzoo.core.plotting.volume import plot_volume
+    from stzoo.core.plotting.volume_page import write_page
+    from stzoo.core.workflows.densify import densify
 
     wanted = parse_genes(genes)
     _check(out, plot, page, overwrite)
@@ -53,9 +53,9 @@ def command(
 
 def _check(out: Path | None, plot: Path | None, page: Path | None, overwrite: bool) -> None:
     """Refuse, before any work, outputs that exist or can not be made."""
-    from stzoo.core.output import check_output
-    from stzoo.core.plot import check_plot
-    from stzoo.core.volume_page import check_page
+    from stzoo.core.plotting.maps import check_plot
+    from stzoo.core.plotting.volume_page import check_page
+    from stzoo.core.runtime.outputs import check_output
 
     if plot is not None:
         check_plot(plot)
@@ -69,7 +69,7 @@ def _check(out: Path | None, plot: Path | None, page: Path | None, overwrite: bo
 
 
 def _print(volume: Volume) -> None:
-    from stzoo.core.interpolating import is_interpolated
+    from stzoo.core.workflows.densify import is_interpolated
 
     rows = []
     for section, z in zip(volume.stack.sections, volume.stack.z_um, strict=True):

@@ -11,7 +11,7 @@ import typer
 from stzoo.cli.app import new_app
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import UsageError, nearest
-from stzoo.core.records import ROLES
+from stzoo.core.specs import ROLES
 from stzoo.zoo.catalogue import catalogue
 
 app = new_app("Find, pull, verify, lock and publish weights.")
@@ -71,7 +71,7 @@ def list_(
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
     """Verify some weights, and show what they are and their model card."""
-    from stzoo.core.repository import CARD, open_repository
+    from stzoo.core.weights.repository import CARD, open_repository
     from stzoo.zoo.loading import ADAPTER
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
@@ -208,7 +208,7 @@ def remove(name: Name) -> None:
 
 def _check(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of some weights, checked where there is a manifest."""
-    from stzoo.core.repository import verify as check
+    from stzoo.core.weights.repository import verify as check
     from stzoo.zoo.checkpoints import digests_of, is_checkpoint
 
     if is_checkpoint(folder):  # of others: checked when it was downloaded, by the digests of the Hub

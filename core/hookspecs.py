@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pluggy
-from stzoo.core.records import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
+from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
 
 hookspec = pluggy.HookspecMarker("stzoo")
 hookimpl = pluggy.HookimplMarker("stzoo")

@@ -10,11 +10,11 @@ from typing import ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.model import Model, Progress, provenance_of
-from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 TARGET = 1e4
 """Values of a stack are log1p of counts per this many."""

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import DataError, UsageError, nearest
 from stzoo.core.imputer import Filled, FilledPart, Imputer, PartImputer
 from stzoo.core.model import Model, Progress, provenance_of
-from stzoo.core.section import Floats, Section
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
-    from stzoo.core.finetuning.contract import Tunable
-    from stzoo.core.transform import Transform
+    from stzoo.core.geometry.transform import Transform
+    from stzoo.core.tunable import Tunable
 
 __all__ = [
     "Aligner",
@@ -149,7 +149,7 @@ class Encoder(Model):
         sections
             Sections with slides and counts.
         cache
-            Folder in which what is read of the slides may be kept (:func:`stzoo.core.tile_cache.cache_folder`).
+            Folder in which what is read of the slides may be kept (:func:`stzoo.core.slides.tile_cache.cache_folder`).
         contrast
             The model's own objective is wanted beside the supervised one.
         ranks
@@ -174,7 +174,7 @@ class Encoder(Model):
         head
             One of :attr:`heads` that is fitted.
         """
-        from stzoo.core.heads import fit_head
+        from stzoo.core.heads.base import fit_head
 
         self.fitted_heads[head] = fit_head(self, sections, genes, head)
         return self
@@ -270,7 +270,7 @@ class Reader(ABC):
     """Reads one file format."""
 
     format: ClassVar[str]
-    """Name of the format, as its :class:`~stzoo.core.records.ReaderSpec` has it."""
+    """Name of the format, as its :class:`~stzoo.core.specs.ReaderSpec` has it."""
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
@@ -282,7 +282,7 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, path: Path, section: str) -> Section:
-        """Read one section; :func:`stzoo.core.reading.read` checks it and applies the options."""
+        """Read one section; :func:`stzoo.core.io.read.read` checks it and applies the options."""
 
     def read_lazily(self, path: Path, section: str) -> Section:
         """Read one section, its counts left on disk where the format can; by default all is read."""

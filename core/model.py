@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from stzoo.core import config as configs
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError, WeightsError
-from stzoo.core.section import Section
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     import torch
-    from stzoo.core.repository import Repository
+    from stzoo.core.weights.repository import Repository
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) as work goes on."""
@@ -34,7 +34,7 @@ class Model(ABC):
     """
 
     name: ClassVar[str]
-    """Name of the model, as its :class:`~stzoo.core.records.ModelSpec` has it."""
+    """Name of the model, as its :class:`~stzoo.core.specs.ModelSpec` has it."""
     config_class: ClassVar[type]
     """Dataclass of the options."""
 
@@ -101,7 +101,7 @@ class Model(ABC):
         overwrite
             Replace an existing folder.
         """
-        from stzoo.core.repository import write_repository
+        from stzoo.core.weights.repository import write_repository
 
         return write_repository(
             Path(folder),
@@ -117,7 +117,7 @@ class Model(ABC):
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
         """Load a model from a repository folder; digests are checked before a tensor is read."""
-        from stzoo.core.repository import open_repository
+        from stzoo.core.weights.repository import open_repository
 
         with open_repository(Path(folder)) as repository:
             return cls.from_repository(repository, device=device)
@@ -167,10 +167,10 @@ class Model(ABC):
         sections
             What to train on.
         out
-            Folder of checkpoints and logs (:func:`stzoo.core.train.fit`).
+            Folder of checkpoints and logs (:func:`stzoo.core.training.loop.fit`).
         validation
             Sections that are never learned from, on which the weights are judged while the run goes on: it ends with
-            the best (see :class:`stzoo.core.held_out.HeldOut`). By default with the last, unjudged.
+            the best (see :class:`stzoo.core.heads.held_out.HeldOut`). By default with the last, unjudged.
         resume
             Go on with the run in ``out``.
         progress
@@ -178,7 +178,7 @@ class Model(ABC):
         trackers
             Names of trackers that are told of the run.
         ranks
-            The processes that train together (:func:`stzoo.core.distributed.joined`).
+            The processes that train together (:func:`stzoo.core.runtime.ranks.joined`).
         """
         raise UsageError(f"model '{self.name}' has nothing to train", todo="use it as it is")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stzoo.core.discovery.manager import PluginHost, default_host, resolve
 from stzoo.core.errors import PluginError
 from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model
-from stzoo.core.plugins import PluginHost, default_host, resolve
-from stzoo.core.records import ModelSpec
+from stzoo.core.specs import ModelSpec
 
 CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}
 """The interface of each role."""

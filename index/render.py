@@ -73,9 +73,10 @@ def index_page(found: list[dict[str, Any]]) -> str:
 
 def hooks_page() -> str:
     """Return the hook reference as a page: every hook, and every field of the records that it returns."""
-    from stzoo.core import hookspecs, records
+    from stzoo.core import hookspecs
+    from stzoo.core import specs as records
 
-    text = "# Hooks\n\n*Made by `python index/render.py` from `core/hookspecs.py` and `core/records.py`.*\n\n"
+    text = "# Hooks\n\n*Made by `python index/render.py` from `core/hookspecs.py` and `core/specs.py`.*\n\n"
     text += _joined(inspect.getdoc(hookspecs) or "") + "\n"
     for name, hook in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("stzoo_"):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stzoo.core.plugins import DISABLE_VARIABLE, NONE_VARIABLE, default_host
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_host
 
 SHARED = Path(os.environ.get("STZOO_SHARED_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 
@@ -84,7 +84,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from stzoo.core.interfaces import Filled, Imputer
-from stzoo.core.repository import restore_module
+from stzoo.core.weights.repository import restore_module
 
 
 @dataclass

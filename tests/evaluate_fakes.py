@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.interfaces import Encoder, Prediction
-from stzoo.core.section import Floats, Section
 
 
 @dataclass

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.data.section import Section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 NAMES = ("A", "B", "C")
 YAML = """\

@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 import yaml
-from stzoo.core.plugins import default_host
-from stzoo.core.records import ModelSpec
+from stzoo.core.discovery.manager import default_host
+from stzoo.core.specs import ModelSpec
 
 ROOT = Path(__file__).parents[1]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core.errors import UsageError, WeightsError
-from stzoo.core.manifest import MANIFEST, DamagedError
-from stzoo.core.output import check_output, writing
+from stzoo.core.runtime.outputs import check_output, writing
+from stzoo.core.weights.manifest import MANIFEST, DamagedError
 from stzoo.zoo.checkpoints import digests_of, is_checkpoint
 from stzoo.zoo.resolving import Resolved
 
@@ -163,6 +163,6 @@ def _check(folder: Path, bundle: Bundle, path: Path) -> None:
 def _verify(folder: Path) -> None:
     """Check a repository against its manifest; a checkpoint of others has none, its digests are in the bundle."""
     if not is_checkpoint(folder):
-        from stzoo.core.repository import verify
+        from stzoo.core.weights.repository import verify
 
         verify(folder)

@@ -158,7 +158,7 @@ def figures_from(
     UsageError
         No row of the report measured this model.
     """
-    from stzoo.core.evaluate import cell
+    from stzoo.core.evaluation.run import cell
 
     protocol, scores = report["protocol"], report["scores"]
     own = set(rows) | {row["name"] for row in protocol["rows"] if recipe and _is_of(row, recipe)}
@@ -200,7 +200,7 @@ def _is_of(row: Mapping[str, Any], recipe: str) -> bool:
 
 def _data(sources: Sequence[str]) -> tuple[str, str]:
     """Return the first folder and the names of the sections: ``her2st``, ``C5``."""
-    from stzoo.core.reading import split_source
+    from stzoo.core.io.read import split_source
 
     pairs = [split_source(source) for source in sources]
     folders = [path.parts[0] for path, _ in pairs]

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from stzoo.core.discovery.manager import PluginHost, default_host
 from stzoo.core.errors import WeightsError
-from stzoo.core.manifest import MANIFEST
-from stzoo.core.plugins import PluginHost, default_host
-from stzoo.core.records import ModelSpec, WeightsSpec
+from stzoo.core.specs import ModelSpec, WeightsSpec
+from stzoo.core.weights.manifest import MANIFEST
 
 State = Literal["local", "remote", "missing"]
 
@@ -62,7 +62,7 @@ def _entry(plugin: str, spec: WeightsSpec, role: str) -> Entry:
 def _folder(source: str) -> Path | None:
     try:
         if source.startswith("package://"):
-            from stzoo.core.resources import package_folder
+            from stzoo.core.runtime.resources import package_folder
 
             return package_folder(source)
         if source.startswith("hf://"):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.digests import sha256_of
-from stzoo.core.manifest import CONFIG, MANIFEST, DamagedError, read_json
+from stzoo.core.runtime.digests import sha256_of
+from stzoo.core.weights.manifest import CONFIG, MANIFEST, DamagedError, read_json
 
 
 def is_checkpoint(folder: Path) -> bool:

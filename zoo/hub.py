@@ -1,7 +1,7 @@
 """Weights from the Hub: pinned to a commit, verified before anything is made of them.
 
 The official client downloads, resumes, and finds tokens, mirrors (``HF_ENDPOINT``) and the cache (``HF_HOME``). It does
-not check the content of what it downloads: :func:`stzoo.core.manifest.verify` does, on the snapshot in its cache.
+not check the content of what it downloads: :func:`stzoo.core.weights.manifest.verify` does, on its snapshot.
 Checkpoints of others have no manifest; their files are checked against the digests by which the Hub names them.
 """
 
@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stzoo.core.digests import git_digest_of, sha256_of
 from stzoo.core.errors import WeightsError
-from stzoo.core.manifest import MANIFEST, DamagedError, check_layout
+from stzoo.core.runtime.digests import git_digest_of, sha256_of
+from stzoo.core.weights.manifest import MANIFEST, DamagedError, check_layout
 
 _ADDRESS = re.compile(r"hf://(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
 from stzoo.core.errors import WeightsError
-from stzoo.core.plugins import Plugin, PluginHost, default_host
-from stzoo.core.records import ModelSpec
+from stzoo.core.specs import ModelSpec
 from stzoo.zoo.locking import Lock
 from stzoo.zoo.resolving import Resolved, forgetting_damage, resolve
 
@@ -49,7 +49,7 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
     --------
     >>> model = stzoo.load("comtip-tiny")  # doctest: +SKIP
     """
-    from stzoo.core.devices import check_device
+    from stzoo.core.runtime.devices import check_device
 
     check_device(device)
     host = host or default_host()
@@ -63,7 +63,7 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
 
 def _restored(resolved: Resolved, host: PluginHost, device: str) -> Any:
     from stzoo.core.registry import model_class
-    from stzoo.core.repository import open_repository
+    from stzoo.core.weights.repository import open_repository
 
     with open_repository(resolved.folder) as repository:
         method = repository.method

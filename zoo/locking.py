@@ -15,7 +15,7 @@ from typing import Any
 from stzoo.core import config as configs
 from stzoo.core.config import read_yaml
 from stzoo.core.errors import WeightsError
-from stzoo.core.output import writing
+from stzoo.core.runtime.outputs import writing
 
 LOCK = "stzoo.lock"
 VARIABLE = "STZOO_LOCKED"

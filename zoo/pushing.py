@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from stzoo.core.digests import git_digest_of, sha256_of
 from stzoo.core.errors import WeightsError
-from stzoo.core.manifest import MANIFEST
+from stzoo.core.runtime.digests import git_digest_of, sha256_of
+from stzoo.core.weights.manifest import MANIFEST
 from stzoo.zoo.hub import HubAddress, explaining, parse
 
 
@@ -45,7 +45,7 @@ def push(folder: Path, repo: str, *, private: bool = False, dry_run: bool = Fals
     WeightsError
         The folder does not verify, the Hub refuses it, or something else landed than was sent.
     """
-    from stzoo.core.repository import verify
+    from stzoo.core.weights.repository import verify
 
     folder = Path(folder)
     names = [*verify(folder), MANIFEST]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
 from stzoo.core.errors import UnknownNameError, WeightsError
-from stzoo.core.manifest import MANIFEST, DamagedError, check_layout
-from stzoo.core.plugins import Plugin, PluginHost, default_host
-from stzoo.core.records import WeightsSpec
-from stzoo.core.resources import package_folder
+from stzoo.core.runtime.resources import package_folder
+from stzoo.core.specs import WeightsSpec
+from stzoo.core.weights.manifest import MANIFEST, DamagedError, check_layout
 from stzoo.zoo.checkpoints import digests_of, is_checkpoint
 from stzoo.zoo.locking import Lock
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.heads import head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder
-from stzoo.core.repository import restore_module
+from stzoo.core.weights.repository import restore_module
 
 
 @dataclass

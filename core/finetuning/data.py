@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.data.section import Floats
+from stzoo.core.data.splits import Piece
 from stzoo.core.errors import DataError, GeneError, nearest
-from stzoo.core.heads import TARGET
+from stzoo.core.heads.base import TARGET
 from stzoo.core.interfaces import Encoder
-from stzoo.core.section import Floats
-from stzoo.core.splits import Piece
 
 Groups = npt.NDArray[np.intp]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.head_ridge import RidgeHead, fit_ridge
-from stzoo.core.section import Floats
+from stzoo.core.data.section import Floats
+from stzoo.core.heads.ridge import RidgeHead, fit_ridge
 
 Groups = npt.NDArray[np.intp]
 
@@ -24,7 +24,7 @@ def fit_carried(
     start
         A head on embeddings of the same width; None fits an ordinary one.
     embedding, expression, group, genes
-        As in :func:`~stzoo.core.head_ridge.fit_ridge`, which also says how the penalty is chosen.
+        As in :func:`~stzoo.core.heads.ridge.fit_ridge`, which also says how the penalty is chosen.
     """
     if start is None or not set(start.genes) & set(genes):
         return fit_ridge(embedding, expression, group, genes)

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.data.section import Section
+from stzoo.core.data.splits import Piece, Split, SplitOptions, split
 from stzoo.core.errors import PluginError
 from stzoo.core.finetuning.controls import CONTROL, head_on, own_head
 from stzoo.core.finetuning.data import SCORED, check_genes, choose_genes, values
@@ -19,9 +21,7 @@ from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.interfaces import Encoder
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
-from stzoo.core.remembering import remembering
-from stzoo.core.section import Section
-from stzoo.core.splits import Piece, Split, SplitOptions, split
+from stzoo.core.workflows.remembering import remembering
 
 SHOWN = 8
 """Genes that are named at most where they are listed."""
@@ -127,7 +127,7 @@ def plan_finetuning(
     encoder
         With weights; it stays as it is.
     sections, test, options
-        See :func:`~stzoo.core.splits.split`.
+        See :func:`~stzoo.core.data.splits.split`.
     genes
         Genes to predict; by default up to 1,000 that enough training spots show.
 

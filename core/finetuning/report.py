@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stzoo.core.finetuning.controls import CONTROL, Line
-from stzoo.core.output import writing
+from stzoo.core.runtime.outputs import writing
 
 if TYPE_CHECKING:
     from stzoo.core.finetuning.plan import Plan
@@ -166,7 +166,7 @@ def protocol(found: Mapping[str, Any]) -> str:
 
 def write_report(out: Path, found: Mapping[str, Any], plan: Plan, lines: Sequence[Line]) -> None:
     """Write ``report.json``, ``report.md`` and ``report.png``; those of a run that was stopped here are replaced."""
-    from stzoo.core.plot_finetuning import plot_finetuning
+    from stzoo.core.finetuning.plot import plot_finetuning
 
     with writing(out / "report.json", overwrite=True) as scratch:
         scratch.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Section
+from stzoo.core.data.splits import SplitOptions
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
     Line,
@@ -24,12 +25,11 @@ from stzoo.core.finetuning.plan import Plan, plan_finetuning
 from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
-from stzoo.core.head_ridge import RidgeHead
+from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.interfaces import Encoder
-from stzoo.core.output import check_output
-from stzoo.core.section import Section
-from stzoo.core.splits import SplitOptions
-from stzoo.core.trackers import require_trackers
+from stzoo.core.runtime.outputs import check_output
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.training.trackers import require_trackers
 
 Carder = Callable[[Mapping[str, Any]], str]
 """Makes the text of the model card of a report."""
@@ -105,12 +105,12 @@ def finetune(
     progress
         Draw a bar (on a terminal only).
     trackers
-        Names of trackers that are told of the tuning of a network, as :func:`stzoo.core.train.fit` tells them; a head
-        alone has no steps to tell of.
+        Names of trackers that are told of the tuning of a network, as :func:`stzoo.core.training.loop.fit` tells them;
+        a head alone has no steps to tell of.
     card
         Makes the model card of the report.
     ranks
-        The processes that share the tuning (:func:`stzoo.core.distributed.joined`); the first one writes.
+        The processes that share the tuning (:func:`stzoo.core.runtime.ranks.joined`); the first one writes.
 
     Raises
     ------

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.finetuning.contract import Tunable
-from stzoo.core.head_ridge import RidgeHead
-from stzoo.core.section import Floats
+from stzoo.core.data.section import Floats
+from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.tunable import Tunable
 from torch import Tensor, nn
 
 
@@ -73,7 +73,7 @@ class LinearHead(nn.Module):
 
 
 class FinetuneTask:
-    """One step of fine-tuning (a :class:`stzoo.core.train.Task`).
+    """One step of fine-tuning (a :class:`stzoo.core.training.loop.Task`).
 
     Parameters
     ----------

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.finetuning.contract import Tunable
 from stzoo.core.finetuning.controls import head_on, mean_pcc, own_head
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.task import FinetuneTask
-from stzoo.core.head_ridge import RidgeHead
+from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.interfaces import Encoder
 from stzoo.core.nn.adapters import adapt, merge
-from stzoo.core.tile_cache import cache_folder, drop_own_cache
-from stzoo.core.train import fit
-from stzoo.core.train_task import Fit, Validation
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
+from stzoo.core.training.loop import fit
+from stzoo.core.training.task import Fit, Validation
+from stzoo.core.tunable import Tunable
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def tune(
     out
         Folder of the run: checkpoints, ``log.csv``, ``validation.csv``.
     resume, progress, trackers, ranks
-        See :func:`stzoo.core.train.fit`.
+        See :func:`stzoo.core.training.loop.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
     learned = plan.shown(plan.split.train)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from stzoo.core.data.section import Floats
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.section import Floats
 
 GRAM = 3000
 """Up to this many spots or genes principal components are exact; beyond, by a randomised decomposition."""

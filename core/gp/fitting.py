@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
-from stzoo.core.section import Floats
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 NOISE = 2.0 ** np.arange(-4, 9)
 """Ratios of noise to signal variance that are tried."""

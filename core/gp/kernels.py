@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial.distance import cdist
-from stzoo.core.section import Points
+from stzoo.core.data.section import Points
 
 Matrix = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

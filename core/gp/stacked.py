@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Points
 from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, pieces
 from stzoo.core.gp.kernels import CORRELATIONS, Indices, Kernel, Matrix, Places, length_scales, with_features
-from stzoo.core.section import Floats, Points
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 LENGTHS = 10
 """Length scales tried."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stzoo.core.errors import UsageError
-from stzoo.core.seeding import seeded
+from stzoo.core.runtime.seeding import seeded
 from torch import nn
 
 

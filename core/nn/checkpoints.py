@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core.errors import WeightsError
-from stzoo.core.manifest import check_header, read_json
+from stzoo.core.weights.manifest import check_header, read_json
 from torch import Tensor
 
 _FILES = ("model.safetensors", "open_clip_model.safetensors")

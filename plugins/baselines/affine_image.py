@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
 from stzoo.plugins.baselines.affine_fit import Fit, Frame, descend
 from stzoo.plugins.baselines.outline_search import Found, SearchConfig, apart, search
 from stzoo.plugins.baselines.rigid import image_shape

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
-from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Stack
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 
 @dataclass

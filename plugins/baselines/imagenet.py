@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stzoo.core.blocks import Share, stacked
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import ConfigError, PluginError
-from stzoo.core.heads import head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
-from stzoo.core.section import Floats, Section
+from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.plugins.baselines.surroundings import Recipe
 
 if TYPE_CHECKING:

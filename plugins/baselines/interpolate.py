@@ -15,10 +15,10 @@ import numpy.typing as npt
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, make_interp_spline
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Mask, Points, Section, Stack
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
-from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Mask, Points, Section, Stack
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.local import Indices, Surroundings
 
 SEEN_NODES = 0.75

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
-from stzoo.core.section import Floats, Stack
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
 
 

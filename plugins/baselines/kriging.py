@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.embedding import encoder_of
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
 from stzoo.core.interfaces import Encoder, FilledPart, PartImputer, Progress
-from stzoo.core.remembering import remembering
-from stzoo.core.section import Floats, Stack
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.workflows.features import encoder_of
+from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.baselines.kriging_data import Scene
 
 

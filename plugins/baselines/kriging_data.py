@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.embedding import section_features, typical_distance
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.interfaces import Encoder, Filled, FilledPart
-from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Stack
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.workflows.features import section_features, typical_distance
 from stzoo.plugins.baselines.local import Surroundings
 
 

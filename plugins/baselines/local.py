@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import Ranks
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Points, Section
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.interfaces import Filled, FilledPart
-from stzoo.core.measured import informative
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Points, Section
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import Ranks
 
 Distances = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError
-from stzoo.core.measured import informative
-from stzoo.core.section import Section
 
 Array = npt.NDArray[np.float64]
 FEWEST_SPOTS, FEWEST_GENES = 20, 10

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from stzoo.core.designing import farthest_points
 from stzoo.core.errors import DataError, PluginError
+from stzoo.core.workflows.design import farthest_points
 from stzoo.plugins.baselines.ot_features import Cloud
 
 Array = npt.NDArray[np.float64]

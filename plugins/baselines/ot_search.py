@@ -11,7 +11,7 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.transform import Transform
 from stzoo.plugins.baselines.ot_features import Cloud
 
 Array = npt.NDArray[np.float64]

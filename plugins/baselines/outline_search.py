@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 from stzoo.core.errors import ConfigError
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Progress
-from stzoo.core.transform import Transform
 
 Array = npt.NDArray[np.float64]
 BEST = 6

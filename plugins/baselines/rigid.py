@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+from stzoo.core.data.section import Section
+from stzoo.core.data.tissue import in_tissue, overview, slide_tissue, spot_tissue
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.core.section import Section
-from stzoo.core.section_tissue import in_tissue, overview, slide_tissue, spot_tissue
-from stzoo.core.transform import Transform
 from stzoo.plugins.baselines.outline_search import Placement, SearchConfig, Shape, apart, search
 
 MOST_POINTS = 4000

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Stack
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)

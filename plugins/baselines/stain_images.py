@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
-from stzoo.core.resampling import resample
-from stzoo.core.section import Section
-from stzoo.core.section_tissue import overview, slide_tissue
-from stzoo.core.stain import haematoxylin
+from stzoo.core.data.section import Section
+from stzoo.core.data.tissue import overview, slide_tissue
+from stzoo.core.slides.resampling import resample
+from stzoo.core.slides.stain import haematoxylin
 from torch.nn import functional as F
 
 Array = npt.NDArray[np.float64]

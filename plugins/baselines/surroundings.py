@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.blocks import Share, batches_of, blocks_of
+from stzoo.core.data.neighbourhood import Neighbourhood
+from stzoo.core.data.section import Floats, Points, Section
 from stzoo.core.interfaces import Progress
-from stzoo.core.neighbourhood import Neighbourhood
-from stzoo.core.section import Floats, Points, Section
+from stzoo.core.runtime.blocks import Share, batches_of, blocks_of
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Points, Section, Stack
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
-from stzoo.core.measured import informative
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Points, Section, Stack
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.knn import Knn
 from stzoo.plugins.baselines.local import Distances, Surroundings
 

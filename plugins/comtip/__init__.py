@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stzoo.core.hookspecs import hookimpl
-from stzoo.core.records import ModelSpec, WeightsSpec
-from stzoo.core.weights_file import weights_of
+from stzoo.core.specs import ModelSpec, WeightsSpec
+from stzoo.core.weights.listing import weights_of
 
 STZOO_API = 1
 

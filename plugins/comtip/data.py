@@ -9,10 +9,10 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from stzoo.core.data.section import Points, Section
 from stzoo.core.errors import DataError
-from stzoo.core.progress import progress_bar
-from stzoo.core.section import Points, Section
-from stzoo.core.tile_cache import Spots, cached_rows
+from stzoo.core.runtime.progress import progress_bar
+from stzoo.core.slides.tile_cache import Spots, cached_rows
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.expression import components, log_normalised, stacked
 from stzoo.plugins.comtip.inputs import CachedViews, kept_kind, section_moments
@@ -104,7 +104,7 @@ def gather(
     Parameters
     ----------
     cache
-        Folder of caches (:func:`stzoo.core.tile_cache.cache_folder`); what it has of these very spots is used.
+        Folder of caches (:func:`stzoo.core.slides.tile_cache.cache_folder`); what it has of these very spots is used.
     progress
         Draw a bar while slides are read (on a terminal only).
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core.data.section import Floats
 from stzoo.core.errors import DataError, PluginError
-from stzoo.core.output import writing
-from stzoo.core.resources import resource
-from stzoo.core.section import Floats
+from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.resources import resource
 
 WIDTH = 64
 """Principal components that are kept."""

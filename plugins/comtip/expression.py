@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array, diags_array, vstack
-from stzoo.core.section import Section
+from stzoo.core.data.section import Section
 from torch import Tensor
 
 TARGET = 1e4

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from stzoo.core.distributed import Ranks
+from stzoo.core.data.section import Section
 from stzoo.core.errors import GeneError
-from stzoo.core.finetuning.contract import Batch, Tunable
-from stzoo.core.section import Section
-from stzoo.core.seeding import seeded
+from stzoo.core.runtime.ranks import Ranks
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.tunable import Batch, Tunable
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.neighbours import means
 from stzoo.plugins.comtip.training import Objective, Seen

@@ -7,12 +7,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from stzoo.core.blocks import Share, batches_of
-from stzoo.core.image import Slide
+from stzoo.core.data.section import Points, Section
 from stzoo.core.interfaces import Progress
-from stzoo.core.row_file import RowFile
-from stzoo.core.section import Points, Section
-from stzoo.core.tile_cache import Kind, tile_rows
+from stzoo.core.runtime.blocks import Share, batches_of
+from stzoo.core.runtime.row_file import RowFile
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tile_cache import Kind, tile_rows
 from stzoo.plugins.comtip.config import Stem, VisionConfig
 from stzoo.plugins.comtip.texture import N_STATISTICS, VERSION, statistics
 from torch import Tensor

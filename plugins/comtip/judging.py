@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from stzoo.core.blocks import Share, stacked
-from stzoo.core.held_out import HeldOut
-from stzoo.core.section import Floats, Section
+from stzoo.core.data.section import Floats, Section
+from stzoo.core.heads.held_out import HeldOut
+from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
 from stzoo.plugins.comtip.spots import own_width, spot_table, with_context
 from stzoo.plugins.comtip.weights import Weights
@@ -16,7 +16,7 @@ from stzoo.plugins.comtip.zero_shot import ZeroShot
 
 
 class Examiner:
-    """Scores weights as they stand on held-out sections (``score`` of :class:`stzoo.core.train.Validation`).
+    """Scores weights as they stand on held-out sections (``score`` of :class:`stzoo.core.training.loop.Validation`).
 
     Parameters
     ----------

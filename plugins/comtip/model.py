@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from stzoo.core.blocks import Share, stacked
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Section
+from stzoo.core.data.splits import usable
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.heads import TARGET, head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.base import TARGET, head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Prediction, Progress
-from stzoo.core.section import Floats, Section
-from stzoo.core.splits import usable
+from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.spots import has_statistics, own_width, spot_table, with_context
@@ -23,7 +23,7 @@ from stzoo.plugins.comtip.weights import Weights, restored_vocabulary
 from stzoo.plugins.comtip.zero_shot import ZeroShot, check_genes
 
 if TYPE_CHECKING:
-    from stzoo.core.finetuning.contract import Tunable
+    from stzoo.core.tunable import Tunable
     from stzoo.plugins.comtip.starting import Start
     from torch import Tensor
 

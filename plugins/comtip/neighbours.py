@@ -1,4 +1,4 @@
-"""Gaussian means over the neighbours of a batch, with gradients (ours); core/neighbourhood.py has those without."""
+"""Gaussian means over the neighbours of a batch, with gradients (ours); core/data/neighbourhood.py has none."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from stzoo.core.attention import attention
+from stzoo.core.nn.attention import attention
 from stzoo.core.nn.blocks import Block
 from stzoo.plugins.comtip.config import Pool, TextConfig, Values
 from stzoo.plugins.comtip.frugal import frugal

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core import config as configs
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
-from stzoo.core.held_out import HeldOut
-from stzoo.core.section import Section
-from stzoo.core.seeding import seeded
-from stzoo.core.tile_cache import cache_folder, drop_own_cache
-from stzoo.core.train import Fit, Validation, fit
+from stzoo.core.heads.held_out import HeldOut
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
+from stzoo.core.training.loop import Fit, Validation, fit
 from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
 from stzoo.plugins.comtip.data import gather, training_genes
 from stzoo.plugins.comtip.judging import Examiner
@@ -47,7 +47,7 @@ class Pretraining:
     start
         A checkpoint to start from.
     out, resume, progress, trackers, ranks
-        See :func:`stzoo.core.train.fit`.
+        See :func:`stzoo.core.training.loop.fit`.
     """
 
     config: CoMTIPConfig

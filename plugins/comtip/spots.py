@@ -7,10 +7,10 @@ from typing import cast
 
 import numpy as np
 import torch
-from stzoo.core.blocks import Share
+from stzoo.core.data.neighbourhood import Neighbourhood
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.interfaces import Progress
-from stzoo.core.neighbourhood import Neighbourhood
-from stzoo.core.section import Floats, Section
+from stzoo.core.runtime.blocks import Share
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import batches, turned
 from stzoo.plugins.comtip.network import Network

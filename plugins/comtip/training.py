@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
 from stzoo.core.nn.blocks import Block
-from stzoo.core.train_shards import whole
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.training.sharding import whole
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, shuffled_values
 from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
 from stzoo.plugins.comtip.data import TrainingData
@@ -218,7 +218,7 @@ class Objective:
 
 
 class TrainingTask(Objective):
-    """One step of CoMTIP's objective (a :class:`stzoo.core.train.Task`).
+    """One step of CoMTIP's objective (a :class:`stzoo.core.training.loop.Task`).
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from stzoo.core.attention import attention
+from stzoo.core.nn.attention import attention
 from stzoo.core.nn.blocks import MLP
 from stzoo.core.nn.vit import ViT, ViTConfig, take
 from stzoo.plugins.comtip.config import Generator, Stem, VisionConfig

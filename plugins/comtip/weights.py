@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 from stzoo.core.errors import WeightsError, nearest
-from stzoo.core.repository import empty, restore_module
+from stzoo.core.weights.repository import empty, restore_module
 from stzoo.plugins.comtip.calibration import Calibration
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.descriptions import packaged

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.data.section import Floats
 from stzoo.core.errors import GeneError
 from stzoo.core.interfaces import Prediction
-from stzoo.core.section import Floats
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.weights import Weights

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.attention import attention
+from stzoo.core.nn.attention import attention
 from stzoo.core.nn.blocks import MLP
 from torch import Tensor, nn
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from stzoo.core.distributed import Ranks
+from stzoo.core.data.section import Floats, Mask, Section
 from stzoo.core.interfaces import Filled, Progress
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Floats, Mask, Section
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.runtime.ranks import Ranks
 from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
 from stzoo.plugins.s2s_st.config import CDCINConfig, Mode, S2SSTConfig
 from stzoo.plugins.s2s_st.images import NaturalImages

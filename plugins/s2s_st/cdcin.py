@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from stzoo.core import config as configs
+from stzoo.core.data.section import Floats, Mask
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import Progress
-from stzoo.core.section import Floats, Mask
-from stzoo.core.seeding import seeded
-from stzoo.core.train import fit
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
 from stzoo.plugins.s2s_st.config import CDCINConfig

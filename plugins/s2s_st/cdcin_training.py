@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class CDCINTask:
-    """One step: windows of the section and as many natural images (a :class:`stzoo.core.train.Task`).
+    """One step: windows of the section and as many natural images (a :class:`stzoo.core.training.loop.Task`).
 
     A window is drawn uniformly from all that qualify, and a gene uniformly for each window (with one map: the paper's
     model for each gene; with several: shared by them, A5, ours). The authors' code goes through all windows once an

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial import cKDTree
+from stzoo.core.data.section import Points
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.section import Points
 
 NEIGHBOURS = 4
 """Nearest measured spots whose differences tell the noise."""

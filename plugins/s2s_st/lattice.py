@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.data.section import Floats, Mask, Points, Section
 from stzoo.core.errors import DataError
-from stzoo.core.section import Floats, Mask, Points, Section
 
 Index = npt.NDArray[np.intp]
 Phase = tuple[int, int]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
-from stzoo.core.calibration import Calibration
 from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.metrics.calibration import Calibration
 from stzoo.plugins.s2s_st.context import Process
 from stzoo.plugins.s2s_st.scene import Scene
 from stzoo.plugins.s2s_st.sparser import parted

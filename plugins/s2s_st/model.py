@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import WeightsError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
-from stzoo.core.repository import empty, open_repository, restore_module
-from stzoo.core.resources import package_folder
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.core.seeding import seeded
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.resources import package_folder
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.weights.repository import empty, open_repository, restore_module
 from stzoo.plugins.s2s_st.cascade import fill_cascade
 from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
 from stzoo.plugins.s2s_st.images import NaturalImages

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from stzoo.core.data.section import Mask
 from stzoo.core.errors import DataError
 from stzoo.core.gp.fitting import Choice, Spectrum
 from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
-from stzoo.core.section import Mask
 from stzoo.plugins.s2s_st.images import Gray, NaturalImages
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.start import Start, inputs, kernels
@@ -88,7 +88,7 @@ class Masked:
 
 
 class PhotographTask:
-    """One step on photographs (a :class:`stzoo.core.train.Task`).
+    """One step on photographs (a :class:`stzoo.core.training.loop.Task`).
 
     Parameters
     ----------

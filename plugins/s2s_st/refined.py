@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.calibration import Calibration
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Mask, Section
 from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.interfaces import Filled, Progress
-from stzoo.core.section import Floats, Mask, Section
-from stzoo.core.train import fit_short
+from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig
 from stzoo.plugins.s2s_st.context import Context, Position, Process
 from stzoo.plugins.s2s_st.images import NaturalImages

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.gp.blocks import fit_blocks
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
-from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Section
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.tiles import Tile, tiles
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.data.section import Mask
 from stzoo.core.gp.fitting import Choice
 from stzoo.core.gp.kernels import Indices
 from stzoo.core.interfaces import Progress
-from stzoo.core.section import Mask
 from stzoo.plugins.s2s_st.context import taken
 from stzoo.plugins.s2s_st.photographs import PhotographTask
 from stzoo.plugins.s2s_st.refiner import Refiner
@@ -79,7 +79,7 @@ class Examination:
 
 
 class SparserTask:
-    """One step on a section (a :class:`stzoo.core.train.Task`), and one on photographs where there are some.
+    """One step on a section (a :class:`stzoo.core.training.loop.Task`), and one on photographs where there are some.
 
     Parameters
     ----------

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.calibration import Calibration
+from stzoo.core.data.section import Floats
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.section import Floats
-from stzoo.core.seeding import seeded
-from stzoo.core.train import fit_short
+from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.training.loop import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged
 from stzoo.plugins.st_dai.pseudo import Transfer

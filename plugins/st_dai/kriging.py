@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.gp.fitting import Choice, Spectrum, predict
 from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.gp.stacked import blocks_around, choose_kernels
+from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.st_dai.scene import Scene
 
 OWN = 0.3

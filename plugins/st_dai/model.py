@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.embedding import encoder_of
+from stzoo.core.data.section import Floats, Stack
 from stzoo.core.gp.kernels import Matrix
 from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
-from stzoo.core.remembering import remembering
-from stzoo.core.section import Floats, Stack
-from stzoo.core.seeding import seeded
-from stzoo.core.train import fit_short
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.training.loop import fit_short
+from stzoo.core.workflows.features import encoder_of
+from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.st_dai.confidence import scores
 from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
 from stzoo.plugins.st_dai.kriging import Kriged, krige
@@ -59,12 +59,12 @@ class Report:
 class STDAI(PartImputer):
     """Intra-sample domain-adaptive imputation of a stack (a re-implementation; no code or weights are public).
 
-    The stack's sections share a frame (``stzoo.core.aligning.align_stack``, any aligner). The one with most measured
-    spots is *central*. Pseudo-labels fill every spot; a network upon a frozen encoder learns from the measured spots,
-    by default what the pseudo-labels lack; parameter-efficient layers adapt it to each adjacent section (FMDR), where
-    pseudo-labels count by their confidence (CSG). The specification, ``st-dai``, says what is the paper's (the parts
-    and their order) and what is our reading (every formula). That pseudo-labels come from kriging, and that the
-    result is a mean of pseudo-label and network, is ours.
+    The stack's sections share a frame (``stzoo.core.workflows.align_stack.align_stack``, any aligner). The one with
+    most measured spots is *central*. Pseudo-labels fill every spot; a network upon a frozen encoder learns from the
+    measured spots, by default what the pseudo-labels lack; parameter-efficient layers adapt it to each adjacent
+    section (FMDR), where pseudo-labels count by their confidence (CSG). The specification, ``st-dai``, says what is
+    the paper's (the parts and their order) and what is our reading (every formula). That pseudo-labels come from
+    kriging, and that the result is a mean of pseudo-label and network, is ours.
 
     Attributes
     ----------

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo.core.data.section import Mask
 from stzoo.core.gp.kernels import Indices, Matrix
-from stzoo.core.section import Mask
 from stzoo.plugins.st_dai.scene import Scene
 
 REACH = 1.5

@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.aligning import central_section
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.embedding import section_features, typical_distance
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Mask, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Indices, Matrix, Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.interfaces import Encoder
-from stzoo.core.measured import informative
-from stzoo.core.section import Floats, Mask, Stack
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.workflows.align_stack import central_section
+from stzoo.core.workflows.features import section_features, typical_distance
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class _Cosine:
 
 
 class SourceTask(_Cosine):
-    """Train the network on measured spots (a :class:`stzoo.core.train.Task`)."""
+    """Train the network on measured spots (a :class:`stzoo.core.training.loop.Task`)."""
 
     def __init__(
         self, network: Network, labels: Labels, spots: Indices, config: NetworkConfig, progress: Progress | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stzoo.core.hookspecs import hookimpl
-from stzoo.core.records import ModelSpec
+from stzoo.core.specs import ModelSpec
 
 STZOO_API = 1
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from stzoo.core.distributed import ALONE, Ranks
-from stzoo.core.finetuning.contract import Batch, Tunable
-from stzoo.core.section import Section
-from stzoo.core.splits import usable
-from stzoo.core.tile_cache import Spots, cached_rows, tile_rows
+from stzoo.core.data.section import Section
+from stzoo.core.data.splits import usable
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
+from stzoo.core.tunable import Batch, Tunable
 from torch import Tensor, nn
 
 if TYPE_CHECKING:

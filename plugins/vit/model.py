@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from stzoo.core.blocks import Share, batches_of, stacked
-from stzoo.core.distributed import ALONE, Ranks
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import UsageError, WeightsError, nearest
-from stzoo.core.heads import head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
-from stzoo.core.repository import empty, restore_module
-from stzoo.core.section import Floats, Section
+from stzoo.core.runtime.blocks import Share, batches_of, stacked
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.weights.repository import empty, restore_module
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
 
 if TYPE_CHECKING:
-    from stzoo.core.finetuning.contract import Tunable
+    from stzoo.core.tunable import Tunable
     from torch import Tensor
 
 __all__ = ["Pool", "ViTEncoder", "ViTEncoderConfig"]

@@ -9,23 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stzoo.core.data.section import Section as Section
+    from stzoo.core.data.section import Stack as Stack
     from stzoo.core.errors import StzooError as StzooError
+    from stzoo.core.geometry.transform import Transform as Transform
     from stzoo.core.hookspecs import hookimpl as hookimpl
-    from stzoo.core.image import Slide as Slide
     from stzoo.core.interfaces import Aligner as Aligner
     from stzoo.core.interfaces import Encoder as Encoder
     from stzoo.core.interfaces import Imputer as Imputer
-    from stzoo.core.reading import read as read
-    from stzoo.core.records import ModelSpec as ModelSpec
-    from stzoo.core.records import ProtocolSpec as ProtocolSpec
-    from stzoo.core.records import ReaderSpec as ReaderSpec
-    from stzoo.core.records import TrackerSpec as TrackerSpec
-    from stzoo.core.records import WeightsSpec as WeightsSpec
+    from stzoo.core.io.read import read as read
+    from stzoo.core.io.read_stack import read_stack as read_stack
     from stzoo.core.registry import model as model
-    from stzoo.core.section import Section as Section
-    from stzoo.core.section import Stack as Stack
-    from stzoo.core.stack_reading import read_stack as read_stack
-    from stzoo.core.transform import Transform as Transform
+    from stzoo.core.slides.slide import Slide as Slide
+    from stzoo.core.specs import ModelSpec as ModelSpec
+    from stzoo.core.specs import ProtocolSpec as ProtocolSpec
+    from stzoo.core.specs import ReaderSpec as ReaderSpec
+    from stzoo.core.specs import TrackerSpec as TrackerSpec
+    from stzoo.core.specs import WeightsSpec as WeightsSpec
     from stzoo.zoo.finetuning import finetune as finetune
     from stzoo.zoo.loading import load as load
 
@@ -33,22 +33,22 @@ _HOMES = {
     "Aligner": "stzoo.core.interfaces",
     "Encoder": "stzoo.core.interfaces",
     "Imputer": "stzoo.core.interfaces",
-    "ModelSpec": "stzoo.core.records",
-    "ProtocolSpec": "stzoo.core.records",
-    "ReaderSpec": "stzoo.core.records",
-    "Section": "stzoo.core.section",
-    "Slide": "stzoo.core.image",
-    "Stack": "stzoo.core.section",
+    "ModelSpec": "stzoo.core.specs",
+    "ProtocolSpec": "stzoo.core.specs",
+    "ReaderSpec": "stzoo.core.specs",
+    "Section": "stzoo.core.data.section",
+    "Slide": "stzoo.core.slides.slide",
+    "Stack": "stzoo.core.data.section",
     "StzooError": "stzoo.core.errors",
-    "TrackerSpec": "stzoo.core.records",
-    "Transform": "stzoo.core.transform",
-    "WeightsSpec": "stzoo.core.records",
+    "TrackerSpec": "stzoo.core.specs",
+    "Transform": "stzoo.core.geometry.transform",
+    "WeightsSpec": "stzoo.core.specs",
     "finetune": "stzoo.zoo.finetuning",
     "hookimpl": "stzoo.core.hookspecs",
     "load": "stzoo.zoo.loading",
     "model": "stzoo.core.registry",
-    "read": "stzoo.core.reading",
-    "read_stack": "stzoo.core.stack_reading",
+    "read": "stzoo.core.io.read",
+    "read_stack": "stzoo.core.io.read_stack",
 }
 
 __all__ = sorted(_HOMES)

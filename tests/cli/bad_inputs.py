@@ -13,9 +13,9 @@ import anndata
 import h5py
 import numpy as np
 from PIL import Image
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.data.section import Section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 from stzoo.zoo.resolving import resolve
 
 Builder = Callable[[Path], list[str]]

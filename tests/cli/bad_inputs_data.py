@@ -17,8 +17,8 @@ import h5py
 import layouts
 import numpy as np
 import pandas as pd
-from stzoo.core.reading import read
-from stzoo.core.store import write
+from stzoo.core.io.read import read
+from stzoo.core.io.write import write
 
 Builder = Callable[[Path], list[str]]
 

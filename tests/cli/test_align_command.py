@@ -10,11 +10,11 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from stzoo.core.reading import read
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
-from stzoo.core.transform import Transform
+from stzoo.core.data.section import Section
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.io.read import read
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 Run = Callable[..., Any]
 TRUTH = Transform.rigid(50, (400, -100), flip=True)

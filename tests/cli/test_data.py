@@ -7,7 +7,7 @@ import json
 import anndata
 import layouts
 import numpy as np
-from stzoo.core.reading import read
+from stzoo.core.io.read import read
 
 
 def test_inspect_prints_a_table(stzoo, tmp_path):

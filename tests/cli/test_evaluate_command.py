@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 PROTOCOL = """
 name: tiny

@@ -9,9 +9,9 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from stzoo.core.reading import read
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.read import read
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 Run = Callable[..., Any]
 GENES = "ERBB2,CD74,COL1A1"

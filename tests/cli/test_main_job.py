@@ -9,8 +9,8 @@ import anndata
 import numpy as np
 import pytest
 from stzoo.cli.main import run
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 GENES = "ERBB2,COL1A1,CD74,KRT18"
 

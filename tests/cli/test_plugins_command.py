@@ -4,7 +4,7 @@ import sys
 import tomllib
 
 import pytest
-from stzoo.core.plugins import DISABLE_VARIABLE, NONE_VARIABLE, default_host
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_host
 
 ONE_FILE = """
 from stzoo import ModelSpec, hookimpl

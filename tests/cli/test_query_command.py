@@ -8,12 +8,12 @@ import anndata
 import numpy as np
 import pytest
 from stzoo.cli.main import run
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
-from stzoo.core.querying import query_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.workflows.query import query_section
 
 
 class Oracle:

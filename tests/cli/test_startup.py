@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from stzoo.core.testing.worker import HEAVY
+from stzoo.core.conformance.worker import HEAVY
 
 # YAML may: plugins list their weights in it.
 UNWANTED = {*HEAVY, "omegaconf", "safetensors", "huggingface_hub", "tokenizers", "pyarrow", "rich"}

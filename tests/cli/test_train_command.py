@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 
 RECIPE = """
 sections: [a.zarr]

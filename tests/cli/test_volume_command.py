@@ -12,12 +12,12 @@ import anndata
 import numpy as np
 import pytest
 from stack_layouts import sections
-from stzoo.core.measured import measured_mask
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Stack
+from stzoo.core.io.volume import Volume
+from stzoo.core.plotting.volume_page import MOST_GENES, page_data, write_page
 from stzoo.core.registry import model
-from stzoo.core.section import Stack
-from stzoo.core.stacking import impute_stack
-from stzoo.core.volume import Volume
-from stzoo.core.volume_page import MOST_GENES, page_data, write_page
+from stzoo.core.workflows.impute_stack import impute_stack
 
 Run = Callable[..., Any]
 GENES = ["ERBB2", "CD74"]

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.image import Slide
-from stzoo.core.tile_cache import Kind, Spots, cached_rows, tile_rows
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tile_cache import Kind, Spots, cached_rows, tile_rows
 
 SIZE_PX, MPP = 64, 1.0
 

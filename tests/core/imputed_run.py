@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core import blocks
-from stzoo.core.distributed import ALONE, Ranks, joined
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.gp import fitting
 from stzoo.core.imputer import FilledPart
 from stzoo.core.interfaces import Filled, Imputer
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.core.shared_output import quick_to_stop
-from stzoo.core.streaming_impute import impute_into, impute_stack_into
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.runtime import blocks
+from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.shared_output import quick_to_stop
+from stzoo.core.workflows.impute_blocks import impute_into, impute_stack_into
 from stzoo.plugins.baselines import interpolate
 from stzoo.plugins.baselines.knn import Knn
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 from resumable_run import Toy
-from stzoo.core.distributed import ALONE, Ranks, joined
 from stzoo.core.errors import StzooError
-from stzoo.core.train import Fit, Interrupted, Validation, fit
+from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.training.loop import Fit, Interrupted, Validation, fit
 from torch import nn
 
 ROWS = 17  # an odd number: the ranks' shares differ

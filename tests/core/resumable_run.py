@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import torch
-from stzoo.core.train import Validation, fit
+from stzoo.core.training.loop import Validation, fit
 from torch import nn
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core import blocks
-from stzoo.core.blocks import Share
-from stzoo.core.distributed import joined
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import StzooError
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section
-from stzoo.core.shared_output import quick_to_stop
-from stzoo.core.streaming import embed_into, predict_into
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.runtime import blocks
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.ranks import joined
+from stzoo.core.runtime.shared_output import quick_to_stop
+from stzoo.core.workflows.predict_blocks import embed_into, predict_into
 from stzoo.plugins.baselines.colour_texture import ColourTexture
 
 GENES = ["ERBB2", "COL1A1", "CD74"]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from scipy.spatial import cKDTree
-from stzoo.core.alignment_qc import quality
-from stzoo.core.displacement import Displacement
-from stzoo.core.lattice_floor import HEXAGONAL, SQUARE, lattice_floor
-from stzoo.core.section import Section
-from stzoo.core.section_tissue import overview, slide_tissue, spot_tissue
-from stzoo.core.synthetic import synthetic_section
-from stzoo.core.transform import Transform
+from stzoo.core.data.lattice import HEXAGONAL, SQUARE, lattice_floor
+from stzoo.core.data.section import Section
+from stzoo.core.data.tissue import overview, slide_tissue, spot_tissue
+from stzoo.core.geometry.displacement import Displacement
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.workflows.alignment_quality import quality
 
 
 def section(um: np.ndarray, pitch: float | None = None) -> Section:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stzoo.core import attention as module
-from stzoo.core import attention_chunked
-from stzoo.core.attention import attention, attention_backend, xformers_problem
 from stzoo.core.errors import UsageError
+from stzoo.core.nn import attention as module
+from stzoo.core.nn import attention_chunked
+from stzoo.core.nn.attention import attention, attention_backend, xformers_problem
 from torch.nn.attention import SDPBackend
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "attention.py"

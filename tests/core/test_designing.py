@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.spatial import cKDTree
-from stzoo.core.designing import design, farthest_points, write_barcodes
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.measured import measured_mask
-from stzoo.core.section import Section
+from stzoo.core.workflows.design import design, farthest_points, write_barcodes
 
 
 def lattice(rows: int = 9, columns: int = 12, *, hexagonal: bool = False) -> Section:

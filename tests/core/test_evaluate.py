@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate_fakes import Oracle
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, PluginError, UsageError
-from stzoo.core.evaluate import Result, evaluate, lines, report
-from stzoo.core.evaluate_expression import ExpressionProtocol, gene_sets
-from stzoo.core.evaluate_models import Models
-from stzoo.core.protocol import GeneSet, Rank, Row, load_protocol
-from stzoo.core.recipes import fingerprint
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.models import Models
+from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate, lines, report
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.core.training.recipes import fingerprint
+from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
 
 TINY = """
 config:
@@ -238,7 +238,7 @@ def test_protocols_that_make_no_sense_are_refused(tmp_path: Path, text: str, mes
 
 
 def test_every_row_of_the_ablation_is_one_the_model_takes() -> None:
-    from stzoo.core.recipes import load_recipe
+    from stzoo.core.training.recipes import load_recipe
 
     protocol = load_protocol("her2st-c5-ablation")
     configs = []

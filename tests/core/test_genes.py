@@ -7,9 +7,9 @@ import pytest
 from anndata import AnnData
 from hypothesis import given
 from hypothesis import strategies as st
+from stzoo.core.data.genes import match_genes
+from stzoo.core.data.section import Section
 from stzoo.core.errors import GeneError
-from stzoo.core.genes import match_genes
-from stzoo.core.section import Section
 
 SYMBOLS = ["ERBB2", "COL1A1", "TBCE", "TBCE-1"]
 IDS = ["ENSG00000141736", "ENSG00000108821", "ENSG00000284770", "ENSG00000116957"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core.errors import WeightsError
-from stzoo.core.head_mlp import STEPS, MLPHead, Nets, fit_mlp
-from stzoo.core.head_mlp_training import trained
-from stzoo.core.head_ridge import fit_ridge
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.train import TrainingError
+from stzoo.core.heads.mlp import STEPS, MLPHead, Nets, fit_mlp
+from stzoo.core.heads.mlp_training import trained
+from stzoo.core.heads.ridge import fit_ridge
+from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.training.loop import TrainingError
 
 GENES = ("A", "B", "C")
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from anndata import AnnData
 from sklearn.linear_model import Ridge
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.head_retrieval import fit_retrieval
-from stzoo.core.head_ridge import ALPHAS, fit_ridge, folds
-from stzoo.core.heads import head_descriptions, head_tensors, take_heads, training_data
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads, training_data
+from stzoo.core.heads.retrieval import fit_retrieval
+from stzoo.core.heads.ridge import ALPHAS, fit_ridge, folds
 from stzoo.core.interfaces import Encoder
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Section
+from stzoo.core.metrics.scores import per_gene_pcc
 
 
 @dataclass

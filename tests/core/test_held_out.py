@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from stzoo.core import held_out
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError, StzooError, UsageError
-from stzoo.core.held_out import HeldOut
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.heads.base import held_out
+from stzoo.core.heads.held_out import HeldOut
+from stzoo.core.io.synthetic import synthetic_section
 
 GENES = ["ERBB2", "CD74", "COL1A1", "KRT18"]
 

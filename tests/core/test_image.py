@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from stzoo.core.errors import DataError, UnitsError
-from stzoo.core.image import Slide
-from stzoo.core.image_sources import to_rgb
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.sources import to_rgb
 
 H, W = 190, 250
 
@@ -239,7 +239,7 @@ def test_thumbnail_of_a_tiff_without_pyramid_goes_band_by_band(tmp_path: Path, m
     tifffile.imwrite(tmp_path / "a.tif", RGB, photometric="rgb", tile=(32, 32))
     slide = Slide.open(tmp_path / "a.tif")
     at_once, _ = slide.thumbnail(64)
-    monkeypatch.setattr("stzoo.core.image.BAND_PIXELS", 2000)
+    monkeypatch.setattr("stzoo.core.slides.slide.BAND_PIXELS", 2000)
     heights = []
     region = slide._source.region
     slide._source.region = lambda level, *box: heights.append(box[2] - box[0]) or region(level, *box)

@@ -11,11 +11,11 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from stzoo.core.displacement import Displacement
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError
-from stzoo.core.matches import Matches
-from stzoo.core.section import Section, Stack
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.displacement import Displacement
+from stzoo.core.geometry.matches import Matches
+from stzoo.core.geometry.transform import Transform
 
 
 def plan(rows: int, columns: int, seed: int) -> Matches:

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.measured import measured_mask
-from stzoo.core.section import Section
 
 
 def section(rows: int = 4, columns: int = 6, **obs: object) -> Section:

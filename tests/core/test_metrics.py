@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from skimage.metrics import structural_similarity
 from stzoo.core.errors import UsageError
-from stzoo.core.metrics import is_constant, masked_ssim, per_gene_pcc, summarise, to_grid, top_k_overlap
+from stzoo.core.metrics.scores import is_constant, masked_ssim, per_gene_pcc, summarise, to_grid, top_k_overlap
 
 RNG = np.random.default_rng(0)
 

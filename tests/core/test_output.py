@@ -5,7 +5,7 @@ import os
 
 import pytest
 from stzoo.core.errors import OutputError
-from stzoo.core.output import check_output, writing
+from stzoo.core.runtime.outputs import check_output, writing
 
 
 def leftovers(folder):

@@ -6,10 +6,10 @@ import json
 from importlib.metadata import entry_points
 
 import pytest
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, GROUP, NONE_VARIABLE, Plugin, PluginHost, resolve
 from stzoo.core.errors import PluginError, UnknownNameError
-from stzoo.core.plugins import DISABLE_VARIABLE, GROUP, NONE_VARIABLE, Plugin, PluginHost, resolve
-from stzoo.core.records import ModelSpec, ReaderSpec, WeightsSpec
 from stzoo.core.registry import model_class
+from stzoo.core.specs import ModelSpec, ReaderSpec, WeightsSpec
 
 MODEL = 'ModelSpec("{name}", "imputer", "some.module:Model", "a model", "MIT", "some.module:Config")'
 
@@ -110,7 +110,7 @@ def test_one_plugin_name_in_two_distributions_keeps_both(site):
 def test_a_foreign_plugin_called_like_ours_does_not_replace_it(site):
     site.install("foreign-dist", {"readers": "foreign_plugin"}, {"foreign_plugin.py": GOOD})
     host = PluginHost()
-    assert host.plugin("stzoo:readers").module == "stzoo.core.readers"
+    assert host.plugin("stzoo:readers").module == "stzoo.plugins.readers"
     assert host.plugin("foreign-dist:readers").module == "foreign_plugin"
     assert {plugin.dist for plugin, _ in host.of(ReaderSpec)} == {"stzoo"}
 

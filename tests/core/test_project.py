@@ -12,14 +12,15 @@ from pathlib import Path
 
 import pluggy
 import pytest
-from stzoo.core import hookspecs, plugins
+from stzoo.core import hookspecs
+from stzoo.core.authoring.doctor import examine
+from stzoo.core.discovery import manager as plugins
+from stzoo.core.discovery.manager import PluginHost
+from stzoo.core.discovery.one_file import FILES_VARIABLE, use_plugin_file
+from stzoo.core.discovery.project import PROJECT, Project, read_project, set_disabled, unmet
 from stzoo.core.errors import ConfigError, PluginError, UsageError
 from stzoo.core.hookspecs import Deprecated
-from stzoo.core.plugin_doctor import examine
-from stzoo.core.plugin_files import FILES_VARIABLE, use_plugin_file
-from stzoo.core.plugins import PluginHost
-from stzoo.core.project import PROJECT, Project, read_project, set_disabled, unmet
-from stzoo.core.records import ModelSpec
+from stzoo.core.specs import ModelSpec
 
 MODELS = """
 from stzoo import ModelSpec, hookimpl
@@ -188,7 +189,8 @@ def test_the_doctor_finds_what_only_use_would_show(site):
     (site.folder / "lone_host.py").write_text("")
     env = {**os.environ, "PYTHONPATH": str(site.folder)}
     code = "import lone_host, sys; sys.modules['pytest'] = None  # the doctor needs none\n"
-    code += "from stzoo.core.plugins import PluginHost as H; from stzoo.core.plugin_doctor import examine as e\n"
+    code += "from stzoo.core.discovery.manager import PluginHost as H\n"
+    code += "from stzoo.core.authoring.doctor import examine as e\n"
     code += "for f in e(H()): print(f.plugin, f.wrong, f.what)"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert "lost-dist:lost True ModelSpec 'lost': 'no_such_module:Model' can not be imported" in done.stdout

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate_fakes import Oracle, Shared
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.evaluate import Result, evaluate
-from stzoo.core.evaluate_clustering import ClusteringProtocol
-from stzoo.core.protocol import Row, load_protocol
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.plugins.benchmarks.clustering import ClusteringProtocol
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.evaluate import evaluate
-from stzoo.core.evaluate_finetune import FinetuneProtocol, drawn
-from stzoo.core.protocol import Row, load_protocol
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.run import evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.plugins.benchmarks.finetune import FinetuneProtocol, drawn
 
 
 @pytest.fixture(scope="module")

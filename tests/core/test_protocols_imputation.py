@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import ConfigError, DataError, UsageError
-from stzoo.core.evaluate import Result, evaluate, lines, report
-from stzoo.core.evaluate_imputation import ImputationProtocol, hidden_ssim
-from stzoo.core.evaluate_models import Models
-from stzoo.core.imputing import impute_section
+from stzoo.core.evaluation.models import Models
+from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate, lines, report
 from stzoo.core.interfaces import Filled, Imputer, Progress
-from stzoo.core.metrics import summarise
-from stzoo.core.protocol import Row, load_protocol
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.core.metrics.scores import summarise
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.workflows.impute import impute_section
+from stzoo.plugins.benchmarks.imputation import ImputationProtocol, hidden_ssim
 
 RULES = ["grid:2", "grid:2+1,1"]
 

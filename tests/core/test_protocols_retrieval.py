@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate_fakes import Oracle, Shared
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
-from stzoo.core.evaluate import evaluate
-from stzoo.core.evaluate_retrieval import RetrievalProtocol
-from stzoo.core.metrics import partner_ranks
-from stzoo.core.protocol import GeneSet, Row, load_protocol
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.protocol import GeneSet, Row, load_protocol
+from stzoo.core.evaluation.run import evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.core.metrics.scores import partner_ranks
+from stzoo.plugins.benchmarks.retrieval import RetrievalProtocol
 
 
 @pytest.fixture(scope="module")

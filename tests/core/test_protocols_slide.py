@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate_fakes import Oracle
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.evaluate import Result, evaluate
-from stzoo.core.evaluate_slide import SameSlideProtocol
-from stzoo.core.metrics import concatenated_pcc
-from stzoo.core.protocol import Row, load_protocol
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.core.metrics.scores import concatenated_pcc
+from stzoo.plugins.benchmarks.slide import SameSlideProtocol
 
 
 @pytest.fixture(scope="module")

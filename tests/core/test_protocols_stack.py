@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import yaml
 from scipy.stats import spearmanr
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import ConfigError, DataError, StzooError
-from stzoo.core.evaluate import Result, evaluate
-from stzoo.core.evaluate_models import Models
-from stzoo.core.evaluate_stack import StackProtocol, StackRow, Uses
-from stzoo.core.evaluate_stack_score import Guess, scored
+from stzoo.core.evaluation.models import Models
+from stzoo.core.evaluation.protocol import GeneSet, Rank, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Filled, Imputer, Progress
-from stzoo.core.measured import measured_mask
-from stzoo.core.protocol import GeneSet, Rank, load_protocol
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
-from stzoo.core.transform import Transform
+from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
+from stzoo.plugins.benchmarks.stack_score import Guess, scored
 
 NAMES = ("a", "b", "c")
 RULES = ["grid:2", "grid:2+1,1"]

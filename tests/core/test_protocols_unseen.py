@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluate_fakes import Oracle
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.evaluate import Result, evaluate
-from stzoo.core.evaluate_unseen import Family, UnseenGenesProtocol, most_similar, permuted_hits, without
-from stzoo.core.protocol import Row, load_protocol
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
+from stzoo.plugins.benchmarks.unseen import Family, UnseenGenesProtocol, most_similar, permuted_hits, without
 
 FAMILIES = [
     Family("keratins", "KRT[0-9]+"),
@@ -142,7 +142,7 @@ def test_families_that_match_nothing_are_refused(folder: Path, pair: list[Sectio
     ],
 )
 def test_shipped_families_are_families(gene: str, family: str) -> None:
-    from stzoo.core.evaluate_unseen import _family
+    from stzoo.plugins.benchmarks.unseen import _family
 
     protocol = load_protocol("her2st-zeroshot-genes")
     assert isinstance(protocol, UnseenGenesProtocol)

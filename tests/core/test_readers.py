@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix, issparse
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, PluginError, UnitsError, UsageError
-from stzoo.core.image import Slide
-from stzoo.core.reading import inspect, read, sections
-from stzoo.core.section import Section
+from stzoo.core.io.read import inspect, read, sections
+from stzoo.core.slides.slide import Slide
 
 
 def is_raw(section: Section) -> bool:
@@ -366,7 +366,7 @@ def test_inspect_goes_on_after_a_broken_section(tmp_path):
 
 def test_a_reader_of_another_distribution_is_asked_too_and_a_broken_one_costs_only_itself(tmp_path, site):
     module = (
-        "from stzoo.core.hookspecs import hookimpl\nfrom stzoo.core.records import ReaderSpec\n"
+        "from stzoo.core.hookspecs import hookimpl\nfrom stzoo.core.specs import ReaderSpec\n"
         "@hookimpl\ndef stzoo_readers():\n    return [ReaderSpec('mine', 'foreign_reader:Mine', 'mine')]\n"
     )
     site.install("foreign", {"foreign": "foreign_reader"}, {"foreign_reader.py": module})

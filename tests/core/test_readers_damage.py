@@ -10,8 +10,8 @@ from pathlib import Path
 import layouts
 import pytest
 from stzoo.core.errors import StzooError
-from stzoo.core.reading import read, sections
-from stzoo.core.store import write
+from stzoo.core.io.read import read, sections
+from stzoo.core.io.write import write
 
 LAYOUTS: dict[str, Callable[[Path], Path]] = {
     "her2st": layouts.her2st,

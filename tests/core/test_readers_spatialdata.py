@@ -6,7 +6,7 @@ import layouts
 import numpy as np
 import pytest
 from stzoo.core.errors import DataError
-from stzoo.core.reading import inspect, read
+from stzoo.core.io.read import inspect, read
 
 spatialdata = pytest.importorskip("spatialdata", reason="needs the extra 'spatialdata'")
 

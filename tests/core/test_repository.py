@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 from stzoo.core.errors import OutputError, WeightsError
-from stzoo.core.manifest import DamagedError, verify, write_manifest
-from stzoo.core.repository import (
+from stzoo.core.weights.manifest import DamagedError, verify, write_manifest
+from stzoo.core.weights.repository import (
     FORMAT_VERSION,
     MIGRATIONS,
     empty,
@@ -389,12 +389,12 @@ def test_what_is_restored_is_the_module_s_own(tmp_path):
 
 def test_an_older_format_is_migrated_step_by_step(repository, monkeypatch):
     """As a later stzoo will do: here version 2 has notes, and version 3 has none again."""
-    monkeypatch.setattr("stzoo.core.repository.FORMAT_VERSION", 3)
+    monkeypatch.setattr("stzoo.core.weights.repository.FORMAT_VERSION", 3)
     steps = {
         1: lambda content: {**content, "notes": ""},
         2: lambda content: {k: v for k, v in content.items() if k != "notes"} | {"description": {"migrated": True}},
     }
-    monkeypatch.setattr("stzoo.core.repository.MIGRATIONS", steps)
+    monkeypatch.setattr("stzoo.core.weights.repository.MIGRATIONS", steps)
     with open_repository(repository) as opened:
         assert (opened.format_version, opened.description) == (1, {"migrated": True})
     config(format_version=0)(repository)

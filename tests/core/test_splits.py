@@ -7,9 +7,9 @@ import pytest
 from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stzoo.core.data.section import Section
+from stzoo.core.data.splits import By, Piece, Split, SplitOptions, distance_to, patient_of, read_by, split
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.section import Section
-from stzoo.core.splits import By, Piece, Split, SplitOptions, distance_to, patient_of, read_by, split
 
 
 def made(name: str, patient: str = "") -> Section:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from stack_layouts import YAML, stack_folder
 from stzoo.core.errors import StzooError
-from stzoo.core.reading import read
-from stzoo.core.stack_file import load_stack_file, new_stack_file, share_rule, write_stack_file
-from stzoo.core.stack_reading import open_stack
+from stzoo.core.io.read import read
+from stzoo.core.io.read_stack import open_stack
+from stzoo.core.io.stack_file import load_stack_file, new_stack_file, share_rule, write_stack_file
 
 import stzoo
 

@@ -10,14 +10,14 @@ import anndata
 import numpy as np
 import pytest
 from stack_layouts import sections
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import DataError, GeneError, OutputError, UsageError
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Filled, Imputer
-from stzoo.core.interpolating import densify, is_interpolated
-from stzoo.core.measured import measured_mask
-from stzoo.core.section import Floats, Section, Stack
-from stzoo.core.stacking import ImputedStack, impute_stack
-from stzoo.core.transform import Transform
-from stzoo.core.volume import COMMON, Volume
+from stzoo.core.io.volume import COMMON, Volume
+from stzoo.core.workflows.densify import densify, is_interpolated
+from stzoo.core.workflows.impute_stack import ImputedStack, impute_stack
 
 import stzoo
 
@@ -140,7 +140,7 @@ def test_a_write_that_fails_leaves_nothing(done: ImputedStack, tmp_path: Path, m
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stzoo.core.stacking.write", fail)
+    monkeypatch.setattr("stzoo.core.workflows.impute_stack.write", fail)
     with pytest.raises(KeyboardInterrupt):
         done.write(tmp_path / "out", export_sections=True)
     assert not list(tmp_path.iterdir())

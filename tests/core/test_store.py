@@ -13,11 +13,11 @@ import layouts
 import numpy as np
 import pytest
 import zarr
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, OutputError, UsageError
-from stzoo.core.image import Slide
-from stzoo.core.reading import inspect, read
-from stzoo.core.section import Section
-from stzoo.core.store import FORMAT_VERSION, write
+from stzoo.core.io.read import inspect, read
+from stzoo.core.io.write import FORMAT_VERSION, write
+from stzoo.core.slides.slide import Slide
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ import pytest
 from scipy.sparse import csr_matrix, random_array
 from streamed_run import GENES, SMALL, drawn, fitted
 from stzoo.cli.main import run
-from stzoo.core import blocks
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.interfaces import Encoder, Prediction
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.predicting import predict_section
-from stzoo.core.reading import read
+from stzoo.core.io.read import read
+from stzoo.core.io.write import write
+from stzoo.core.metrics.running import RunningPCC
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section
-from stzoo.core.store import write
-from stzoo.core.streaming import EMBEDDING, embed_into, predict_into
-from stzoo.core.streaming_pcc import RunningPCC
+from stzoo.core.runtime import blocks
+from stzoo.core.workflows.predict import predict_section
+from stzoo.core.workflows.predict_blocks import EMBEDDING, embed_into, predict_into
 from stzoo.zoo.loading import load
 
 HERE = Path(__file__).parent

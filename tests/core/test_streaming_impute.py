@@ -14,16 +14,16 @@ import pytest
 import zarr
 from imputed_run import GENES, SECTIONS, STACKS, Whole, drawn, stack
 from stzoo.cli.main import run
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.imputer import joined
-from stzoo.core.imputing import impute_section
 from stzoo.core.interfaces import Filled, FilledPart
-from stzoo.core.reading import read
+from stzoo.core.io.read import read
+from stzoo.core.io.volume import Volume
+from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.section import Stack
-from stzoo.core.store import write
-from stzoo.core.streaming_impute import impute_into
-from stzoo.core.volume import Volume
+from stzoo.core.workflows.impute import impute_section
+from stzoo.core.workflows.impute_blocks import impute_into
 
 HERE = Path(__file__).parent
 
@@ -159,7 +159,7 @@ def test_joined_parts_keep_what_was_measured() -> None:
 
 
 def test_several_ranks_need_a_place_to_meet() -> None:
-    from stzoo.core.distributed import Ranks
+    from stzoo.core.runtime.ranks import Ranks
 
     with pytest.raises(UsageError, match="a place to meet"):
         Whole().impute(drawn(), ranks=Ranks(0, 2))

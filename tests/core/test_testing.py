@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stzoo.core.conformance import conformance_tests, data
+from stzoo.core.conformance.running import run_checks
+from stzoo.core.conformance.subjects import all_checks, planned
+from stzoo.core.data.section import Section
+from stzoo.core.discovery.manager import PluginHost
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError
-from stzoo.core.plugins import PluginHost
 from stzoo.core.registry import model
-from stzoo.core.section import Section
-from stzoo.core.testing import conformance_tests, data
-from stzoo.core.testing.running import run_checks
-from stzoo.core.testing.subjects import all_checks, planned
 
 ROOT = Path(__file__).resolve().parents[2]
 KIT = runpy.run_path(str(ROOT / "benchmarks" / "mutants.py"))
@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugin\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[stzoo]\nmine = my_plugin\n")
     (tmp_path / "test_conformance.py").write_text(
-        "from stzoo.core.testing import conformance_tests\n\n"
+        "from stzoo.core.conformance import conformance_tests\n\n"
         'test_conformance = conformance_tests("good-imputer")\n'
         'test_absent = conformance_tests("no-such-model")\n'
     )
@@ -109,7 +109,7 @@ def test_the_command_line_runs_the_same_checks(folder: Path) -> None:
 
 def test_other_peoples_test_runs_are_not_slowed_down(tmp_path: Path) -> None:
     code = (
-        "import sys; import stzoo.core.testing.pytest_plugin; from stzoo.core.testing.worker import HEAVY\n"
+        "import sys; import stzoo.core.conformance.pytest_plugin; from stzoo.core.conformance.worker import HEAVY\n"
         "print(sorted(set(HEAVY) & set(sys.modules)))\n"
         "print(any(name.startswith('stzoo.core.interfaces') for name in sys.modules))"
     )
@@ -183,7 +183,7 @@ def test_sections_are_changed_only_as_they_say() -> None:
 
 def test_the_plugin_of_pytest_is_an_entry_point() -> None:
     (point,) = [p for p in entry_points(group="pytest11") if p.name == "stzoo"]
-    assert point.value == "stzoo.core.testing.pytest_plugin"
+    assert point.value == "stzoo.core.conformance.pytest_plugin"
 
 
 def test_the_docs_list_every_check_in_its_own_words() -> None:

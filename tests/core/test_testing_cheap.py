@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stzoo.core.testing import conformance_tests
+from stzoo.core.conformance import conformance_tests
 
 test_knn = conformance_tests("knn", config={"neighbours": 4})
 test_readers = conformance_tests("readers")

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from stzoo.core.conformance import conformance_tests
 from stzoo.core.registry import model
-from stzoo.core.testing import conformance_tests
 from stzoo.plugins.vit.config import ViTEncoderConfig
 from stzoo.plugins.vit.model import ViTEncoder
 from stzoo.plugins.vit.tower import Tower

@@ -19,8 +19,16 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from stzoo.core.errors import DataError, OutputError
-from stzoo.core.image import Slide
-from stzoo.core.tile_cache import Kind, Spots, along_a_curve, cache_folder, cached_rows, drop_own_cache, tile_rows
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tile_cache import (
+    Kind,
+    Spots,
+    along_a_curve,
+    cache_folder,
+    cached_rows,
+    drop_own_cache,
+    tile_rows,
+)
 
 SCRIPT = Path(__file__).with_name("cache_run.py")
 spec = importlib.util.spec_from_file_location("cache_run", SCRIPT)
@@ -163,7 +171,7 @@ def test_a_damaged_folder_is_filled_anew(tmp_path, counted, name, fault):
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is of POSIX")
 def test_kill_9_at_any_moment_and_go_on(tmp_path, slide_file):
     # the processes to be killed record every block, not only 64 MiB of them
-    (tmp_path / "sitecustomize.py").write_text("import stzoo.core.row_file as r\nr.PENDING_BYTES = 1\n")
+    (tmp_path / "sitecustomize.py").write_text("import stzoo.core.runtime.row_file as r\nr.PENDING_BYTES = 1\n")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, SCRIPT, tmp_path / "cache", slide_file, "200", "0.1"]
     shares = []

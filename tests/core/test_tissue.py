@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stzoo.core.errors import DataError
-from stzoo.core.tissue import tissue_mask
+from stzoo.core.slides.tissue_mask import tissue_mask
 
 
 @pytest.mark.parametrize("background", [(250, 250, 248), (238, 215, 230), (165, 170, 166)])

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 from stzoo.core.errors import ConfigError, OutputError, UsageError, WeightsError
-from stzoo.core.train import Interrupted, TrainingError, fit
+from stzoo.core.training.loop import Interrupted, TrainingError, fit
 
 SCRIPT = Path(__file__).with_name("resumable_run.py")
 spec = importlib.util.spec_from_file_location("resumable_run", SCRIPT)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from ranked_run import run
 from safetensors.torch import load_file
-from stzoo.core.distributed import ALONE, Ranks
 from stzoo.core.errors import ConfigError
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 SCRIPT = Path(__file__).with_name("ranked_run.py")
 

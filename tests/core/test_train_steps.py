@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 from resumable_run import Toy
-from stzoo.core import train_run
 from stzoo.core.errors import ConfigError, UsageError
-from stzoo.core.train import fit
+from stzoo.core.training import run as train_run
+from stzoo.core.training.loop import fit
 
 
 def weights(task):

@@ -8,11 +8,11 @@ import sys
 import pytest
 from resumable_run import Toy
 from stzoo.core.errors import PluginError, UnknownNameError
-from stzoo.core.train import Validation, fit
+from stzoo.core.training.loop import Validation, fit
 
 SPEC = """
 from stzoo.core.hookspecs import hookimpl
-from stzoo.core.records import TrackerSpec
+from stzoo.core.specs import TrackerSpec
 
 @hookimpl
 def stzoo_trackers():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from resumable_run import Toy
 from stzoo.core.errors import ConfigError, UsageError, WeightsError
-from stzoo.core.train import Fit, TrainingError, Validation, fit
+from stzoo.core.training.loop import Fit, TrainingError, Validation, fit
 
 
 def judge(task, **options):

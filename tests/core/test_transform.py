@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.ndimage import gaussian_filter
-from stzoo.core.displacement import Displacement
 from stzoo.core.errors import DataError, OutputError, UnitsError
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.displacement import Displacement
+from stzoo.core.geometry.transform import Transform
 
 POINTS = np.random.default_rng(0).uniform(-3000, 9000, (200, 2))
 shifts = st.tuples(st.floats(-5000, 5000), st.floats(-5000, 5000))
@@ -178,7 +178,7 @@ def test_a_coarser_result_is_area_averaged_and_bands_do_not_show(monkeypatch: py
     assert np.array_equal(coarse, np.full((20, 20), 100))
     image, transform = _blobs(80, 80), Transform.rigid(17, centre=(40, 40))
     once = transform.apply_image(image, mpp=1.0, shape=(80, 80))
-    monkeypatch.setattr("stzoo.core.moving._BAND_PIXELS", 500)
+    monkeypatch.setattr("stzoo.core.geometry.warp._BAND_PIXELS", 500)
     assert np.array_equal(once, transform.apply_image(image, mpp=1.0, shape=(80, 80)))
 
 

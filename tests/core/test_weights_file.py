@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stzoo.core.weights_file import weights_of
+from stzoo.core.weights.listing import weights_of
 
 ROOT = Path(__file__).resolve().parents[2]
 GOOD = "toy-a: {model: toy, source: 'package://toy/weights', summary: a toy, license: MIT, metrics: {pcc: 0.5}}\n"

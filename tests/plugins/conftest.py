@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from stzoo.core.section import Section
+from stzoo.core.data.section import Section
 
 
 def _tissue(rows=14, cols=12, genes=8, seed=0, name="tissue", depth=400, flip=False) -> Section:

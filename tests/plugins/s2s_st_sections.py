@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy.ndimage import gaussian_filter
+from stzoo.core.data.section import Section
 from stzoo.core.registry import model
-from stzoo.core.section import Section
 from stzoo.plugins.s2s_st.model import S2SST
 
 

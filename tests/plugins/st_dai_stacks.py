@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.data.section import Section, Stack
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
-from stzoo.core.synthetic import synthetic_section
 from stzoo.plugins.st_dai.model import STDAI
 from stzoo.plugins.st_dai.scene import Scene
 

@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 from anndata import AnnData
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.image import Slide
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.slides.slide import Slide
 from stzoo.plugins.baselines.affine_image import AffineImage
 
 MPP, SIDE = 8.0, 450

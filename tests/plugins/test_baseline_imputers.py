@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stzoo.core.data.section import Section, Stack
+from stzoo.core.discovery.manager import PluginHost
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.plugins import PluginHost
-from stzoo.core.records import ModelSpec
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
+from stzoo.core.specs import ModelSpec
 
 IMPUTERS = ["gene-mean", "knn", "smooth", "kriging", "nearest", "bilinear", "bicubic"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from stzoo.core.data.neighbourhood import Neighbourhood
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, WeightsError
-from stzoo.core.image import Slide
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.neighbourhood import Neighbourhood
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section
+from stzoo.core.slides.slide import Slide
 from stzoo.plugins.baselines.colour_texture import ColourTexture
 from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
 

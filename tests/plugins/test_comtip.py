@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, UsageError, WeightsError
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import turned
 from stzoo.plugins.comtip.model import CoMTIP

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core import config as configs
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.data.section import Section
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip import expression
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData, gather, training_genes

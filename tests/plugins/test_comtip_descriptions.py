@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, PluginError
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip import descriptions
 from stzoo.plugins.comtip.descriptions import WIDTH, load, make, packaged
 from stzoo.plugins.comtip.model import CoMTIP

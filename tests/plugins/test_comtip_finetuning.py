@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, OutputError, UsageError
 from stzoo.core.finetuning import tuning
 from stzoo.core.finetuning.controls import head_on, own_head
@@ -18,8 +19,7 @@ from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.report import HEAD, OWN, TUNED
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.model import CoMTIP
 
 import stzoo

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.distributed import ALONE, Ranks, joined
 from stzoo.core.finetuning.run import FineTuned, finetune
 from stzoo.core.finetuning.settings import read_settings
+from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.plugins.comtip.model import CoMTIP
 from test_comtip_finetuning import CONFIG, tissue
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.distributed import Ranks
+from stzoo.core.runtime.ranks import Ranks
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, reversed_gradient, shuffled_values
 from stzoo.plugins.comtip.config import Generator, MFMLoss, Paat, VisionConfig
 from stzoo.plugins.comtip.objective import (

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from stzoo.core import config as configs
-from stzoo.core.distributed import ALONE, Ranks, joined
-from stzoo.core.train import fit
+from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.training.loop import fit
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
 from stzoo.plugins.comtip.network import Network

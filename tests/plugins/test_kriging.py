@@ -10,14 +10,14 @@ from scipy.spatial import cKDTree
 from scipy.stats import multivariate_normal, spearmanr
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+from stzoo.core.data.section import Section, Stack
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.gp.blocks import halves, spread_out, surroundings
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import NOISE, Spectrum, choose, likelihoods, predict
 from stzoo.core.gp.kernels import Kernel, Places
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
-from stzoo.core.transform import Transform
 
 
 def layers(section: Section) -> tuple[np.ndarray, np.ndarray]:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from anndata import AnnData
 from scipy.ndimage import gaussian_filter
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError, GeneError, PluginError
-from stzoo.core.matches import Matches
+from stzoo.core.geometry.matches import Matches
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.registry import model
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
 
 PITCH, GENES = 100.0, 30
 installed = pytest.mark.skipif(not importlib.util.find_spec("ot"), reason="POT is not installed: stzoo[ot]")

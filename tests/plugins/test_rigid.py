@@ -10,10 +10,10 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError, UnitsError
-from stzoo.core.image import Slide
-from stzoo.core.section import Section
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.slides.slide import Slide
 from stzoo.plugins.baselines.rigid import Rigid
 
 MPP = 10.0

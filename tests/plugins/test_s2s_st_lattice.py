@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.reading import read
-from stzoo.core.section import Section
+from stzoo.core.io.read import read
 from stzoo.plugins.s2s_st.lattice import Lattice, stride_and_phase
 
 

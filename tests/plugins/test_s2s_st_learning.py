@@ -12,7 +12,7 @@ from s2s_st_sections import patches
 from scipy.ndimage import gaussian_filter
 from stzoo.core.errors import DataError
 from stzoo.core.registry import model
-from stzoo.core.train import fit
+from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st import photographs
 from stzoo.plugins.s2s_st.config import RefinedConfig, RefinerConfig
 from stzoo.plugins.s2s_st.context import Position

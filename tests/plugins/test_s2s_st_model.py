@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from s2s_st_sections import VARIANTS, cdcin, hexagonal, layers, patches, refined, section_of, truth_of
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, WeightsError
-from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
 from stzoo.plugins.s2s_st.model import S2SST
 
 import stzoo

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from s2s_st_sections import hexagonal, layers, patches, refined, section_of, truth_of
 from scipy.spatial.distance import cdist
-from stzoo.core.calibration import Calibration
+from stzoo.core.data.section import Section
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.noise import relative_noise
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.section import Section
+from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.plugins.s2s_st import tiles as tiling
 from stzoo.plugins.s2s_st.config import RefinerConfig
 from stzoo.plugins.s2s_st.refiner import Refiner

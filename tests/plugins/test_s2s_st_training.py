@@ -9,7 +9,7 @@ import pytest
 import torch
 from stzoo.core import config as configs
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.train import TrainingError
+from stzoo.core.training.loop import TrainingError
 from stzoo.plugins.s2s_st.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
 from stzoo.plugins.s2s_st.cdcin_training import CDCINTask

@@ -11,7 +11,7 @@ import torch
 from stzoo.core.errors import ConfigError, DataError, GeneError, WeightsError
 from stzoo.core.nn.clip_text import ClipText
 from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints
-from stzoo.core.repository import restore_module
+from stzoo.core.weights.repository import restore_module
 from stzoo.plugins.comtip import sentences
 from stzoo.plugins.comtip.config import Text, TextConfig, Values
 from stzoo.plugins.comtip.genes import GeneInputs

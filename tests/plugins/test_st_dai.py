@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from st_dai_stacks import full_section, hidden_pcc, imputer, layers, quarter, same, scene_of, sparse, stack_of
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Stack
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from st_dai_stacks import full_section, scene_of, sparse, stack_of
-from stzoo.core.calibration import Calibration
+from stzoo.core.data.section import Stack
 from stzoo.core.gp.kernels import Matrix
-from stzoo.core.section import Stack
+from stzoo.core.metrics.calibration import Calibration
 from stzoo.plugins.st_dai.confidence import LEAST, Scores, scores, signs
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.kriging import Kriged, krige

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from st_dai_stacks import field, full_section, hidden_pcc, imputer, same, sparse, stained
-from stzoo.core.embedding import encoder_of
+from stzoo.core.data.section import Floats, Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.registry import model
-from stzoo.core.remembering import remembering
-from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.workflows.features import encoder_of
+from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.st_dai import model as module
 from stzoo.plugins.st_dai.config import STDAIConfig
 

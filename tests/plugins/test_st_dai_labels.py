@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 from st_dai_stacks import full_section, quarter, scene_of, sparse, stack_of
+from stzoo.core.data.section import Stack
 from stzoo.core.gp.fitting import NOISE, Choice
 from stzoo.core.gp.kernels import Kernel, Matrix
 from stzoo.core.gp.stacked import blocks_around
-from stzoo.core.section import Stack
 from stzoo.plugins.st_dai import kriging
 from stzoo.plugins.st_dai.kriging import OWN, Kriged, krige
 from stzoo.plugins.st_dai.pseudo import REACH, SHRINK, transfer

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from stzoo.core.train import fit
+from stzoo.core.training.loop import fit
 from stzoo.plugins.st_dai.config import NetworkConfig, PDLConfig, RefineConfig, Tune
 from stzoo.plugins.st_dai.network import PDL, Network, adapted, settled, tuned
 from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask

@@ -9,10 +9,10 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError
+from stzoo.core.geometry.transform import Transform
 from stzoo.core.registry import model
-from stzoo.core.section import Section, Stack
-from stzoo.core.transform import Transform
 
 PITCH = 200.0
 TURN = Transform.rigid(30.0, (400.0, -100.0), flip=True)

@@ -13,10 +13,10 @@ import pytest
 import torch
 from checkpoint_layouts import as_open_clip, as_timm, shaken
 from safetensors.torch import load_file, save_file
+from stzoo.core.data.section import Floats, Section
 from stzoo.core.errors import ConfigError, UsageError, WeightsError
+from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model as model_of
-from stzoo.core.section import Floats, Section
-from stzoo.core.synthetic import synthetic_section
 from stzoo.plugins.vit.model import Pool, ViTEncoder
 
 import stzoo

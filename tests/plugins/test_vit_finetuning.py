@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stzoo.core.data.section import Section
+from stzoo.core.data.splits import usable
 from stzoo.core.errors import UsageError
 from stzoo.core.finetuning.report import HEAD, TUNED
 from stzoo.core.finetuning.settings import read_settings
-from stzoo.core.image import Slide
-from stzoo.core.section import Section
-from stzoo.core.splits import usable
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
+from stzoo.core.slides.slide import Slide
 from stzoo.plugins.vit.model import ViTEncoder
 from stzoo.plugins.vit.tower import Tower
 

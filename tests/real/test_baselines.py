@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Section
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Section
 
 pytestmark = pytest.mark.real
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from stzoo.core.data.splits import SplitOptions, patient_of
 from stzoo.core.errors import UsageError
 from stzoo.core.finetuning.plan import plan_finetuning, told
 from stzoo.core.finetuning.run import carry_out
 from stzoo.core.finetuning.settings import read_settings
-from stzoo.core.splits import SplitOptions, patient_of
 
 import stzoo
 

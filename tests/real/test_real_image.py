@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from PIL import Image
 from stzoo.core.errors import DataError
-from stzoo.core.image import Slide
-from stzoo.core.tile_cache import Spots, cached_rows, tile_rows
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
 
 MPP = 0.69
 CENTRES = np.array([[3000.5, 4000.25], [5200.0, 3100.0], [150.0, 9850.0]])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stzoo.core.evaluate import evaluate
-from stzoo.core.protocol import load_protocol
+from stzoo.core.evaluation.protocol import load_protocol
+from stzoo.core.evaluation.run import evaluate
 
 import stzoo
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from stzoo.core.transform import Transform
+from stzoo.core.geometry.transform import Transform
 
 import stzoo
 

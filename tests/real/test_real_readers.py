@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import issparse
-from stzoo.core.binning import bin_section
-from stzoo.core.reading import inspect, read, sections
-from stzoo.core.section import Section
-from stzoo.core.store import write
+from stzoo.core.data.binning import bin_section
+from stzoo.core.data.section import Section
+from stzoo.core.io.read import inspect, read, sections
+from stzoo.core.io.write import write
 
 pytestmark = pytest.mark.real
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from anndata import AnnData
-from stzoo.core.image import Slide
-from stzoo.core.reading import read
-from stzoo.core.section import Section
-from stzoo.core.tissue import tissue_mask
-from stzoo.core.transform import Transform
+from stzoo.core.data.section import Section
+from stzoo.core.geometry.transform import Transform
+from stzoo.core.io.read import read
+from stzoo.core.slides.slide import Slide
+from stzoo.core.slides.tissue_mask import tissue_mask
 from stzoo.plugins.baselines.rigid import Rigid
 
 TURNS = [(0.0, False), (41.0, True), (180.0, True), (255.0, False)]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.reading import read
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.io.read import read
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
 
 pytestmark = pytest.mark.real

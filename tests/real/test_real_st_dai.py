@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.aligning import align_stack
-from stzoo.core.measured import measured_mask
-from stzoo.core.metrics import per_gene_pcc
-from stzoo.core.reading import read
+from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.io.read import read
+from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.section import Floats, Section, Stack
+from stzoo.core.workflows.align_stack import align_stack
 
 pytestmark = pytest.mark.real
 

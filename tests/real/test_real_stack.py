@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.interpolating import densify
-from stzoo.core.plot_volume import plot_volume
-from stzoo.core.section import Section
-from stzoo.core.stack_file import load_stack_file, new_stack_file, write_stack_file
-from stzoo.core.stack_reading import open_stack
-from stzoo.core.stacking import ImputedStack, impute_stack
-from stzoo.core.volume import COMMON, Volume
+from stzoo.core.data.section import Section
+from stzoo.core.io.read_stack import open_stack
+from stzoo.core.io.stack_file import load_stack_file, new_stack_file, write_stack_file
+from stzoo.core.io.volume import COMMON, Volume
+from stzoo.core.plotting.volume import plot_volume
+from stzoo.core.workflows.densify import densify
+from stzoo.core.workflows.impute_stack import ImputedStack, impute_stack
 
 import stzoo
 

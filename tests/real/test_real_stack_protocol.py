@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stzoo.core.evaluate import evaluate
-from stzoo.core.evaluate_stack import StackProtocol, StackRow, Uses
-from stzoo.core.protocol import GeneSet
+from stzoo.core.evaluation.protocol import GeneSet
+from stzoo.core.evaluation.run import evaluate
+from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
 
 
 def test_transfer_from_c4_to_c5(shared_data: Path) -> None:

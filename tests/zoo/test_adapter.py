@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError, WeightsError
-from stzoo.core.section import Section
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 
 import stzoo
 

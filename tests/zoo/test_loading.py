@@ -12,8 +12,8 @@ import pytest
 import torch
 from stzoo.core.errors import ConfigError, PluginError, UnknownNameError, WeightsError
 from stzoo.core.interfaces import provenance_of
-from stzoo.core.manifest import DamagedError, write_manifest
-from stzoo.core.resources import package_folder
+from stzoo.core.runtime.resources import package_folder
+from stzoo.core.weights.manifest import DamagedError, write_manifest
 from stzoo.zoo.catalogue import catalogue
 
 import stzoo
@@ -217,7 +217,7 @@ def test_a_golden_repository_of_every_format_version_loads_for_ever(toy, folder)
 
 
 def test_there_is_a_golden_repository_of_this_format_version():
-    from stzoo.core.repository import FORMAT_VERSION
+    from stzoo.core.weights.repository import FORMAT_VERSION
 
     assert [folder.name for folder in sorted(GOLDEN.iterdir())] == [f"v{i + 1}" for i in range(FORMAT_VERSION)]
     assert all(os.path.getsize(path) < 2000 for path in GOLDEN.rglob("*") if path.is_file())

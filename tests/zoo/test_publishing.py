@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from stzoo.core.manifest import write_manifest
+from stzoo.core.weights.manifest import write_manifest
 
 _spec = importlib.util.spec_from_file_location("hub_store", Path(__file__).with_name("hub_store.py"))
 assert _spec is not None

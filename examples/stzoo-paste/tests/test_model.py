@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import stzoo
 from stzoo import Transform
-from stzoo.core.synthetic import synthetic_section
+from stzoo.core.io.synthetic import synthetic_section
 
 
 def test_a_turned_section_comes_back():

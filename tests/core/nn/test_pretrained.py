@@ -14,7 +14,7 @@ from stzoo.core.errors import ConfigError, WeightsError
 from stzoo.core.nn.clip_text import ClipText
 from stzoo.core.nn.pretrained import Hints, TowerHints, clip_towers, read_checkpoint, read_hints, vit_tower
 from stzoo.core.nn.vit import ViT
-from stzoo.core.repository import restore_module
+from stzoo.core.weights.repository import restore_module
 
 transformers = pytest.importorskip("transformers", minversion="5")
 

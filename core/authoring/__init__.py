@@ -1,0 +1,1 @@
+"""Tools of a plugin's author: doctor, new plugin, its template."""

@@ -1,0 +1,350 @@
+"""Splits that do not flatter: by patient, by section, or by spatial block with a buffer between the sides.
+
+Neighbouring spots of a section are near duplicates, and sections of one patient resemble each other: a score on random
+spots says little about the next patient. So whole patients are held out where they are known, whole sections where
+there are enough, and otherwise slabs of a section, with the spots close to them left out of training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from stzoo.core.data.section import Mask, Points, Section
+from stzoo.core.errors import DataError, UsageError, nearest
+
+PATIENT_KEYS = ("patient", "patient_id", "donor", "donor_id", "individual")
+"""Columns of ``obs``, or keys of ``uns``, that name the patient."""
+SHARE = 0.2
+"""Share of the spots that a slab for validation, or for the test, has."""
+BUFFER_UM = 300.0
+"""Training spots closer than this to a held-out slab are left out (our choice: three pitches of Visium)."""
+FEWEST = 8
+"""Spots with counts that each side has at least."""
+
+
+FEW = 60
+"""Own spots below which none are held out for validation: only a head can be fitted then."""
+
+
+class By(Enum):
+    """What is held out as a whole."""
+
+    auto = "auto"
+    """Patients where there are enough of them, then sections, then blocks."""
+    patient = "patient"
+    section = "section"
+    block = "block"
+
+
+def read_by(text: str) -> By:
+    """Return what a word means.
+
+    Raises
+    ------
+    UsageError
+        It means nothing.
+    """
+    words = [by.value for by in By]
+    if text not in words:
+        raise UsageError(f"'{text}' is no way to split{nearest(text, words)}", todo=f"--split {', '.join(words)}")
+    return By(text)
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some spots of a section.
+
+    Parameters
+    ----------
+    section, spots
+        The section, and which of its spots, bool (n,); all of them are measured and have counts.
+    patient
+        Whose it is, or empty.
+    """
+
+    section: Section
+    spots: Mask
+    patient: str = ""
+
+    @property
+    def n(self) -> int:
+        """Number of spots."""
+        return int(self.spots.sum())
+
+    def shown(self, genes: Sequence[str]) -> Section:
+        """Return the section with counts of these spots and genes only (see :meth:`Section.hide`)."""
+        return self.section.take_genes(genes).hide(self.spots)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who learns, who chooses, and who is only scored.
+
+    Parameters
+    ----------
+    train, validation, test
+        Disjoint pieces. No choice is made on ``test``; ``validation`` may be empty.
+    learn
+        All own spots that are not held out for the test: training, validation, and the buffer between the two. Heads
+        are fitted on them at the end, when all choices are made.
+    by
+        What was held out for the test and for validation: ``"section"``, ``"patient"``, ``"block"``, ``"given"``.
+    notes
+        What a reader must know of it.
+    dropped
+        Spots that were left out for the buffer.
+    """
+
+    train: tuple[Piece, ...]
+    validation: tuple[Piece, ...]
+    test: tuple[Piece, ...]
+    learn: tuple[Piece, ...]
+    by: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    dropped: int = 0
+
+    def lines(self) -> list[str]:
+        """Return a line a side."""
+        sides = {"train": self.train, "validation": self.validation, "test": self.test}
+        lines = [f"{side}: {_told(pieces)}{self._how(side)}" for side, pieces in sides.items()]
+        if self.dropped:
+            lines.append(f"left out as a buffer: {self.dropped} spots")
+        return lines
+
+    def _how(self, side: str) -> str:
+        return f" (by {self.by[side]})" if side in self.by and self.by[side] != "given" else ""
+
+    def described(self) -> dict[str, Any]:
+        """Return the split as JSON values."""
+        sides = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {
+            **{
+                side: [{"section": p.section.name, "spots": p.n, "patient": p.patient or None} for p in pieces]
+                for side, pieces in sides.items()
+            },
+            "by": dict(self.by),
+            "dropped": self.dropped,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How to split.
+
+    Parameters
+    ----------
+    by
+        What is held out as a whole.
+    patients
+        Patient of each section, then of each test section; empty: as the sections say.
+    same_patient
+        All data are of one patient, and the user knows that the score then says nothing about others.
+    share, buffer_um
+        Share of the spots of a slab, and distance that training spots keep from it.
+    """
+
+    by: By = By.auto
+    patients: Sequence[str] = ()
+    same_patient: bool = False
+    share: float = SHARE
+    buffer_um: float = BUFFER_UM
+
+
+def patient_of(section: Section) -> str:
+    """Return the patient that a section names in ``obs`` or ``uns`` (:data:`PATIENT_KEYS`), or an empty string.
+
+    Raises
+    ------
+    DataError
+        Its spots belong to several patients.
+    """
+    for key in PATIENT_KEYS:
+        if key in section.adata.obs:
+            found = sorted({str(value) for value in section.adata.obs[key].dropna()})
+            if len(found) > 1:
+                raise DataError(
+                    f"section '{section.name}' has spots of {len(found)} patients: {', '.join(found[:3])} ...",
+                    where=f"obs['{key}']",
+                    todo="write each patient's spots to a file of its own",
+                )
+            if found:
+                return found[0]
+        value = section.adata.uns.get(key)
+        if isinstance(value, str | int | np.integer):
+            return str(value)
+    return ""
+
+
+def usable(section: Section) -> Mask:
+    """Return the spots that were measured and have counts, bool (n,)."""
+    return np.asarray(section.measured & (np.nan_to_num(section.depth) > 0))
+
+
+def split(sections: Sequence[Section], test: Sequence[Section] = (), options: SplitOptions | None = None) -> Split:
+    """Divide sections into training, validation and test.
+
+    Validation is carved out of what is left for training. Without test sections, a patient, a section or a slab is held
+    out for the test first.
+
+    Parameters
+    ----------
+    sections
+        Own data.
+    test
+        Sections that are only scored.
+
+    Raises
+    ------
+    UsageError
+        One patient would be on two sides, one section is given twice, or there is nothing to hold out in this way.
+    DataError
+        A side would have too few spots.
+    """
+    options = options or SplitOptions()
+    pieces = _pieces(sections, test, options)
+    own, held = pieces[: len(sections)], pieces[len(sections) :]
+    notes = _checked_patients(own, held, options)
+    rest, test_pieces, by_test, dropped = own, held, "given", 0
+    if not held:
+        rest, test_pieces, by_test, dropped = _hold_out(own, options, "test")
+    parts: tuple[list[Piece], list[Piece], str, int] = (rest, [], "given", 0)
+    if sum(piece.n for piece in rest) < FEW:
+        notes.append(f"fewer than {FEW} own spots: none are held out for validation")
+    else:
+        parts = _hold_out(rest, options, "validation")
+    train, validation, by_validation, more = parts
+    _refuse_few(train, validation, test_pieces)
+    if by_validation == "block" and by_test in ("patient", "given"):
+        notes.append("validation spots are of the sections that were trained on; the test is not")
+    return Split(
+        tuple(train),
+        tuple(validation),
+        tuple(test_pieces),
+        tuple(rest),
+        {"test": by_test, "validation": by_validation},
+        tuple(notes),
+        dropped + more,
+    )
+
+
+def _pieces(sections: Sequence[Section], test: Sequence[Section], options: SplitOptions) -> list[Piece]:
+    every = [*sections, *test]
+    if not sections:
+        raise UsageError("no section to tune on", todo="give at least one section with a slide and counts")
+    names = list(options.patients)
+    if names and len(names) != len(every):
+        raise UsageError(
+            f"{len(names)} patients for {len(every)} sections",
+            todo="name one for each section, in order, those of the test last",
+        )
+    known = [(section.source, section.name) for section in every]
+    for source, name in known:
+        if known.count((source, name)) > 1:
+            raise UsageError(f"section '{source or name}' is given twice", todo="give each section once")
+    patients = names or [patient_of(section) for section in every]
+    return [Piece(section, usable(section), who) for section, who in zip(every, patients, strict=True)]
+
+
+def _checked_patients(own: Sequence[Piece], held: Sequence[Piece], options: SplitOptions) -> list[str]:
+    """Refuse one patient on both sides; return what a reader must know."""
+    everyone = {piece.patient for piece in (*own, *held)}
+    if "" in everyone:
+        if options.by is By.patient:
+            nameless = next(piece.section.name for piece in (*own, *held) if not piece.patient)
+            raise UsageError(f"section '{nameless}' names no patient", todo="name them: --patients P1,P2 ...")
+        return ["patients are not known, so training and test may be of one patient: the score may flatter"]
+    both = sorted({piece.patient for piece in own} & {piece.patient for piece in held})
+    if len(everyone) == 1:
+        if not options.same_patient:
+            raise UsageError(
+                f"all sections are of patient '{min(everyone)}', so one patient would be on both sides of the split",
+                todo="add a section of another patient, or accept it: --same-patient",
+            )
+        return [f"training and test are of one patient ('{min(everyone)}'): the score says nothing about others"]
+    if both:
+        raise UsageError(
+            f"patient '{both[0]}' is in training and in test",
+            where=", ".join(piece.section.name for piece in (*own, *held) if piece.patient == both[0]),
+            todo="test on a patient that training does not see",
+        )
+    return []
+
+
+def _hold_out(pieces: Sequence[Piece], options: SplitOptions, side: str) -> tuple[list[Piece], list[Piece], str, int]:
+    """Return what is left, what is held out, by what, and how many spots fell to the buffer."""
+    for by in (By.patient, By.section):
+        groups = _groups(pieces, by)
+        fewest = 2 if by is By.patient or options.by is by else 3
+        if options.by in (By.auto, by) and len(groups) >= fewest:
+            chosen = min(groups, key=lambda name: (sum(piece.n for piece in groups[name]), name))
+            return [p for p in pieces if p not in groups[chosen]], groups[chosen], by.value, 0
+    if options.by is By.section and side == "test":
+        raise UsageError("one section can not be held out by section", todo="use --split block, or give --test SECTION")
+    if options.by is By.patient and side == "test":
+        raise UsageError("one patient can not be held out by patient", todo="give --test SECTION of another patient")
+    found = [_slab(piece, options, first=side == "validation") for piece in pieces]
+    lost = sum(piece.n - kept.n - held.n for piece, (kept, held) in zip(pieces, found, strict=True))
+    return [kept for kept, _ in found], [held for _, held in found], "block", lost
+
+
+def _groups(pieces: Sequence[Piece], by: By) -> dict[str, list[Piece]]:
+    groups: dict[str, list[Piece]] = {}
+    for number, piece in enumerate(pieces):
+        if by is By.patient and not piece.patient:
+            return {}
+        groups.setdefault(piece.patient if by is By.patient else f"{number:04d}", []).append(piece)
+    return groups
+
+
+def _slab(piece: Piece, options: SplitOptions, *, first: bool) -> tuple[Piece, Piece]:
+    """Cut a slab off one end of the longest axis of the tissue; drop what lies within the buffer."""
+    at = np.flatnonzero(piece.spots)
+    um = piece.section.um[at]
+    along = _along(um)
+    order = np.argsort(along if first else -along, kind="stable")
+    held = np.zeros(len(at), dtype=bool)
+    held[order[: max(1, round(options.share * len(at)))]] = True
+    near = distance_to(um, um[held]) < options.buffer_um
+    sides = []
+    for mask in (~held & ~near, held):
+        spots = np.zeros(len(piece.section), dtype=bool)
+        spots[at[mask]] = True
+        sides.append(Piece(piece.section, spots, piece.patient))
+    return sides[0], sides[1]
+
+
+def _along(um: Points) -> Points:
+    """Return the position of each spot along the longest axis, float64 (n,), its sign fixed."""
+    centred = um - um.mean(axis=0)
+    axis = np.linalg.svd(centred, full_matrices=False)[2][0]
+    return np.asarray(centred @ (axis if axis[np.abs(axis).argmax()] > 0 else -axis))
+
+
+def distance_to(um: Points, others: Points) -> Points:
+    """Return the distance of each point to the nearest of others, float64 (n,); infinite where there is none."""
+    from scipy.spatial import cKDTree
+
+    if len(others) == 0:
+        return np.full(len(um), np.inf)
+    return np.asarray(cKDTree(others).query(um)[0], dtype=np.float64)
+
+
+def _refuse_few(train: Sequence[Piece], validation: Sequence[Piece], test: Sequence[Piece]) -> None:
+    for side, pieces in (("training", train), ("validation", validation), ("test", test)):
+        n = sum(piece.n for piece in pieces)
+        if n < FEWEST and (pieces or side != "validation"):
+            raise DataError(
+                f"{n} spots with counts would be left for {side}, fewer than {FEWEST}",
+                where=", ".join(piece.section.name for piece in pieces) or None,
+                todo="give more sections, a smaller --buffer-um, or test sections of their own with --test",
+            )
+
+
+def _told(pieces: Sequence[Piece]) -> str:
+    parts = [f"{p.section.name}{f' [{p.patient}]' if p.patient else ''} {p.n}" for p in pieces]
+    return f"{sum(piece.n for piece in pieces)} spots: {', '.join(parts)}"

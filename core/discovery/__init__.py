@@ -1,0 +1,1 @@
+"""Which plugins there are: entry points, one-file plugins, stzoo.yaml."""

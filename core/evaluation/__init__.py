@@ -1,0 +1,1 @@
+"""Protocols: loaded, run, scored, reported."""

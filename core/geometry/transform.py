@@ -1,0 +1,218 @@
+"""Transform: the one result of every aligner. Micrometres in, micrometres out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from stzoo.core.errors import DataError
+from stzoo.core.geometry.displacement import Displacement
+from stzoo.core.geometry.matches import Matches
+from stzoo.core.geometry.warp import move_image, move_polygons
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A map of the plane: first an affine part, then optional displacements; perhaps with matches of spots.
+
+    Parameters
+    ----------
+    matrix
+        float64 (2, 3): ``y = matrix[:, :2] @ x + matrix[:, 2]``, micrometres.
+    displacement
+        Offsets that are added at the affine position, or None.
+    rest
+        A transform that is applied after this one (what composition makes when displacements are involved).
+    matches
+        Which fixed spots stand for which moving spots, where the aligner says so. They belong to the whole map, so
+        those of ``rest`` are dropped, and to the two sections it was found for: rows and columns are their spots.
+    """
+
+    matrix: Array
+    displacement: Displacement | None = None
+    rest: Transform | None = None
+    matches: Matches | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a matrix that is not finite or flattens the plane."""
+        if self.rest is not None and self.rest.matches is not None:
+            object.__setattr__(self, "rest", replace(self.rest, matches=None))
+        matrix = np.array(self.matrix, dtype=np.float64)
+        if matrix.shape != (2, 3) or not np.isfinite(matrix).all():
+            raise DataError(f"a transform needs a finite (2, 3) matrix, got {matrix.tolist()}")
+        if abs(np.linalg.det(matrix[:, :2])) < 1e-9:
+            raise DataError(f"the matrix {matrix[:, :2].tolist()} flattens the plane and has no inverse")
+        matrix.flags.writeable = False
+        object.__setattr__(self, "matrix", matrix)
+
+    @classmethod
+    def identity(cls) -> Transform:
+        """Return the transform that leaves every point where it is."""
+        return cls(np.eye(2, 3))
+
+    @classmethod
+    def rigid(
+        cls,
+        angle_deg: float,
+        shift: tuple[float, float] = (0.0, 0.0),
+        *,
+        flip: bool = False,
+        centre: tuple[float, float] = (0.0, 0.0),
+    ) -> Transform:
+        """Return a mirror about the y axis (if ``flip``), a rotation about ``centre`` and a shift.
+
+        Parameters
+        ----------
+        angle_deg
+            From the x axis towards the y axis, degrees.
+        shift, centre
+            Micrometres.
+        """
+        a = np.deg2rad(angle_deg)
+        turn = np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) @ np.diag([-1.0 if flip else 1.0, 1.0])
+        at = np.asarray(centre, dtype=np.float64)
+        return cls(np.column_stack([turn, at - turn @ at + np.asarray(shift)]))
+
+    def apply(self, points: npt.ArrayLike) -> Array:
+        """Move points, (n, 2) micrometres; returns float64 (n, 2)."""
+        points = np.asarray(points, dtype=np.float64)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise DataError(f"points have shape {points.shape}, expected (n, 2)")
+        moved = points @ self.matrix[:, :2].T + self.matrix[:, 2]
+        if self.displacement is not None:
+            moved = moved + self.displacement.at(moved)
+        return moved if self.rest is None else self.rest.apply(moved)
+
+    def then(self, after: Transform) -> Transform:
+        """Return the transform that applies this one first and ``after`` second.
+
+        It has matches (see :meth:`stzoo.core.geometry.matches.Matches.then`) where both have them.
+        """
+        ours, theirs = self.matches, after.matches
+        matches = None if ours is None or theirs is None else ours.then(theirs)
+        return replace(self._followed(after), matches=matches)
+
+    def _followed(self, after: Transform) -> Transform:
+        if self.rest is not None:
+            return replace(self, rest=self.rest._followed(after))
+        if self.displacement is not None:
+            return replace(self, rest=after)
+        first, second = np.vstack([self.matrix, [0, 0, 1]]), np.vstack([after.matrix, [0, 0, 1]])
+        return replace(after, matrix=(second @ first)[:2])
+
+    def inverse(self) -> Transform:
+        """Return the inverse: exact for the affine part, to a tenth of a nanometre where there are displacements.
+
+        Matches change sides: their rows become the spots of what was the fixed section.
+
+        Raises
+        ------
+        DataError
+            A displacement folds the plane, so that it has no inverse.
+        """
+        matches = None if self.matches is None else self.matches.transposed()
+        return replace(self._reversed(), matches=matches)
+
+    def _reversed(self) -> Transform:
+        turn = np.linalg.inv(self.matrix[:, :2])
+        own = Transform(np.column_stack([turn, -turn @ self.matrix[:, 2]]))
+        if self.displacement is not None:
+            field = replace(self.displacement, inverted=not self.displacement.inverted)
+            own = Transform(np.eye(2, 3), field)._followed(own)
+        return own if self.rest is None else self.rest._reversed()._followed(own)
+
+    @property
+    def mirrors(self) -> bool:
+        """The affine parts turn the plane over."""
+        return bool(np.prod([np.sign(np.linalg.det(part.matrix[:, :2])) for part in self.parts()]) < 0)
+
+    @property
+    def finest_um(self) -> float:
+        """The smallest spacing of its displacements, micrometres; infinity where there are none."""
+        fields = [part.displacement for part in self.parts() if part.displacement is not None]
+        return min((field.spacing for field in fields), default=math.inf)
+
+    def apply_image(
+        self, pixels: npt.NDArray[Any], *, mpp: float, shape: tuple[int, int], out_mpp: float | None = None
+    ) -> npt.NDArray[Any]:
+        """Move an image or a mask: pixel (i, j) of the result shows what :meth:`apply` brings to that place.
+
+        Parameters
+        ----------
+        pixels
+            (h, w) or (h, w, c); bool (a mask), uint8, uint16 or float, at ``mpp`` micrometres a pixel. The corner of
+            the image is the origin, so the centre of pixel (i, j) lies at ``((j + 0.5) * mpp, (i + 0.5) * mpp)``.
+        shape, out_mpp
+            Size of the result in pixels, and its µm/px (by default ``mpp``).
+
+        Returns
+        -------
+        Same dtype and channels, bilinear (nearest for masks; area-averaged first when ``out_mpp`` is coarser);
+        places from outside the image are 0 for masks and single planes, 255 for uint8 (h, w, c).
+
+        Raises
+        ------
+        UnitsError
+            µm/px that are not positive numbers.
+        DataError
+            The image has another shape, or a displacement folds.
+        """
+        return move_image(pixels, self.inverse().apply, mpp=mpp, shape=shape, out_mpp=out_mpp)
+
+    def apply_polygons(self, polygons: Sequence[npt.ArrayLike]) -> list[Array]:
+        """Move polygons (cell outlines, regions), each a ring of vertices in micrometres.
+
+        Parameters
+        ----------
+        polygons
+            Each (n, 2), n >= 3; the last vertex may repeat the first.
+
+        Returns
+        -------
+        float64 (m, 2) each. Without displacements m = n; with them, edges that bend get vertices, so that the
+        straight pieces stay within a micrometre of the curve (:data:`stzoo.core.geometry.warp.TOLERANCE_UM`). A map
+        that mirrors has the order of the vertices reversed, so a ring that ran counter-clockwise still does.
+
+        Raises
+        ------
+        DataError
+            A polygon of another shape, or not finite; its number is given.
+        """
+        return move_polygons(polygons, self.apply, longest=self.finest_um, mirrored=self.mirrors)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the transform, matches included, as a zarr v3 group (whole or not at all).
+
+        Raises
+        ------
+        OutputError
+            The path exists (and ``overwrite`` is not given), or can not be written.
+        """
+        from stzoo.core.geometry.transform_store import save
+
+        return save(self, Path(path), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Transform:
+        """Read a transform that :meth:`save` wrote, bit for bit.
+
+        Raises
+        ------
+        DataError
+            Missing, damaged, or not a transform.
+        """
+        from stzoo.core.geometry.transform_store import load
+
+        return load(Path(path))
+
+    def parts(self) -> list[Transform]:
+        """Return the pieces that are applied one after the other: each an affine part, perhaps a displacement."""
+        own = replace(self, rest=None, matches=None)
+        return [own] if self.rest is None else [own, *self.rest.parts()]

@@ -1,0 +1,1 @@
+"""Sections, stacks and volumes, in and out."""

@@ -1,0 +1,1 @@
+"""Scores: correlation, errors, maps, retrieval, reliability, calibration."""

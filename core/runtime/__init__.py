@@ -1,0 +1,1 @@
+"""What every process needs: ranks, blocks of spots, outputs that are whole or absent, seeds, devices, progress."""

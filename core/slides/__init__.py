@@ -1,0 +1,1 @@
+"""Slides: pixels of an H&E image by region at any µm/px, whatever the file."""

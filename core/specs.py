@@ -1,0 +1,234 @@
+"""The frozen records that plugins hand over: plain strings, nothing imported, nothing loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Role = Literal["encoder", "imputer", "aligner"]
+ROLES: tuple[str, ...] = get_args(Role)
+
+API_VERSION = 1
+"""The version of the plugin interface that this stzoo speaks."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def _check(record: object, **fields: bool) -> None:
+    for name, valid in fields.items():
+        if not valid:
+            value = getattr(record, name)
+            raise ValueError(f"{type(record).__name__}.{name} is not valid: {value!r}")
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def _is_target(value: object) -> bool:
+    return isinstance(value, str) and _TARGET.fullmatch(value) is not None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model that a plugin offers.
+
+    Parameters
+    ----------
+    name
+        Lower-case name, unique over all installed plugins (``dist:name`` always works).
+    role
+        ``encoder``, ``imputer`` or ``aligner``.
+    target
+        ``"package.module:Class"``, a subclass of the role's interface, imported on first use.
+    summary
+        One line for ``stzoo plugins list``.
+    license, citation
+        SPDX identifier of the code; a DOI, arXiv number or sentence to cite.
+    config
+        ``"package.module:Config"``, the dataclass of the model's options.
+    recipes
+        Package folder with training recipes (``"package.module/configs"``), or empty.
+    """
+
+    name: str
+    role: Role
+    target: str
+    summary: str
+    license: str
+    config: str
+    citation: str = ""
+    recipes: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            role=self.role in ROLES,
+            target=_is_target(self.target),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+            license=isinstance(self.license, str) and bool(self.license.strip()),
+            config=_is_target(self.config),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsSpec:
+    """Weights that a plugin knows of.
+
+    Parameters
+    ----------
+    name
+        Name used by ``stzoo.load(name)``.
+    model
+        Name of the model (a :class:`ModelSpec`) that the weights belong to.
+    source
+        ``package://module/folder`` (inside an installed package), ``hf://owner/repo@commit`` or ``file://folder``.
+    summary, license
+        One line for ``stzoo zoo list``; SPDX identifier of the weights.
+    tissue, embedding_dim, mpp, genes, size_bytes
+        What the catalogue shows: tissue, embedding width, expected µm/px, size of the gene vocabulary, bytes to
+        download. 0 and empty: not said.
+    commercial
+        Whether the licences of weights and data allow commercial use; None: not said.
+    metrics
+        Figures of an evaluation by what they are, e.g. ``{"her2st-c5, mlp: mean PCC of 250 genes": 0.29}``.
+    citation
+        A DOI, arXiv number or sentence to cite.
+    """
+
+    name: str
+    model: str
+    source: str
+    summary: str
+    license: str
+    tissue: str = ""
+    embedding_dim: int = 0
+    mpp: float = 0.0
+    genes: int = 0
+    size_bytes: int = 0
+    commercial: bool | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    citation: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or resolved."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            model=_is_name(self.model),
+            source=isinstance(self.source, str) and self.source.startswith(("package://", "hf://", "file://")),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+            license=isinstance(self.license, str) and bool(self.license.strip()),
+            tissue=isinstance(self.tissue, str),
+            embedding_dim=_is_amount(self.embedding_dim),
+            mpp=_is_amount(self.mpp),
+            genes=_is_amount(self.genes),
+            size_bytes=_is_amount(self.size_bytes),
+            commercial=self.commercial in (None, True, False),
+            metrics=isinstance(self.metrics, Mapping) and all(_is_number(value) for value in self.metrics.values()),
+            citation=isinstance(self.citation, str),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSpec:
+    """A file format.
+
+    Parameters
+    ----------
+    name
+        Name of the format, as ``stzoo data inspect`` prints it.
+    target
+        ``"package.module:Reader"``, a :class:`stzoo.core.interfaces.Reader`.
+    summary
+        One line: which files it recognises.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            target=_is_target(self.target),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolSpec:
+    """An evaluation protocol, as a YAML file inside a package.
+
+    Parameters
+    ----------
+    name
+        Name used by ``stzoo evaluate NAME``.
+    resource
+        ``"package.module/file.yaml"``.
+    summary
+        One line: data, split and question.
+    """
+
+    name: str
+    resource: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or opened."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            resource=isinstance(self.resource, str) and "/" in self.resource and self.resource.endswith(".yaml"),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerSpec:
+    """A tracker of training runs.
+
+    Parameters
+    ----------
+    name
+        Name used by ``stzoo train --tracker NAME``.
+    target
+        ``"package.module:Tracker"``, a :class:`stzoo.core.training.trackers.Tracker`, imported and called on first use.
+    summary
+        One line: where its figures go.
+    requires
+        What to install when the target can not be imported, as ``pip install`` takes it; or empty.
+    """
+
+    name: str
+    target: str
+    summary: str
+    requires: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            target=_is_target(self.target),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+            requires=isinstance(self.requires, str),
+        )
+
+
+Record = ModelSpec | WeightsSpec | ReaderSpec | ProtocolSpec | TrackerSpec

@@ -1,0 +1,1 @@
+"""The one training loop: steps, checkpoints, validation, logs, ranks, recipes, trackers."""

@@ -1,0 +1,1 @@
+"""Repositories of weights on disk: written, verified, listed."""

@@ -1,0 +1,62 @@
+"""Image features of the spots of several sections, from any encoder plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.distance import pdist
+from stzoo.core.data.section import Section
+from stzoo.core.interfaces import Encoder
+from stzoo.core.registry import model, model_class
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.weights.repository import open_repository
+
+Matrix = npt.NDArray[np.float64]
+
+
+def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
+    """Return an encoder by the name of a model that needs no weights, or a folder with weights."""
+    made: Encoder
+    if not (Path(name) / "config.json").is_file():
+        made = model(name, device=device, seed=seed, role="encoder")
+        return made
+    with open_repository(Path(name)) as repository:
+        method = repository.method
+    loaded = model_class(method, role="encoder").load(name, device=device)
+    assert isinstance(loaded, Encoder)  # model_class has checked the role
+    return loaded
+
+
+def section_features(
+    sections: Sequence[Section], encoder: Encoder, *, within: bool = True, ranks: Ranks = ALONE
+) -> Matrix:
+    """Embed every spot of all sections, float64 (n, d), each feature of mean 0 and variance 1.
+
+    Parameters
+    ----------
+    within
+        Standardise within each section, since stains differ; else over all sections together.
+    ranks
+        The processes that share the sections; all call this.
+    """
+    embedded = ranks.each(len(sections), lambda number: encoder.embed(sections[number]))
+    parts = [np.asarray(part, dtype=np.float64) for part in embedded]
+    if within:
+        return np.concatenate([_standardised(part) for part in parts])
+    return _standardised(np.concatenate(parts))
+
+
+def typical_distance(features: Matrix) -> float:
+    """Return the median distance of (at most 500) rows, 1 where they are all alike."""
+    sample = features[np.unique(np.linspace(0, len(features) - 1, 500).astype(int))]
+    typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
+    return typical if typical > 0 else 1.0
+
+
+def _standardised(part: Matrix) -> Matrix:
+    spread = part.std(axis=0)
+    scaled: Matrix = np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0)
+    return scaled

@@ -1,0 +1,157 @@
+"""Impute a stack: align its sections, fill them together, and say how well the hidden spots came out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from stzoo.core.data.sampling import informative
+from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.errors import DataError
+from stzoo.core.imputer import TARGET
+from stzoo.core.interfaces import Aligner, Imputer, Progress
+from stzoo.core.io.volume import NAME, Volume, placed
+from stzoo.core.io.write import write
+from stzoo.core.metrics.scores import summarise
+from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.workflows.align_stack import align_stack, central_section
+from stzoo.core.workflows.impute import ImputedSection
+
+
+@dataclass(frozen=True)
+class ImputedStack:
+    """An imputed stack.
+
+    Parameters
+    ----------
+    volume
+        Every section filled, in one frame.
+    truth
+        For each section float32 (n, g), log1p of counts per 10,000, NaN where the data themselves have no counts; the
+        method never saw the hidden ones.
+    """
+
+    volume: Volume
+    truth: tuple[Floats, ...]
+
+    def scores(self) -> list[dict[str, float]]:
+        """Compare hidden spots with their truth, for each section.
+
+        Returns
+        -------
+        ``measured``, ``filled``, ``known`` (hidden spots whose counts the data hold) and, where more than two are
+        known, ``pcc_mean``, ``pcc_median``, ``mse``, ``mae`` and the floor ``gene_mean_mse``, ``gene_mean_mae``: each
+        gene's mean over the measured spots of that section, whose correlation is 0.
+        """
+        return [_score(ImputedSection(s, t)) for s, t in zip(self.volume.stack.sections, self.truth, strict=True)]
+
+    def lines(self) -> list[str]:
+        """Say for each section how many spots were filled and, where their truth is known, how well."""
+        lines = []
+        for section, found in zip(self.volume.stack.sections, self.scores(), strict=True):
+            line = f"{section.name}: {found['measured']:.0f} spots measured, {found['filled']:.0f} filled"
+            if "mse" in found:
+                line += (
+                    f"; against {found['known']:.0f} hidden spots: PCC mean {found['pcc_mean']:.3f},"
+                    f" median {found['pcc_median']:.3f}, MSE {found['mse']:.3f}, MAE {found['mae']:.3f}"
+                    f" (gene mean: PCC 0, MSE {found['gene_mean_mse']:.3f}, MAE {found['gene_mean_mae']:.3f})"
+                )
+            lines.append(line)
+        return lines
+
+    def write(self, folder: str | Path, *, export_sections: bool = False, overwrite: bool = False) -> Path:
+        """Write ``volume.zarr`` and, on request, ``NAME.h5ad`` for each section; the folder is whole or absent.
+
+        Parameters
+        ----------
+        export_sections
+            Write the sections as single-section imputation does, with ``obsm["spatial_common_um"]`` beside.
+        """
+        folder = Path(folder)
+        with writing(folder, overwrite=overwrite) as scratch:
+            self.put(scratch, export_sections=export_sections)
+        return folder
+
+    def put(self, folder: Path, ranks: Ranks = ALONE, *, export_sections: bool = False) -> None:
+        """Write the folder (see :meth:`write`) where the caller makes it whole, each rank its own blocks of spots."""
+        if ranks.is_main:
+            folder.mkdir()
+        self.volume.put(folder / NAME, ranks)
+        for section in self.volume.stack.sections if export_sections and ranks.is_main else ():
+            write(section, folder / f"{section.name}.h5ad")
+
+
+def impute_stack(
+    imputer: Imputer,
+    stack: Stack,
+    *,
+    sample: str = "sample",
+    aligner: Aligner | None = None,
+    chain: bool = False,
+    genes: Sequence[str] | None = None,
+    truth: Sequence[Section] = (),
+    progress: Progress | None = None,
+    ranks: Ranks = ALONE,
+    tables: Path | None = None,
+) -> ImputedStack:
+    """Align the sections of a stack onto the central one, then fill them together.
+
+    Parameters
+    ----------
+    stack
+        Sections with ``obs["measured"]``; counts of hidden spots reach neither the aligner nor the imputer.
+    sample
+        Name of the sample.
+    aligner
+        Any aligner plugin; None leaves the stack's transforms as they are (without any, the sections' own micrometres
+        are taken to be one frame).
+    chain
+        See :func:`stzoo.core.workflows.align_stack.align_stack`.
+    genes
+        Genes to impute; by default all that every section has. The aligner may look at all.
+    truth
+        The sections as their files hold them, to compare hidden spots with; by default the stack's own.
+    progress
+        Called with (done, total) of the alignment, then of the imputer.
+    ranks, tables
+        The processes that share the work, and where what is imputed is kept (see :meth:`Imputer.impute`).
+
+    Raises
+    ------
+    GeneError
+        A section does not have a gene.
+    DataError
+        The sections share no gene, or two have one name.
+    """
+    names = [section.name for section in stack.sections]
+    if len(set(names)) < len(names):
+        raise DataError(f"two sections of the stack have one name: {', '.join(names)}", todo="give each its own")
+    genes = list(stack.genes if genes is None else genes)
+    truth = tuple(section.take_genes(genes) for section in (truth or stack.sections))
+    central = central_section(stack)
+    if aligner is not None:
+        stack = align_stack(stack, aligner, fixed=central, chain=chain, progress=progress, ranks=ranks)
+    stack = replace(stack, sections=tuple(section.take_genes(genes) for section in stack.sections))
+    filled = imputer.impute(stack, target=TARGET, progress=progress, ranks=ranks, folder=tables)
+    about = {"sample": sample, "central": names[central], "aligner": "none" if aligner is None else aligner.name}
+    for section, z in zip(filled.sections, filled.z_um, strict=True):
+        section.adata.uns["stzoo"]["stack"] = {**about, "z_um": z}
+    values = tuple(section.expression(target=TARGET) for section in truth)
+    return ImputedStack(Volume(sample, placed(filled), central), values)
+
+
+def _score(done: ImputedSection) -> dict[str, float]:
+    section, known = done.section, done.known
+    measured = section.measured
+    found = {"measured": float(measured.sum()), "filled": float((~measured).sum()), "known": float(known.sum())}
+    if known.sum() < 3:
+        return found
+    values, truth = section.adata.layers["imputed"], done.truth[known]
+    figures = summarise(truth, values[known])
+    floor = values[informative(section)].mean(axis=0, dtype=np.float64)
+    error = floor - truth
+    found |= {key: figures[key] for key in ("pcc_mean", "pcc_median", "mse", "mae")}
+    return found | {"gene_mean_mse": float(np.mean(error**2)), "gene_mean_mae": float(np.mean(np.abs(error)))}

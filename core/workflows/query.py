@@ -1,0 +1,130 @@
+"""Where is a set of genes high? Scores of sets from the image alone, beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stzoo.core.data.section import Floats, Section
+from stzoo.core.errors import UsageError
+from stzoo.core.interfaces import Encoder, Progress, provenance_of
+from stzoo.core.io.write import write
+from stzoo.core.metrics.scores import per_gene_pcc
+
+PREFIX = "query_"
+"""Scores are ``obs["query_NAME"]``."""
+
+
+@dataclass(frozen=True)
+class Queried:
+    """Scores of sets of genes.
+
+    Parameters
+    ----------
+    section
+        The section with ``obs["query_NAME"]`` for each set; ``uns["stzoo"]["query"]`` tells which genes, and by what.
+    sets
+        Genes of each set, as asked.
+    unseen
+        Of each set the genes that training never saw.
+    scores, measured
+        float32 (n, sets): predicted levels in standard deviations, and the mean over the set's measured genes of
+        standardised log expression (NaN where nothing was measured).
+    """
+
+    section: Section
+    sets: Mapping[str, Sequence[str]]
+    unseen: Mapping[str, Sequence[str]]
+    scores: Floats
+    measured: Floats
+
+    @property
+    def pcc(self) -> Floats:
+        """Pearson correlation of score and measured level over spots, float32 (sets,), NaN where unknown."""
+        out = np.full(len(self.sets), np.nan, dtype=np.float32)
+        for i in range(len(self.sets)):
+            rows = np.isfinite(self.measured[:, i])
+            if rows.sum() > 1:
+                out[i] = per_gene_pcc(self.measured[rows, i : i + 1], self.scores[rows, i : i + 1])[0]
+        return out
+
+    def lines(self) -> list[str]:
+        """Return one line a set: how it agrees with what was measured, and which of its genes were never seen."""
+        lines = []
+        for name, pcc in zip(self.sets, self.pcc, strict=True):
+            line = f"{name}: PCC {pcc:.2f}" if np.isfinite(pcc) else f"{name}: not measured, nothing to compare with"
+            never = ", ".join(self.unseen[name])
+            lines.append(line + (f"; never seen in training: {never}" if never else ""))
+        return lines
+
+    def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
+        """Write the section, and the picture of its sets if asked."""
+        if plot is not None:
+            from stzoo.core.plotting.maps import plot_genes
+
+            maps = [("from the image", self.scores)]
+            if np.isfinite(self.measured).any():
+                maps.insert(0, ("measured", self.measured))
+            notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in self.pcc]
+            plot_genes(self.section, list(self.sets), maps, plot, notes=notes, overwrite=overwrite)
+        write(self.section, out, overwrite=overwrite)
+
+
+def query_section(
+    encoder: Encoder,
+    section: Section,
+    sets: Mapping[str, Sequence[str]],
+    *,
+    batch_size: int = 64,
+    progress: Progress | None = None,
+) -> Queried:
+    """Score sets of genes at every spot from the image; counts are only laid beside.
+
+    Parameters
+    ----------
+    encoder
+        A model with ``query`` and ``unseen`` (CoMTIP).
+    sets
+        Name -> symbols, any symbols: of one that training never saw only what is written about it is known.
+
+    Raises
+    ------
+    UsageError
+        The model answers no queries, or there is no set.
+    """
+    model: Any = encoder
+    if not (hasattr(encoder, "query") and hasattr(encoder, "unseen")):
+        raise UsageError(f"'{encoder.name}' answers no queries", todo="use weights of CoMTIP, e.g. comtip-tiny")
+    if not sets:
+        raise UsageError("no set of genes to ask for", todo='write --set "T cells=CD3D,CD3E,CD2"')
+    blind = section.hide(np.zeros(section.n_spots, dtype=bool))
+    scores = [model.query(blind, genes, batch_size=batch_size, progress=progress) for genes in sets.values()]
+    table = np.stack(scores, axis=1).astype(np.float32)
+    adata = section.adata.copy()
+    for name, score in zip(sets, scores, strict=True):
+        adata.obs[PREFIX + name.replace(" ", "_").replace("/", "_")] = score
+    asked = {name: ",".join(genes) for name, genes in sets.items()}
+    adata.uns["stzoo"] = {**dict(adata.uns.get("stzoo", {})), "query": {**provenance_of(encoder), "sets": str(asked)}}
+    unseen = {name: model.unseen(genes) for name, genes in sets.items()}
+    measured = np.stack([_level(section, genes) for genes in sets.values()], axis=1)
+    return Queried(replace(section, adata=adata), dict(sets), unseen, table, measured)
+
+
+def _level(section: Section, genes: Sequence[str]) -> Floats:
+    """Return the mean of standardised log expression over the set's measured genes that vary, NaN where unknown."""
+    out = np.full(section.n_spots, np.nan, dtype=np.float32)
+    has = set(section.genes)
+    known = [gene for gene in genes if gene in has]
+    usable = section.measured & (np.nan_to_num(section.depth) > 0)
+    if not known or usable.sum() < 2:
+        return out
+    values = section.expression(known, target=1e4)[usable]
+    spread = values.std(axis=0)
+    if not (spread > 0).any():
+        return out
+    values, spread = values[:, spread > 0], spread[spread > 0]
+    out[usable] = ((values - values.mean(axis=0)) / spread).mean(axis=1)
+    return out

@@ -1,0 +1,98 @@
+"""Protocols of kind ``expression``: predict the expression of unseen sections from their images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stzoo.core.data.section import Floats, Section
+from stzoo.core.errors import DataError
+from stzoo.core.evaluation.models import Models, gene_mean
+from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, SplitProtocol
+from stzoo.core.evaluation.task import Column, Figures, SplitTask
+from stzoo.core.metrics.scores import summarise
+
+
+@dataclass
+class ExpressionProtocol(SplitProtocol):
+    """Predict unseen sections from their images.
+
+    Parameters
+    ----------
+    gene_sets
+        Genes that are scored.
+    """
+
+    gene_sets: list[GeneSet] = field(default_factory=list)
+
+
+class Expression(SplitTask):
+    """Mean over genes of the Pearson correlation over test spots; a constant prediction counts 0."""
+
+    schema = ExpressionProtocol
+    part = "genes"
+    columns = (
+        Column("n", "n", 0),
+        Column("pcc_mean", "PCC mean", 3),
+        Column("pcc_median", "PCC median", 3),
+        Column("mse", "MSE", 3),
+        Column("constant", "constant", 0),
+    )
+
+    def __init__(self, protocol: ExpressionProtocol, data: Path, models: Models) -> None:
+        super().__init__(protocol, data, models)
+        self.sets = gene_sets(self.train, self.test, protocol)
+        self.genes = list(dict.fromkeys(gene for genes in self.sets.values() for gene in genes))
+        self.truth = np.concatenate([s.expression(self.genes, target=protocol.target) for s in self.test])
+
+    def score(self, row: Row, seed: int) -> dict[str, Figures]:
+        """Return the figures of each gene set (see :class:`Task`)."""
+        if row.model or row.weights:
+            predicted = np.concatenate(self.models.predict(row, seed, self.genes, self.train, self.blind))
+        else:
+            predicted = np.concatenate(gene_mean(self.genes, self.train, self.blind, self.protocol.target))
+        return {name: self._figures(genes, predicted) for name, genes in self.sets.items()}
+
+    def _figures(self, genes: list[str], predicted: Floats) -> Figures:
+        columns = [self.genes.index(gene) for gene in genes]
+        found = summarise(self.truth[:, columns], predicted[:, columns])
+        return {
+            "n": len(genes),
+            "pcc_mean": float(np.nan_to_num(found["pcc_mean"])),
+            "pcc_median": float(np.nan_to_num(found["pcc_median"])),
+            "mse": found["mse"],
+            "constant": found["constant_predictions"],
+        }
+
+
+def gene_sets(train: Sequence[Section], test: Sequence[Section], protocol: ExpressionProtocol) -> dict[str, list[str]]:
+    """Choose the genes of each set on the measured spots of the training sections only.
+
+    Genes that a test section does not have are left out afterwards.
+    """
+    genes = detected_genes(train, protocol.min_detected)
+    values = np.concatenate([s.expression(genes, target=protocol.target)[s.measured] for s in train])
+    available = set.intersection(*(set(section.genes) for section in test))
+    chosen = {}
+    for rule in protocol.gene_sets:
+        chosen[rule.name] = [genes[i] for i in ranked(values, rule) if genes[i] in available]
+        if not chosen[rule.name]:
+            raise DataError(f"no gene is left in the set '{rule.name}'", todo="lower min_detected")
+    return chosen
+
+
+def detected_genes(train: Sequence[Section], share: float) -> list[str]:
+    """Return the genes of all sections that are detected in at least a share of their measured spots."""
+    shared = set.intersection(*(set(section.genes) for section in train))
+    genes = [gene for gene in train[0].genes if gene in shared]
+    seen = np.concatenate([section.counts(genes)[section.measured] > 0 for section in train]).mean(axis=0)
+    return [gene for gene, fraction in zip(genes, seen, strict=True) if fraction >= share]
+
+
+def ranked(values: Floats, rule: GeneSet) -> Any:
+    """Return the columns of the first genes by mean or variance over the rows of ``values``, intp (count,)."""
+    by = values.mean(axis=0) if rule.rank is Rank.mean else values.var(axis=0)
+    return np.argsort(-by, kind="stable")[: rule.count]
