@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import wilcoxon
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.plugins.benchmarks.stack_data import Round

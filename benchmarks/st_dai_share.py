@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.workflows.features import encoder_of

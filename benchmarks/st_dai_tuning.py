@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Mask, Stack
+from stzoo.core.arrays import Mask
+from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.interfaces import Encoder
 from stzoo.core.workflows.features import encoder_of

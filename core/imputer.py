@@ -10,7 +10,8 @@ from typing import ClassVar, overload
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.model import Model, Progress, provenance_of
 from stzoo.core.runtime.blocks import Share

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError, nearest
 from stzoo.core.imputer import Filled, FilledPart, Imputer, PartImputer
 from stzoo.core.model import Model, Progress, provenance_of

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stzoo.core.arrays import Floats
 from stzoo.core.conformance import data
 from stzoo.core.conformance.answers import Answer, answer
 from stzoo.core.conformance.checks import FaultError, SkippedError
 from stzoo.core.conformance.conformance import Conformance
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import resolve
 from stzoo.core.errors import StzooError
 from stzoo.core.interfaces import Encoder, Model

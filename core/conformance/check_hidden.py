@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.arrays import Mask
 from stzoo.core.conformance import data
 from stzoo.core.conformance.answers import EXACT, Answer, answer, check_same
 from stzoo.core.conformance.cases import Case
 from stzoo.core.conformance.checks import MODELS, check
-from stzoo.core.data.section import Mask, Section
+from stzoo.core.data.section import Section
 
 LEVELS = (1e6, -1e4)
 """What hidden counts are replaced by."""

@@ -7,7 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Mask, Section
+from stzoo.core.arrays import Mask
+from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.slides.slide import Slide

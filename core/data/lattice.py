@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Points
+from stzoo.core.arrays import Points
 from stzoo.core.data.tissue import spacing
 
 SQUARE = (math.sqrt(2) + math.log(1 + math.sqrt(2))) / 6

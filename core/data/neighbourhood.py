@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Points
+from stzoo.core.arrays import Points
 
 _PAIRS = 2_000_000
 """Pairs of neighbours that are held at a time."""

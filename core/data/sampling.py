@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Mask, Section
+from stzoo.core.arrays import Mask
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 
 Wholes = npt.NDArray[np.int64]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Floats, Mask, Points
 from stzoo.core.errors import DataError, UnitsError
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from stzoo.core.geometry.transform import Transform
     from stzoo.core.slides.slide import Slide
 
-Floats = npt.NDArray[np.float32]
-Points = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 _AT_ONCE = 4096
 """Spots whose counts are made dense, or summed, at a time."""

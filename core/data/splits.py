@@ -13,7 +13,8 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Mask, Points, Section
+from stzoo.core.arrays import Mask, Points
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError, nearest
 
 PATIENT_KEYS = ("patient", "patient_id", "donor", "donor_id", "individual")

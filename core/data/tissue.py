@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Mask, Points, Section
+from stzoo.core.arrays import Mask, Points
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UnitsError
 from stzoo.core.slides.tissue_mask import tissue_mask
 

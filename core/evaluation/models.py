@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import numpy as np
 from stzoo.core import config as configs
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.heads.base import head_classes

@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats, Indices
 from stzoo.core.data.splits import Piece
 from stzoo.core.errors import DataError, GeneError, nearest
 from stzoo.core.heads.base import TARGET
 from stzoo.core.interfaces import Encoder
-
-Groups = npt.NDArray[np.intp]
 
 DETECTED = 0.1
 """Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""
@@ -100,6 +97,6 @@ def embedded(encoder: Encoder, pieces: Sequence[Piece]) -> Floats:
     return np.concatenate([np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces])
 
 
-def groups(pieces: Sequence[Piece]) -> Groups:
+def groups(pieces: Sequence[Piece]) -> Indices:
     """Return the number of the piece of each spot, intp (n,)."""
     return np.concatenate([np.full(piece.n, number, dtype=np.intp) for number, piece in enumerate(pieces)])

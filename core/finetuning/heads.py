@@ -7,15 +7,12 @@ draws the new head towards the old one instead of towards zero. Genes that the o
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats, Indices
 from stzoo.core.heads.ridge import RidgeHead, fit_ridge
-
-Groups = npt.NDArray[np.intp]
 
 
 def fit_carried(
-    start: RidgeHead | None, embedding: Floats, expression: Floats, group: Groups, genes: tuple[str, ...]
+    start: RidgeHead | None, embedding: Floats, expression: Floats, group: Indices, genes: tuple[str, ...]
 ) -> RidgeHead:
     """Fit a ridge head that is drawn towards ``start``.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.tunable import Tunable

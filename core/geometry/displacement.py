@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError
 
-Array = npt.NDArray[np.float64]
 TOLERANCE_UM = 1e-7
 """How exactly an inverted displacement is solved, micrometres."""
 MAX_SLOPE = 0.9
@@ -33,7 +33,7 @@ class Displacement:
         :data:`TOLERANCE_UM`. So an inverse costs no accuracy, needs no grid of its own, and can be inverted back.
     """
 
-    offsets: Array
+    offsets: Doubles
     origin: tuple[float, float]
     spacing: float
     inverted: bool = False
@@ -54,7 +54,7 @@ class Displacement:
                 todo="smooth the field, or put its affine part into the matrix",
             )
 
-    def at(self, points: npt.ArrayLike) -> Array:
+    def at(self, points: npt.ArrayLike) -> Doubles:
         """Return the offset at each point, float64 (n, 2)."""
         points = np.asarray(points, dtype=np.float64)
         if not self.inverted:
@@ -69,7 +69,7 @@ class Displacement:
                 break
         return offset
 
-    def _forward(self, points: Array) -> Array:
+    def _forward(self, points: Doubles) -> Doubles:
         from scipy.ndimage import map_coordinates
 
         place = (points - np.asarray(self.origin)) / self.spacing

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError
 
-Array = npt.NDArray[np.float64]
 _ROUNDING = 1e-6
 
 
@@ -59,7 +59,7 @@ class Matches:
         """The share of mass that is matched, 0 to 1."""
         return float(self.plan.sum())
 
-    def transfer(self, values: npt.ArrayLike) -> Array:
+    def transfer(self, values: npt.ArrayLike) -> Doubles:
         """Carry values of the fixed section to the moving spots: the mean over a spot's matches, by weight.
 
         Parameters
@@ -77,7 +77,7 @@ class Matches:
         known = np.isfinite(values)
         total = np.asarray(self.plan @ np.where(known, values, 0.0))
         weight = np.asarray(self.plan @ known.astype(np.float64))
-        mean: Array = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+        mean: Doubles = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
         return mean
 
     def transposed(self) -> Matches:

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError
 from stzoo.core.geometry.displacement import Displacement
 from stzoo.core.geometry.matches import Matches
 from stzoo.core.geometry.warp import move_image, move_polygons
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,7 @@ class Transform:
         those of ``rest`` are dropped, and to the two sections it was found for: rows and columns are their spots.
     """
 
-    matrix: Array
+    matrix: Doubles
     displacement: Displacement | None = None
     rest: Transform | None = None
     matches: Matches | None = None
@@ -80,7 +79,7 @@ class Transform:
         at = np.asarray(centre, dtype=np.float64)
         return cls(np.column_stack([turn, at - turn @ at + np.asarray(shift)]))
 
-    def apply(self, points: npt.ArrayLike) -> Array:
+    def apply(self, points: npt.ArrayLike) -> Doubles:
         """Move points, (n, 2) micrometres; returns float64 (n, 2)."""
         points = np.asarray(points, dtype=np.float64)
         if points.ndim != 2 or points.shape[1] != 2:
@@ -166,7 +165,7 @@ class Transform:
         """
         return move_image(pixels, self.inverse().apply, mpp=mpp, shape=shape, out_mpp=out_mpp)
 
-    def apply_polygons(self, polygons: Sequence[npt.ArrayLike]) -> list[Array]:
+    def apply_polygons(self, polygons: Sequence[npt.ArrayLike]) -> list[Doubles]:
         """Move polygons (cell outlines, regions), each a ring of vertices in micrometres.
 
         Parameters

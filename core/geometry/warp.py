@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError, UnitsError
 
-Array = npt.NDArray[np.float64]
-PointMap = Callable[[Array], Array]
+PointMap = Callable[[Doubles], Doubles]
 """Takes points to points, float64 (n, 2) both, micrometres."""
 TOLERANCE_UM = 1.0
 """How far a bent edge of a polygon may lie from the straight pieces that stand for it, micrometres."""
@@ -44,7 +44,9 @@ def move_image(
     return moved[..., 0] if pixels.ndim == 2 else moved
 
 
-def move_polygons(polygons: Sequence[npt.ArrayLike], forth: PointMap, *, longest: float, mirrored: bool) -> list[Array]:
+def move_polygons(
+    polygons: Sequence[npt.ArrayLike], forth: PointMap, *, longest: float, mirrored: bool
+) -> list[Doubles]:
     """Move polygons; edges that the map bends get vertices in between.
 
     See :meth:`stzoo.core.geometry.transform.Transform.apply_polygons`, which this is for.
@@ -69,7 +71,7 @@ def move_polygons(polygons: Sequence[npt.ArrayLike], forth: PointMap, *, longest
     return moved
 
 
-def _subdivided(ring: Array, forth: PointMap, longest: float) -> Array:
+def _subdivided(ring: Doubles, forth: PointMap, longest: float) -> Doubles:
     """Halve edges until none is long, and the middle of each lies where its straight image has it."""
     for _ in range(_MOST_HALVINGS):
         middle = (ring + np.roll(ring, -1, axis=0)) / 2

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Points
-from stzoo.core.gp.kernels import Indices
+from stzoo.core.arrays import Indices, Points
 
 FIT_SPOTS, FIT_BLOCKS = 1000, 4
 """The likelihood is taken on at most this many blocks of at most this many measured spots."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
-from stzoo.core.data.section import Floats
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles, Floats
 
 GRAM = 3000
 """Up to this many spots or genes principal components are exact; beyond, by a randomised decomposition."""
@@ -29,10 +28,10 @@ class Components:
 
     scores: Floats
     loadings: Floats
-    variance: Matrix
+    variance: Doubles
 
     @classmethod
-    def of(cls, y: Floats, count: int, *, seed: int, weights: Matrix | None = None) -> Components:
+    def of(cls, y: Floats, count: int, *, seed: int, weights: Doubles | None = None) -> Components:
         """Decompose centred expression, (n, g), into at most ``count`` components that vary.
 
         With ``weights``, float64 (n,), spots count by these when the components are sought.
@@ -59,7 +58,7 @@ class Components:
         return np.asarray(share, dtype=np.float32)
 
 
-def _loadings(y: Matrix, count: int) -> Matrix:
+def _loadings(y: Doubles, count: int) -> Doubles:
     """Return the leading right singular vectors, (count, g), from the smaller of the two Gram matrices."""
     n, g = y.shape
     if count == 0:

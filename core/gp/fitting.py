@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
-from stzoo.core.data.section import Floats
-from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
+from stzoo.core.arrays import Doubles, Floats, Indices
+from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 NOISE = 2.0 ** np.arange(-4, 9)
@@ -31,8 +31,8 @@ class Spectrum:
 
     kernel: Kernel
     places: Places
-    values: Matrix  # (n,)
-    vectors: Matrix  # (n, n)
+    values: Doubles  # (n,)
+    vectors: Doubles  # (n, n)
 
     @classmethod
     def of(cls, kernel: Kernel, places: Places) -> Spectrum:
@@ -44,11 +44,11 @@ class Spectrum:
         values, vectors = eigh(k, driver="evd", overwrite_a=True, check_finite=False)
         return cls(kernel, places, np.maximum(values, 0.0), vectors)
 
-    def whitened(self, y: Matrix) -> Matrix:
+    def whitened(self, y: Doubles) -> Doubles:
         """Return columns (n, g) or vectors by their places' noise, y / sqrt(noise)."""
         return y if self.places.noise is None else y / np.sqrt(self.places.noise)[:, None]
 
-    def likelihood(self, y: Matrix) -> Matrix:
+    def likelihood(self, y: Doubles) -> Doubles:
         """Return the profiled log marginal likelihood of each noise ratio and column.
 
         Parameters
@@ -68,7 +68,7 @@ class Spectrum:
         fit = -0.5 * n * np.log(signal) - 0.5 * np.log(spread).sum(axis=1)[:, None]
         return np.where(varies, fit, 0.0)
 
-    def predict(self, at: Places, y: Matrix, noise: Indices) -> tuple[Matrix, Matrix]:
+    def predict(self, at: Places, y: Doubles, noise: Indices) -> tuple[Doubles, Doubles]:
         """Predict columns at places, each with its own noise ratio.
 
         Parameters
@@ -87,14 +87,14 @@ class Spectrum:
         """
         return Posterior.of(self, y, noise).at(at)
 
-    def left_out(self, y: Matrix, noise: Indices) -> Matrix:
+    def left_out(self, y: Doubles, noise: Indices) -> Doubles:
         """Predict each place from all the others (Rasmussen & Williams 2006, section 5.4.2), float64 (n, g)."""
         spread = self.values[:, None] + NOISE
         solved = self.whitened(self.vectors @ ((self.vectors.T @ self.whitened(y)) / spread[:, noise]))
         diagonal = self.whitened(self.whitened(self.vectors**2 @ (1.0 / spread)))[:, noise]
         return np.asarray(y - solved / diagonal, dtype=np.float64)
 
-    def left_out_known(self, noise: Indices) -> Matrix:
+    def left_out_known(self, noise: Indices) -> Doubles:
         """Return the share of the signal's variance at each place that all the others explain (ibid.), (n, g)."""
         own = NOISE if self.places.noise is None else NOISE * self.places.noise[:, None]
         precision = self.whitened(self.whitened(self.vectors**2 @ (1.0 / (self.values[:, None] + NOISE))))  # (n, r)
@@ -116,16 +116,16 @@ class Posterior:
     """
 
     spectrum: Spectrum
-    weights: Matrix
+    weights: Doubles
     noise: Indices
 
     @classmethod
-    def of(cls, spectrum: Spectrum, y: Matrix, noise: Indices) -> Posterior:
+    def of(cls, spectrum: Spectrum, y: Doubles, noise: Indices) -> Posterior:
         """Condition on columns of mean 0, float64 (n, g), each with its own noise ratio."""
         spread = spectrum.values[:, None] + NOISE  # (n, r)
         return cls(spectrum, (spectrum.vectors.T @ spectrum.whitened(y)) / spread[:, noise], noise)
 
-    def at(self, at: Places) -> tuple[Matrix, Matrix]:
+    def at(self, at: Places) -> tuple[Doubles, Doubles]:
         """Predict places, float64 (m, g) twice: see :meth:`Spectrum.predict`."""
         one = self.spectrum
         basis = one.kernel.between(at, one.places) @ one.whitened(one.vectors)  # (m, n)
@@ -149,7 +149,7 @@ class Choice:
     kernel: Indices
     noise: Indices
 
-    def reliability(self) -> Matrix:
+    def reliability(self) -> Doubles:
         """Return the share of each column's variance that is signal, float64 (g,): 1 / (1 + r)."""
         return np.asarray(1.0 / (1.0 + NOISE[self.noise]), dtype=np.float64)
 
@@ -161,12 +161,12 @@ class Choice:
                 yield self.kernels[number], columns[start : start + COLUMNS]
 
 
-def centred(y: Matrix | Floats) -> Matrix:
+def centred(y: Doubles | Floats) -> Doubles:
     """Return columns, (n, g), with their means taken out, as :func:`likelihoods` wants them."""
     return np.asarray(y - y.mean(axis=0), dtype=np.float64)
 
 
-def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix]], ranks: Ranks = ALONE) -> Matrix:
+def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Doubles]], ranks: Ranks = ALONE) -> Doubles:
     """Return the log marginal likelihood, float64 (kernels, noise ratios, columns), added up over blocks of spots.
 
     Over more than one block this is the composite likelihood: each block is taken for independent of the others.
@@ -183,7 +183,7 @@ def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Matrix
     return np.stack(ranks.each(len(kernels), lambda number: _likelihood(kernels[number], blocks)))
 
 
-def _likelihood(kernel: Kernel, blocks: Sequence[tuple[Places, Matrix]]) -> Matrix:
+def _likelihood(kernel: Kernel, blocks: Sequence[tuple[Places, Doubles]]) -> Doubles:
     total = np.zeros((len(NOISE), blocks[0][1].shape[1]))
     for places, y in blocks:
         spectrum = Spectrum.of(kernel, places)
@@ -193,14 +193,14 @@ def _likelihood(kernel: Kernel, blocks: Sequence[tuple[Places, Matrix]]) -> Matr
     return total
 
 
-def choose(kernels: Sequence[Kernel], likelihood: Matrix) -> Choice:
+def choose(kernels: Sequence[Kernel], likelihood: Doubles) -> Choice:
     """Return the kernel and noise ratio of greatest likelihood for each column."""
     best = likelihood.max(axis=1).argmax(axis=0)  # (g,)
     columns = np.arange(likelihood.shape[2])
     return Choice(kernels, best, likelihood[best, :, columns].argmax(axis=1))
 
 
-def few(likelihood: Matrix, count: int) -> list[int]:
+def few(likelihood: Doubles, count: int) -> list[int]:
     """Return the kernels, at most ``count``, that together serve the columns best (each column takes its best one).
 
     Greedy: the first serves all columns best, each further one adds the most likelihood.
@@ -213,7 +213,7 @@ def few(likelihood: Matrix, count: int) -> list[int]:
     return sorted(set(kept))
 
 
-def posteriors(choice: Choice, places: Places, y: Matrix | Floats) -> Iterator[tuple[Indices, Posterior]]:
+def posteriors(choice: Choice, places: Places, y: Doubles | Floats) -> Iterator[tuple[Indices, Posterior]]:
     """Yield groups of columns with what is known of them after the measurements ``y``, (n, g), of mean 0."""
     spectrum: Spectrum | None = None
     for kernel, columns in choice.groups():
@@ -228,7 +228,9 @@ def pieces(count: int) -> Iterator[slice]:
         yield slice(start, min(start + ROWS, count))
 
 
-def predict(choice: Choice, places: Places, y: Matrix, at: Places) -> Iterator[tuple[slice, Indices, Matrix, Matrix]]:
+def predict(
+    choice: Choice, places: Places, y: Doubles, at: Places
+) -> Iterator[tuple[slice, Indices, Doubles, Doubles]]:
     """Predict every column at places, a piece at a time.
 
     Yields

@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import cdist
-from stzoo.core.data.section import Points
-
-Matrix = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
+from stzoo.core.arrays import Doubles, Indices, Points
 
 CORRELATIONS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.97)
 """Correlations between sections that are tried when there are several."""
@@ -41,8 +37,8 @@ class Places:
 
     um: Points
     section: Indices
-    features: Matrix | None = None
-    noise: Matrix | None = None
+    features: Doubles | None = None
+    noise: Doubles | None = None
 
     def __len__(self) -> int:
         return len(self.um)
@@ -81,7 +77,7 @@ class Kernel:
     feature_length: float = 1.0
     shape: Shape = "matern32"
 
-    def between(self, a: Places, b: Places) -> Matrix:
+    def between(self, a: Places, b: Places) -> Doubles:
         """Return the correlation of each place of a with each of b, float64 (len(a), len(b))."""
         k = SHAPES[self.shape](cdist(a.um, b.um) / self.length)
         if self.correlation < 1:
@@ -92,21 +88,21 @@ class Kernel:
         return k
 
 
-def matern32(distance: Matrix) -> Matrix:
+def matern32(distance: Doubles) -> Doubles:
     """Return the Matérn correlation of smoothness 3/2 at distances in length scales (Rasmussen & Williams 4.17)."""
     scaled = np.sqrt(3.0) * distance
-    k: Matrix = (1.0 + scaled) * np.exp(-scaled)
+    k: Doubles = (1.0 + scaled) * np.exp(-scaled)
     return k
 
 
-def exponential(distance: Matrix) -> Matrix:
+def exponential(distance: Doubles) -> Doubles:
     """Return the Matérn correlation of smoothness 1/2 at distances in length scales (ibid.)."""
-    k: Matrix = np.exp(-distance)
+    k: Doubles = np.exp(-distance)
     return k
 
 
 Shape = Literal["matern32", "exponential"]
-SHAPES: Mapping[Shape, Callable[[Matrix], Matrix]] = {"matern32": matern32, "exponential": exponential}
+SHAPES: Mapping[Shape, Callable[[Doubles], Doubles]] = {"matern32": matern32, "exponential": exponential}
 
 
 def length_scales(spacing: float, extent: float, count: int) -> tuple[float, ...]:

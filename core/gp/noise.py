@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles
 
 DEPTH_POWER = 0.5
 """The variance of a spot's noise is taken to fall with this power of its depth (both kinds of noise do: few counts, and
@@ -12,7 +12,7 @@ LEAST_DEPTH = 1e-4
 """Depths below this share of the median are taken for this share."""
 
 
-def relative_noise(depth: Matrix, *, least: float = LEAST_DEPTH) -> Matrix:
+def relative_noise(depth: Doubles, *, least: float = LEAST_DEPTH) -> Doubles:
     """Return the variance of each spot's noise relative to a spot of median depth, float64 (n,).
 
     Parameters

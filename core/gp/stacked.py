@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Floats, Points
+from stzoo.core.arrays import Doubles, Floats, Indices, Points
 from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, pieces
-from stzoo.core.gp.kernels import CORRELATIONS, Indices, Kernel, Matrix, Places, length_scales, with_features
+from stzoo.core.gp.kernels import CORRELATIONS, Kernel, Places, length_scales, with_features
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 LENGTHS = 10
@@ -25,7 +25,7 @@ NEIGHBOURHOOD = 1200
 
 def choose_kernels(
     seen: Places,
-    columns: Floats | Matrix,
+    columns: Floats | Doubles,
     *,
     spacing: float,
     extent: float,
@@ -95,7 +95,7 @@ def blocks_around(
         yield parts[number], surroundings(tree, um[parts[number]], neighbourhood)
 
 
-def _settle(kernels: Sequence[Kernel], likelihood: Matrix, leading: int | None) -> tuple[list[Kernel], Matrix]:
+def _settle(kernels: Sequence[Kernel], likelihood: Doubles, leading: int | None) -> tuple[list[Kernel], Doubles]:
     """Keep the kernels (of all length scales) with the section correlation and features of greatest likelihood."""
     kinds = [replace(kernel, length=1.0) for kernel in kernels]
     members = {kind: [i for i, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}

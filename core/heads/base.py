@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Array, Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError, nearest
 from stzoo.core.interfaces import Encoder, Prediction
 
 if TYPE_CHECKING:
     import torch
 
-Array = npt.NDArray[Any]
 
 PREFIX = "heads."
 TARGET = 1e4

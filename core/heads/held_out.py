@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.data.splits import FEWEST, patient_of, usable
 from stzoo.core.errors import DataError, GeneError, UsageError
 from stzoo.core.finetuning.controls import mean_pcc

@@ -13,9 +13,9 @@ from functools import partial
 from typing import Any, Self
 
 import numpy as np
-from stzoo.core.data.section import Floats
-from stzoo.core.heads.base import Array, check_embedding, check_tensors, gene_columns
-from stzoo.core.heads.ridge import Doubles, Groups, folds
+from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
+from stzoo.core.heads.ridge import folds
 from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
 
@@ -127,7 +127,7 @@ class MLPHead:
         return cls(genes=genes, nets=nets, steps=int(description["steps"]), **values)
 
 
-def fit_mlp(embedding: Floats, expression: Floats, group: Groups, genes: tuple[str, ...], *, seed: int = 0) -> MLPHead:
+def fit_mlp(embedding: Floats, expression: Floats, group: Indices, genes: tuple[str, ...], *, seed: int = 0) -> MLPHead:
     """Fit an MLP head: MSE of standardised log expression, so that every gene counts alike.
 
     The number of steps is the one with the highest correlation between held-out and predicted expression, averaged

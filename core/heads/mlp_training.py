@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.heads.mlp import BATCH, DECAY, DROPOUT, HIDDEN, NETS, RATE, STEPS, Nets
-from stzoo.core.heads.ridge import Doubles
 from stzoo.core.training.loop import fit_short
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from stzoo.core.data.section import Floats
-from stzoo.core.heads.base import Array, check_embedding, check_tensors, gene_columns
-from stzoo.core.heads.ridge import Groups, folds
+from stzoo.core.arrays import Array, Floats, Indices
+from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
+from stzoo.core.heads.ridge import folds
 from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
 
@@ -62,7 +62,7 @@ class RetrievalHead:
                 spread[i] = np.sqrt(share @ (near - mean[i]) ** 2)
         return Prediction(mean, wanted, "retrieval", spread)
 
-    def _near(self, embedding: Floats) -> Iterator[tuple[slice, Groups, Floats]]:
+    def _near(self, embedding: Floats) -> Iterator[tuple[slice, Indices, Floats]]:
         """Yield rows with the indices (m, k) and the weights (m, k) of their neighbours."""
         for start in range(0, len(embedding), ROWS):
             rows = slice(start, min(start + ROWS, len(embedding)))
@@ -90,7 +90,7 @@ class RetrievalHead:
         )
 
 
-def fit_retrieval(embedding: Floats, expression: Floats, group: Groups, genes: tuple[str, ...]) -> RetrievalHead:
+def fit_retrieval(embedding: Floats, expression: Floats, group: Indices, genes: tuple[str, ...]) -> RetrievalHead:
     """Keep the training spots, and choose neighbours and temperature as :func:`~stzoo.core.heads.ridge.fit_ridge` does.
 
     Parameters
@@ -122,7 +122,7 @@ def fit_retrieval(embedding: Floats, expression: Floats, group: Groups, genes: t
     )
 
 
-def _softmax(cosine: Floats, neighbours: int, temperature: float) -> tuple[Groups, Floats]:
+def _softmax(cosine: Floats, neighbours: int, temperature: float) -> tuple[Indices, Floats]:
     """Return indices and softmax weights, (m, k) each, of the most similar training spots."""
     k = min(neighbours, cosine.shape[1])
     index = np.argpartition(-cosine, k - 1, axis=1)[:, :k]

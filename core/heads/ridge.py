@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.data.section import Floats
-from stzoo.core.heads.base import Array, check_embedding, check_tensors, gene_columns
+from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
-
-Doubles = npt.NDArray[np.float64]
-Groups = npt.NDArray[np.intp]
 
 ALPHAS = tuple(float(alpha) for alpha in 10.0 ** np.arange(-1.0, 6.01, 0.5))
 """Penalties tried, on embeddings of unit variance."""
@@ -80,7 +76,7 @@ class RidgeHead:
 def fit_ridge(
     embedding: Floats,
     expression: Floats,
-    group: Groups,
+    group: Indices,
     genes: tuple[str, ...],
     *,
     towards: Floats | None = None,
@@ -131,7 +127,7 @@ def fit_ridge(
     )
 
 
-def folds(group: Groups) -> Iterator[tuple[Groups, Groups]]:
+def folds(group: Indices) -> Iterator[tuple[Indices, Indices]]:
     """Yield (train, test) indices: one section left out at a time; every fifth spot where there is one section."""
     parts = group if len(np.unique(group)) > 1 else np.arange(len(group)) % min(5, len(group))
     for part in np.unique(parts):

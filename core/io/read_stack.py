@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stzoo.core.arrays import Mask
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Mask, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UnitsError
 from stzoo.core.io.read import read
 from stzoo.core.io.stack_file import StackFile, load_stack_file

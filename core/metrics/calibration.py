@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.data.section import Floats
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles, Floats
 
 BINS = 20
 """Steps of the curve: values of trust are pooled by rank before a monotone curve is fitted."""
@@ -28,8 +27,8 @@ class Calibration:
         float64 (b,), the points, ascending.
     """
 
-    trust: Matrix
-    confidence: Matrix
+    trust: Doubles
+    confidence: Doubles
 
     @classmethod
     def none(cls) -> Calibration:
@@ -37,7 +36,7 @@ class Calibration:
         return cls(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
     @classmethod
-    def of(cls, trust: Sequence[Matrix], explained: Sequence[Matrix]) -> Calibration:
+    def of(cls, trust: Sequence[Doubles], explained: Sequence[Doubles]) -> Calibration:
         """Fit the curve by isotonic regression; it starts at 0, where nothing is known.
 
         Parameters
@@ -57,6 +56,6 @@ class Calibration:
         some = points[:, 0] > 0
         return cls(np.append(0.0, points[some, 0]), np.append(0.0, np.asarray(level, dtype=np.float64)[some]))
 
-    def apply(self, trust: Matrix) -> Floats:
+    def apply(self, trust: Doubles) -> Floats:
         """Return the confidence for values of trust, float32 of the same shape."""
         return np.interp(trust, self.trust, self.confidence).astype(np.float32)

@@ -7,9 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats
-
-Doubles = npt.NDArray[np.float64]
+from stzoo.core.arrays import Doubles, Floats
 
 
 class RunningPCC:

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Array, Doubles
 from stzoo.core.errors import UsageError
-
-Array = npt.NDArray[Any]
-Doubles = npt.NDArray[np.float64]
 
 
 def per_gene_pcc(truth: Array, predicted: Array) -> Doubles:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Points, Section
+from stzoo.core.arrays import Points
+from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import Tissue, in_tissue, overview, slide_tissue, spot_tissue
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.plotting.maps import check_plot

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats, Mask, Section
+from stzoo.core.arrays import Floats, Mask
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
 from stzoo.core.runtime.outputs import writing
 

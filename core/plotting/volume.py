@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
 from stzoo.core.io.volume import COMMON, Volume
 from stzoo.core.plotting.maps import check_plot
@@ -20,8 +20,6 @@ _APART, _TALLEST = 1.12, 7.0
 
 _MEASURED, _IMPUTED = 0.95, 0.6
 """Diameter of a drawn spot, in pitches."""
-
-Array = npt.NDArray[np.float64]
 
 
 def plot_volume(volume: Volume, genes: Sequence[str], path: str | Path, *, overwrite: bool = False) -> Path:
@@ -73,13 +71,13 @@ class _Scene:
         corners = np.concatenate([self.corners(number) for number in range(len(places))])
         self.limits = corners.min(axis=0) - [0.24 * self.size[0], edge], corners.max(axis=0) + edge
 
-    def place(self, points: Array, number: int) -> Array:
+    def place(self, points: Doubles, number: int) -> Doubles:
         """Return drawn places of points (µm) of a plane, float64 (n, 2), y upwards."""
         x, y = (points - self.low).T
         up = self.size[1] - y  # y of a slide goes down
         return np.column_stack([x + _SHEAR * up, _FLAT * up - self.step * number])
 
-    def corners(self, number: int) -> Array:
+    def corners(self, number: int) -> Doubles:
         """Return the drawn frame of a plane, float64 (4, 2)."""
         edge = 0.03 * self.size.max()
         (x0, y0), (x1, y1) = self.low - edge, self.low + self.size + edge
@@ -104,7 +102,7 @@ def _draw_gene(figure: Any, axes: Any, scene: _Scene, gene: str) -> None:
 def _draw(
     axis: Any,
     scene: _Scene,
-    values: Sequence[Array],
+    values: Sequence[Doubles],
     colours: str,
     limits: tuple[float, float],
     title: str,
@@ -135,7 +133,7 @@ def _draw(
     return drawn
 
 
-def _spots(axis: Any, scene: _Scene, places: Array, size: Any, **style: Any) -> Any:
+def _spots(axis: Any, scene: _Scene, places: Doubles, size: Any, **style: Any) -> Any:
     """Draw spots as the discs they are, seen at an angle; their size in pitches."""
     from matplotlib.collections import EllipseCollection
 

@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Array, Indices
 from stzoo.core.errors import DataError, OutputError
 from stzoo.core.runtime.outputs import writing
-
-Array = npt.NDArray[Any]
-Index = npt.NDArray[np.intp]
 
 PENDING_BYTES = 64 << 20
 """Bytes written before they are forced to the disk and recorded: what a kill can cost."""
@@ -142,7 +140,7 @@ class Writer:
             self._data.close()
             self._marks.close()
 
-    def write(self, index: Sequence[int] | Index, values: Array) -> None:
+    def write(self, index: Sequence[int] | Indices, values: Array) -> None:
         """Write rows ``index`` (k,) with ``values`` (k, ...) of the dtype of the file."""
         rows, size = self._rows, self._row_bytes
         flat = np.ascontiguousarray(values, dtype=rows.dtype).reshape(len(index), -1).view(np.uint8)

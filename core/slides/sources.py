@@ -10,9 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError, UnitsError
-
-Pixels = npt.NDArray[np.uint8]
 
 WHOLE_SLIDE = (".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".dcm")
 """Suffixes that go to openslide or tiffslide; ``.svs`` is plain enough TIFF to be read without them."""

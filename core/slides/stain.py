@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.slides.sources import Pixels
+from stzoo.core.arrays import Pixels
 from stzoo.core.slides.tissue_mask import background_of
 
 

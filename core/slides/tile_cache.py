@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Points
+from stzoo.core.arrays import Array, Indices, Points
 from stzoo.core.errors import DataError, OutputError
 from stzoo.core.interfaces import Progress
-from stzoo.core.runtime.row_file import Array, Index, RowFile, Writer
+from stzoo.core.runtime.row_file import RowFile, Writer
 from stzoo.core.slides.slide import Slide
 
 FORMAT_VERSION = 1
@@ -144,7 +144,7 @@ def cached_rows(
     return rows
 
 
-def along_a_curve(centres: Points) -> Index:
+def along_a_curve(centres: Points) -> Indices:
     """Return an order of places, intp (n,), in which neighbours are near each other (Hilbert's curve)."""
     if len(centres) == 0:
         return np.zeros(0, dtype=np.intp)
@@ -178,7 +178,7 @@ class _Block:
 
     slide: Slide
     centres: Points
-    rows: Index
+    rows: Indices
 
 
 def _blocks(spots: Sequence[Spots]) -> Iterator[_Block]:
@@ -192,9 +192,11 @@ def _blocks(spots: Sequence[Spots]) -> Iterator[_Block]:
         start += len(order)
 
 
-def _ahead(read: Callable[[_Block], tuple[Index, Array]], blocks: Iterable[_Block]) -> Iterator[tuple[Index, Array]]:
+def _ahead(
+    read: Callable[[_Block], tuple[Indices, Array]], blocks: Iterable[_Block]
+) -> Iterator[tuple[Indices, Array]]:
     """Read blocks in threads, a few ahead of the writer: what bounds the memory."""
-    waiting: deque[Future[tuple[Index, Array]]] = deque()
+    waiting: deque[Future[tuple[Indices, Array]]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         try:
             for block in blocks:

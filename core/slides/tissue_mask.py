@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
-from stzoo.core.slides.sources import Pixels
 
 SMOOTHING_UM = 50.0
 SMALLEST_SHARE = 0.1

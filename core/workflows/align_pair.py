@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.data.section import Points, Section
+from stzoo.core.arrays import Points
+from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress, provenance_of
 from stzoo.core.io.write import write

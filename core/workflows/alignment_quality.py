@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from stzoo.core.arrays import Points
 from stzoo.core.data.lattice import lattice_floor
-from stzoo.core.data.section import Points, Section
+from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import Overview, Tissue, in_tissue, overview, slide_tissue, spacing, spot_tissue
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.slides.stain import haematoxylin

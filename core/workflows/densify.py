@@ -6,11 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Points, Section, Stack
+from stzoo.core.arrays import Doubles, Points
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.io.volume import COMMON, INTERPOLATED, Volume
-
-Array = npt.NDArray[np.float64]
 
 
 def is_interpolated(section: Section) -> bool:
@@ -91,7 +90,7 @@ def _between(
     return planes
 
 
-def _resampled(section: Section, at: Points) -> tuple[Array, Array]:
+def _resampled(section: Section, at: Points) -> tuple[Doubles, Doubles]:
     """Return values and confidence of a section at other places, float64 (m, g) each, NaN where it has no tissue."""
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError, cKDTree
@@ -116,7 +115,7 @@ def _resampled(section: Section, at: Points) -> tuple[Array, Array]:
 
 
 def _plane(
-    name: str, like: Section, kept: npt.NDArray[np.bool_], um: Points, values: Array, trust: Array, about: object
+    name: str, like: Section, kept: npt.NDArray[np.bool_], um: Points, values: Doubles, trust: Doubles, about: object
 ) -> Section:
     import pandas as pd
     from anndata import AnnData

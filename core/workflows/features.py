@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial.distance import pdist
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Encoder
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import open_repository
-
-Matrix = npt.NDArray[np.float64]
 
 
 def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
@@ -32,7 +30,7 @@ def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
 
 def section_features(
     sections: Sequence[Section], encoder: Encoder, *, within: bool = True, ranks: Ranks = ALONE
-) -> Matrix:
+) -> Doubles:
     """Embed every spot of all sections, float64 (n, d), each feature of mean 0 and variance 1.
 
     Parameters
@@ -49,14 +47,14 @@ def section_features(
     return _standardised(np.concatenate(parts))
 
 
-def typical_distance(features: Matrix) -> float:
+def typical_distance(features: Doubles) -> float:
     """Return the median distance of (at most 500) rows, 1 where they are all alike."""
     sample = features[np.unique(np.linspace(0, len(features) - 1, 500).astype(int))]
     typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
     return typical if typical > 0 else 1.0
 
 
-def _standardised(part: Matrix) -> Matrix:
+def _standardised(part: Doubles) -> Doubles:
     spread = part.std(axis=0)
-    scaled: Matrix = np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0)
+    scaled: Doubles = np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0)
     return scaled

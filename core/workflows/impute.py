@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.arrays import Doubles, Floats, Mask
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Floats, Mask, Section
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.interfaces import Imputer, Progress
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import Doubles, reliability, summarise
+from stzoo.core.metrics.scores import reliability, summarise
 
 SHOWN = 4
 """Genes of a picture at most: the most variable ones among the measured spots."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import TARGET
 from stzoo.core.interfaces import Aligner, Imputer, Progress

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import write

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import add_array, close_frame, write_frame

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
 from stzoo.core.interfaces import Encoder, Progress, provenance_of
 from stzoo.core.io.write import write

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
+from stzoo.core.arrays import Doubles
 from stzoo.plugins.baselines.stain_images import Stained, unlikeness
 
-Array = npt.NDArray[np.float64]
 UNIT = 0.05
 """Length of the first step that is tried: 3 degrees, or a twentieth of the tissue's radius."""
 
@@ -32,8 +31,8 @@ class Frame:
         Lengths change at most by a factor of exp(stretch), and so does the area; 0 keeps the map rigid.
     """
 
-    start: Array
-    centre: Array
+    start: Doubles
+    centre: Doubles
     radius: float
     stretch: float
 
@@ -60,13 +59,15 @@ class Fit:
     """Where a descent ended: the loss, and the values (see :meth:`Frame.matrix`), float64 (6,)."""
 
     loss: float
-    values: Array
+    values: Doubles
 
 
-def descend(frame: Frame, values: Array, moving: Stained, fixed: Stained, *, outline_weight: float, steps: int) -> Fit:
+def descend(
+    frame: Frame, values: Doubles, moving: Stained, fixed: Stained, *, outline_weight: float, steps: int
+) -> Fit:
     """Lower the loss from some values by L-BFGS, in at most so many steps; it never ends above the start."""
 
-    def loss_and_slope(scaled: Array) -> tuple[float, Array]:
+    def loss_and_slope(scaled: Doubles) -> tuple[float, Doubles]:
         at = torch.tensor(scaled * UNIT, requires_grad=True)
         loss = unlikeness(frame.matrix(at), moving, fixed, outline_weight)
         (slope,) = torch.autograd.grad(loss, at)

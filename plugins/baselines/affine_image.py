@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.geometry.transform import Transform
@@ -17,7 +17,6 @@ from stzoo.plugins.baselines.outline_search import Found, SearchConfig, apart, s
 from stzoo.plugins.baselines.rigid import image_shape
 from stzoo.plugins.baselines.stain_images import Stained, stained, unlikeness
 
-Array = npt.NDArray[np.float64]
 LEVELS_UM = (64.0, 32.0, 16.0)
 FIRST_STEPS = 15
 """Steps without stretch that each orientation gets before they are compared."""
@@ -101,18 +100,18 @@ class AffineImage(Aligner):
             fit = self._descend(frame, fit.values, a, b, self.config.steps)
         return Transform(frame.matrix(torch.tensor(fit.values)).numpy()).inverse()
 
-    def _orientations(self, found: Found, moving: Stained, fixed: Stained) -> list[Array]:
+    def _orientations(self, found: Found, moving: Stained, fixed: Stained) -> list[Doubles]:
         """Return distinct placements, most alike first, as maps from fixed to moving micrometres."""
         back = [Transform(one.matrix).inverse().matrix for one in [*found.fine, *found.coarse]]
         losses = [float(unlikeness(torch.tensor(m), moving, fixed, self.config.outline_weight)) for m in back]
-        kept: list[Array] = []
+        kept: list[Doubles] = []
         for index in np.argsort(losses, kind="stable"):
             if not any(not apart(back[index], other) for other in kept):
                 kept.append(back[index])
         return kept[:TRIED]
 
     def _best(
-        self, starts: list[Array], centre: Array, radius: float, moving: Stained, fixed: Stained
+        self, starts: list[Doubles], centre: Doubles, radius: float, moving: Stained, fixed: Stained
     ) -> tuple[Frame, Fit]:
         """Refine each orientation a little, without stretch, and return the most alike."""
         tried = []
@@ -123,11 +122,11 @@ class AffineImage(Aligner):
         _warn_if_ambiguous([(fit.loss, frame.matrix(torch.tensor(fit.values)).numpy()) for frame, fit in tried])
         return tried[0]
 
-    def _descend(self, frame: Frame, values: Array, a: Stained, b: Stained, steps: int) -> Fit:
+    def _descend(self, frame: Frame, values: Doubles, a: Stained, b: Stained, steps: int) -> Fit:
         return descend(frame, values, a, b, outline_weight=self.config.outline_weight, steps=steps)
 
 
-def _warn_if_ambiguous(tried: list[tuple[float, Array]]) -> None:
+def _warn_if_ambiguous(tried: list[tuple[float, Doubles]]) -> None:
     """Say so when another orientation looks nearly as alike as the best; ``tried`` is sorted."""
     best, matrix = tried[0]
     for loss, other in tried[1:]:

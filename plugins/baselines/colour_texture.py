@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Points, Section
+from stzoo.core.arrays import Floats, Pixels, Points
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.plugins.baselines.surroundings import Recipe
-from stzoo.plugins.baselines.texture import N_FEATURES, Pixels, patch_features
+from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.data.section import Stack
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import ALONE, Ranks

@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, make_interp_spline
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
+from stzoo.core.arrays import Floats, Indices, Mask, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Mask, Points, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Indices, Surroundings
+from stzoo.plugins.baselines.local import Surroundings
 
 SEEN_NODES = 0.75
 """Measured spots are a lattice when they are at least this share of all spots that sit on its nodes."""

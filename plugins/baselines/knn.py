@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
+from stzoo.plugins.baselines.local import Surroundings, means_around
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Knn(PartImputer):
             seen = Surroundings.of(section, given)
             yield from means_around(number, section, seen, self.config.neighbours, self._weights, ranks)
 
-    def _weights(self, distance: Distances) -> Distances:
+    def _weights(self, distance: Doubles) -> Doubles:
         nearest = np.maximum(distance[:, :1], 1e-6)  # µm; a spot at the very place takes (nearly) all the weight
-        weights: Distances = (nearest / np.maximum(distance, 1e-6)) ** self.config.power
+        weights: Doubles = (nearest / np.maximum(distance, 1e-6)) ** self.config.power
         return weights

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Floats, Indices
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
-from stzoo.core.gp.kernels import Indices
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
 from stzoo.core.interfaces import Encoder, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Stack
-from stzoo.core.gp.kernels import Indices, Matrix, Places
+from stzoo.core.data.section import Stack
+from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.interfaces import Encoder, Filled, FilledPart
 from stzoo.core.runtime.ranks import ALONE, Ranks
@@ -88,6 +89,6 @@ class Scene:
             yield FilledPart(int(number), spots[own] - start, Filled(values[own], confidence[own]))
 
 
-def _mean(y: Floats, noise: Matrix) -> Matrix:
+def _mean(y: Floats, noise: Doubles) -> Doubles:
     """Return the mean of each gene, float64 (g,), spots weighted by the inverse of their noise."""
     return np.asarray(np.average(y.astype(np.float64), axis=0, weights=1 / noise))

@@ -10,19 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo.core.arrays import Doubles, Floats, Indices, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Points, Section
+from stzoo.core.data.section import Section
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.interfaces import Filled, FilledPart
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import Ranks
-
-Distances = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.intp]
 
 HELD_OUT = 4000
 """Measured spots (at most) on which leave-one-out figures are taken."""
@@ -60,13 +57,13 @@ class Surroundings:
         """Return the median distance between nearest measured spots, µm (1 for a single spot)."""
         return spacing(self.positions)
 
-    def near(self, points: Points, count: int) -> tuple[Distances, Indices]:
+    def near(self, points: Points, count: int) -> tuple[Doubles, Indices]:
         """Return distances (m, k) and indices (m, k) of the nearest measured spots, k = min(count, n)."""
         count = min(count, len(self.positions))
         distance, index = self.tree.query(points, k=np.arange(1, count + 1))
         return np.asarray(distance, dtype=np.float64), np.asarray(index, dtype=np.intp)
 
-    def held_out(self, count: int) -> tuple[Indices, Distances, Indices]:
+    def held_out(self, count: int) -> tuple[Indices, Doubles, Indices]:
         """Return measured spots to leave out, with distances and indices of their neighbours, themselves excluded."""
         n = len(self.positions)
         left_out = np.unique(np.linspace(0, n - 1, min(n, HELD_OUT)).astype(np.intp))
@@ -78,7 +75,7 @@ class Surroundings:
         shape = (len(index), index.shape[1] - 1)
         return left_out, distance[keep].reshape(shape), index[keep].reshape(shape)
 
-    def mean(self, weights: Distances, index: Indices) -> Floats:
+    def mean(self, weights: Doubles, index: Indices) -> Floats:
         """Return the weighted mean of the neighbours' values, float32 (m, g); ``weights`` (m, k) need not add to 1."""
         m, k = weights.shape
         share = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -109,7 +106,7 @@ def means_around(
     section: Section,
     seen: Surroundings,
     count: int,
-    weights: Callable[[Distances], Distances],
+    weights: Callable[[Doubles], Doubles],
     ranks: Ranks,
 ) -> Iterator[FilledPart]:
     """Fill a section by weighted means of the nearest measured spots; confidence as :meth:`Surroundings.trust` has it.

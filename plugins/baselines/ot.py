@@ -23,7 +23,6 @@ from stzoo.plugins.baselines.ot_features import Cloud, clouds, usable
 from stzoo.plugins.baselines.ot_plan import Thinned, check_memory, lift, plan, procrustes, solver, thin
 from stzoo.plugins.baselines.ot_search import Found, Map, distinct, fine_map, refine, search, spacing
 
-Array = npt.NDArray[np.float64]
 TRIED, APART_DEG = 3, 20.0
 """Directions that are refined, and how far apart they are at least, degrees."""
 SURE = 0.98

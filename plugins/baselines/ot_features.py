@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError
 
-Array = npt.NDArray[np.float64]
 FEWEST_SPOTS, FEWEST_GENES = 20, 10
 SEEN = 0.03
 """Smallest share of spots, in both sections, in which a gene has to be seen."""
@@ -28,8 +28,8 @@ _BLOCK_VALUES = 8_000_000
 class Cloud:
     """Measured spots of one section: where they are, float64 (n, 2) µm, and what they express, float64 (n, k)."""
 
-    points: Array
-    values: Array
+    points: Doubles
+    values: Doubles
 
     def __len__(self) -> int:
         return len(self.points)
@@ -116,9 +116,9 @@ def _enough(count: int, moving: Section, fixed: Section) -> None:
 class _Moments:
     """Mean, variance and share of spots above zero of each gene, float64 (g,)."""
 
-    mean: Array
-    variance: Array
-    seen: Array
+    mean: Doubles
+    variance: Doubles
+    seen: Doubles
 
 
 def _moments(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) -> _Moments:
@@ -131,7 +131,7 @@ def _moments(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) ->
     return _Moments(mean, np.maximum(square / len(spots) - mean**2, 0), seen / len(spots))
 
 
-def _blocks(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) -> Iterator[Array]:
+def _blocks(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) -> Iterator[Doubles]:
     """Yield log-normalised expression of some spots at a time, float64 (b, g)."""
     rows = max(1, _BLOCK_VALUES // section.n_genes)
     for start in range(0, len(spots), rows):

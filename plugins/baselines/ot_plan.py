@@ -15,11 +15,11 @@ import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.workflows.design import farthest_points
 from stzoo.plugins.baselines.ot_features import Cloud
 
-Array = npt.NDArray[np.float64]
 BYTES_PER_PAIR = 220
 """Peak bytes of POT's solver per pair of thinned spots, measured (with its linear program), rounded up."""
 _MOST_STEPS = 2_000_000  # POT stops by its tolerance; this limits the steps of each linear program as well
@@ -30,9 +30,9 @@ _LIFTED = 4
 class Thinned:
     """Groups of neighbouring spots: mean place and expression, share of the spots, and the group of each spot."""
 
-    points: Array
-    values: Array
-    weights: Array
+    points: Doubles
+    values: Doubles
+    weights: Doubles
     group: npt.NDArray[np.intp]
 
     def __len__(self) -> int:
@@ -90,8 +90,8 @@ def thin(cloud: Cloud, count: int) -> Thinned:
 
 
 def plan(
-    moving: Thinned, fixed: Thinned, matrix: Array, *, areas: tuple[float, float], share: float, alpha: float
-) -> Array:
+    moving: Thinned, fixed: Thinned, matrix: Doubles, *, areas: tuple[float, float], share: float, alpha: float
+) -> Doubles:
     """Match the groups of two sections.
 
     Parameters
@@ -125,7 +125,7 @@ def plan(
     return np.asarray(found, dtype=np.float64)
 
 
-def procrustes(moving: Array, fixed: Array, weights: Array, *, side: float) -> Array:
+def procrustes(moving: Doubles, fixed: Doubles, weights: Doubles, *, side: float) -> Doubles:
     """Return the turn (with a mirror where ``side`` is -1) and shift of least squares over soft matches, (2, 3).
 
     Kabsch 1976, weighted; PASTE makes a plan a transform in the same way, without the mirror.
@@ -137,7 +137,9 @@ def procrustes(moving: Array, fixed: Array, weights: Array, *, side: float) -> A
     return np.column_stack([turn, goal - turn @ middle])
 
 
-def lift(found: Array, groups: tuple[Thinned, Thinned], places: tuple[Array, Array], *, width: float) -> csr_array:
+def lift(
+    found: Doubles, groups: tuple[Thinned, Thinned], places: tuple[Doubles, Doubles], *, width: float
+) -> csr_array:
     """Share the mass of matched groups among their spots.
 
     Within a pair of groups, laid centre upon centre, a spot of the moving group gives to the few spots of the fixed

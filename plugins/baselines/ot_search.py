@@ -11,10 +11,10 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
+from stzoo.core.arrays import Doubles
 from stzoo.core.geometry.transform import Transform
 from stzoo.plugins.baselines.ot_features import Cloud
 
-Array = npt.NDArray[np.float64]
 CELLS = 48
 """Cells a side of the grid on which turns are compared."""
 COVERED = 0.4
@@ -37,18 +37,20 @@ class Map:
         Corner (x, y) of the grid and side of a cell, micrometres.
     """
 
-    values: Array
-    mask: Array
-    low: Array
+    values: Doubles
+    mask: Doubles
+    low: Doubles
     cell: float
 
     @classmethod
-    def of(cls, cloud: Cloud, points: Array, *, low: Array, cell: float, shape: tuple[int, int], width: float) -> Map:
+    def of(
+        cls, cloud: Cloud, points: Doubles, *, low: Doubles, cell: float, shape: tuple[int, int], width: float
+    ) -> Map:
         """Spread spots at some points by a Gaussian of ``width`` µm; a value is the weighted mean around its cell."""
         at = np.floor((points - low) / cell).astype(int)
         index = at[:, 1] * shape[1] + at[:, 0]
 
-        def spread(weights: Array | None) -> Array:
+        def spread(weights: Doubles | None) -> Doubles:
             sums = np.bincount(index, weights, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float64)
             return np.asarray(gaussian_filter(sums, width / cell, mode="constant"))
 
@@ -63,7 +65,7 @@ class Map:
         """Area of the tissue, square micrometres."""
         return float(self.mask.sum()) * self.cell**2
 
-    def at(self, points: Array) -> tuple[Array, Array]:
+    def at(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """Return values (k, n) and mask (n,) at some points, bilinear; 0 outside."""
         place = ((points - self.low) / self.cell - 0.5)[:, ::-1].T
         values = [map_coordinates(plane, place, order=1, mode="constant") for plane in self.values]
@@ -76,7 +78,7 @@ class Found:
 
     score: float
     share: float
-    matrix: Array
+    matrix: Doubles
 
 
 def spacing(cloud: Cloud) -> float:
@@ -140,7 +142,7 @@ class _Spectra:
         values = _spectrum(fixed.values * np.sqrt(fixed.mask))
         return cls(values, _spectrum(fixed.mask), _spectrum(energy), fixed.mask.sum(), energy.sum())
 
-    def best(self, moving: Map, overlap: float) -> tuple[float, float, Array]:
+    def best(self, moving: Map, overlap: float) -> tuple[float, float, Doubles]:
         """Return score, share and shift (x, y; cells) of the best shift of a moving map."""
         mask, energy = _spectrum(moving.mask), (moving.values**2 * moving.mask).sum(axis=0)
         common = _correlation(self.mask, mask)
@@ -155,11 +157,11 @@ class _Spectra:
         return float(score[row, column]), float(share[row, column]), shift
 
 
-def _spectrum(planes: Array) -> npt.NDArray[np.complex128]:
+def _spectrum(planes: Doubles) -> npt.NDArray[np.complex128]:
     return np.asarray(rfft2(planes, (2 * CELLS, 2 * CELLS)))
 
 
-def _correlation(fixed: npt.NDArray[np.complex128], moving: npt.NDArray[np.complex128]) -> Array:
+def _correlation(fixed: npt.NDArray[np.complex128], moving: npt.NDArray[np.complex128]) -> Doubles:
     return np.asarray(irfft2(fixed * np.conj(moving), (2 * CELLS, 2 * CELLS)))
 
 
@@ -173,7 +175,7 @@ def distinct(found: list[Found], count: int, *, apart_deg: float) -> list[Found]
     return kept[:count]
 
 
-def refine(moving: Cloud, fixed: Map, start: Array, *, reach: float) -> Found:
+def refine(moving: Cloud, fixed: Map, start: Doubles, *, reach: float) -> Found:
     """Turn and shift a little, to where expression agrees best with the map of the fixed section.
 
     Parameters
@@ -190,7 +192,7 @@ def refine(moving: Cloud, fixed: Map, start: Array, *, reach: float) -> Found:
     radius = float(np.sqrt((arms**2).sum(axis=1).mean()))
     centre = start[:, :2] @ middle + start[:, 2]
 
-    def agreement(step: Array) -> tuple[float, float]:
+    def agreement(step: Doubles) -> tuple[float, float]:
         turn = Transform.rigid(float(np.rad2deg(step[0] / radius))).matrix[:, :2]
         there, mask = fixed.at(arms @ turn.T + centre + step[1:])
         norm = np.sqrt((mask * (there**2).sum(axis=0)).sum() * (mask * energy).sum())

@@ -12,11 +12,11 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
+from stzoo.core.arrays import Doubles
 from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Progress
 
-Array = npt.NDArray[np.float64]
 BEST = 6
 """Directions that are tried in full."""
 OTHER_DEG = 30.0
@@ -72,9 +72,9 @@ class SearchConfig:
 class Shape:
     """A piece of tissue: outline (m, 2), the points of the final fit (n, 2), and its centre (2,); micrometres."""
 
-    outline: Array
-    points: Array
-    centre: Array
+    outline: Doubles
+    points: Doubles
+    centre: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class Placement:
     """
 
     score: float
-    matrix: Array
+    matrix: Doubles
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,20 +133,20 @@ def search(source: Shape, target: Shape, config: SearchConfig, progress: Progres
     return Found(sorted(fine, key=_score), coarse)
 
 
-def apart(a: Array, b: Array) -> bool:
+def apart(a: Doubles, b: Doubles) -> bool:
     """Say whether two matrices (2, 3) are different orientations."""
     # 2 sin(angle / 2) for two turns, 2 for a flip
     return bool(np.linalg.norm(a[:, :2] - b[:, :2], ord=2) > 2 * np.sin(np.deg2rad(OTHER_DEG / 2)))
 
 
-def _starts(source: Array, target: Array, config: SearchConfig) -> Iterator[Array]:
+def _starts(source: Doubles, target: Doubles, config: SearchConfig) -> Iterator[Doubles]:
     """Yield one matrix (2, 3) a direction and side, each laying one centre of the tissue upon the other."""
     for flip in (False, True) if config.flips else (False,):
         for angle in np.arange(0, 360, config.step_deg):
             yield Transform.rigid(float(angle), tuple(target - source), flip=flip, centre=tuple(source)).matrix
 
 
-def _icp(source: Array, target: cKDTree, matrix: Array, share: float, iterations: int) -> Placement:
+def _icp(source: Doubles, target: cKDTree, matrix: Doubles, share: float, iterations: int) -> Placement:
     """Return where ICP ends, when a share of the points is fitted."""
     turn, shift = matrix[:, :2], matrix[:, 2]
     side = np.sign(np.linalg.det(turn))
@@ -178,17 +178,17 @@ def _distinct(found: list[Placement]) -> list[Placement]:
     return kept
 
 
-def _nearest(tree: cKDTree, points: Array) -> tuple[Array, npt.NDArray[np.intp]]:
+def _nearest(tree: cKDTree, points: Doubles) -> tuple[Doubles, npt.NDArray[np.intp]]:
     """Return the distance and the index of the nearest point of the tree, (n,) each."""
     distance, index = tree.query(points, k=[1])
     return np.asarray(distance)[:, 0], np.asarray(index)[:, 0]
 
 
-def _trimmed(distance: Array, share: float) -> float:
+def _trimmed(distance: Doubles, share: float) -> float:
     return float(np.sort(distance)[: max(3, int(share * len(distance)))].mean())
 
 
-def _fitted(source: Array, target: Array, side: float) -> tuple[Array, Array]:
+def _fitted(source: Doubles, target: Doubles, side: float) -> tuple[Doubles, Doubles]:
     """Return the turn (with a mirror where ``side`` is -1) and shift of least squares (Kabsch 1976)."""
     middle, goal = source.mean(axis=0), target.mean(axis=0)
     u, _, v = np.linalg.svd((target - goal).T @ (source - middle))

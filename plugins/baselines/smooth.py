@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Distances, Surroundings, means_around
+from stzoo.plugins.baselines.local import Surroundings, means_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)
 """Standard deviations tried, in distances between nearest measured spots."""
@@ -75,7 +76,7 @@ def choose_width(seen: Surroundings) -> float:
     return WIDTHS[int(np.argmax(scores))] * spacing if max(scores) > 0 else spacing
 
 
-def _gaussian(distance: Distances, width: float) -> Distances:
+def _gaussian(distance: Doubles, width: float) -> Doubles:
     squared = (distance**2 - distance[:, :1] ** 2) / (2 * width**2)  # far from all: the nearest keeps weight 1
-    weights: Distances = np.exp(-squared)
+    weights: Doubles = np.exp(-squared)
     return weights

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import overview, slide_tissue
 from stzoo.core.slides.resampling import resample
 from stzoo.core.slides.stain import haematoxylin
 from torch.nn import functional as F
 
-Array = npt.NDArray[np.float64]
 _TINY = 1e-6
 
 
@@ -32,7 +32,7 @@ class Stained:
     """
 
     planes: torch.Tensor
-    matrix: Array
+    matrix: Doubles
 
 
 def stained(section: Section, levels_um: Sequence[float]) -> list[Stained]:
@@ -70,7 +70,7 @@ def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weig
     return loss
 
 
-def _at(planes: npt.NDArray[np.float32], matrix: Array, factor: float) -> Stained:
+def _at(planes: npt.NDArray[np.float32], matrix: Doubles, factor: float) -> Stained:
     """Return the planes with pixels ``factor`` times as large, slightly smoothed so that the loss has a slope."""
     rows, columns = (int(np.ceil(side / factor)) for side in planes.shape[:2])
     shrunk = resample(planes, (0.0, 0.0, columns * factor, rows * factor), (rows, columns))

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Floats, Points
 from stzoo.core.data.neighbourhood import Neighbourhood
-from stzoo.core.data.section import Floats, Points, Section
+from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share, batches_of, blocks_of
 

@@ -9,9 +9,7 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, sobel
 from skimage.color import rgb2hed
 from skimage.feature import local_binary_pattern
-
-Pixels = npt.NDArray[np.uint8]
-Maps = npt.NDArray[np.float32]
+from stzoo.core.arrays import Floats, Pixels
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CHANNELS = 7
@@ -49,13 +47,13 @@ def patch_features(patch: Pixels) -> npt.NDArray[np.float64]:
     ).astype(np.float64)
 
 
-def _statistics(maps: Maps) -> Maps:
+def _statistics(maps: Floats) -> Floats:
     flat = maps.reshape(len(maps), -1)
     quantiles = np.quantile(flat[:, ::3], QUANTILES, axis=1)  # a third of the pixels is plenty
     return np.concatenate([flat.mean(axis=1), flat.std(axis=1), quantiles.ravel()])
 
 
-def _octaves(stain: Maps) -> Maps:
+def _octaves(stain: Floats) -> Floats:
     """Return edge and blob statistics of a stain, halving the picture from octave to octave."""
     found: list[float] = []
     for _ in range(SCALES):
@@ -68,7 +66,7 @@ def _octaves(stain: Maps) -> Maps:
     return np.asarray(found, dtype=np.float32)
 
 
-def _patterns(brightness: Pixels) -> Maps:
+def _patterns(brightness: Pixels) -> Floats:
     encode: Any = local_binary_pattern  # untyped in scikit-image
     histograms = []
     for points, radius in PATTERNS:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo.core.arrays import Doubles, Floats, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Points, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
@@ -19,7 +20,7 @@ from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.knn import Knn
-from stzoo.plugins.baselines.local import Distances, Surroundings
+from stzoo.plugins.baselines.local import Surroundings
 
 REACH = 1.5
 """Farther from the nearest spot of another section than this many pitches, nothing is carried over."""
@@ -155,7 +156,7 @@ class Carried:
             carried = np.maximum(carried, self.floor)
         return Filled(carried, trust)
 
-    def _means(self, um: Points) -> tuple[Floats, Distances]:
+    def _means(self, um: Points) -> tuple[Floats, Doubles]:
         """Return Gaussian means of the nearest spots, float32 (m, g), and the distance to the nearest, (m,)."""
         distance, index = self.others.near(um, self.neighbours)
         return self.others.mean(_gaussian(distance, self.pitch / 2), index), distance[:, 0]
@@ -176,7 +177,7 @@ def _others(stack: Stack, values: Sequence[Floats], number: int) -> Surroundings
     return Surroundings(um[order], y[order])
 
 
-def _gaussian(distance: Distances, width: float) -> Distances:
+def _gaussian(distance: Doubles, width: float) -> Doubles:
     squared = (distance**2 - distance[:, :1] ** 2) / (2 * width**2)  # far from all: the nearest keeps weight 1
-    weights: Distances = np.exp(-squared)
+    weights: Doubles = np.exp(-squared)
     return weights

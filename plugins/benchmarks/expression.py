@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models, gene_mean
 from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, SplitProtocol

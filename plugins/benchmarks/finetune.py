@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from stzoo.core import config as configs
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split, usable
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.data.section import Floats, Stack
+from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError, StzooError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
 from stzoo.core.evaluation.task import Figures, Task
 from stzoo.core.interfaces import Imputer, provenance_of
-from stzoo.core.metrics.scores import Doubles, is_constant, per_gene_pcc
+from stzoo.core.metrics.scores import is_constant, per_gene_pcc
 
 LEAST_HIDDEN = 3
 """Hidden spots that a correlation needs."""

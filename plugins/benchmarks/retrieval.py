@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
 from stzoo.core.metrics.scores import partner_ranks
 from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
-
-Doubles = npt.NDArray[np.float64]
 
 AT = (1, 5, 10, 50)
 

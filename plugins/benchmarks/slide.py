@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.data.section import Floats, Mask, Section
+from stzoo.core.arrays import Floats, Mask
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models, gene_mean
 from stzoo.core.evaluation.protocol import Protocol, Row

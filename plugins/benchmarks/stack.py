@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Array, Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, nearest
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Row
@@ -20,7 +21,7 @@ from stzoo.core.registry import model
 from stzoo.core.workflows.predict import unseen
 from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, averaged, mark
 from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
-from stzoo.plugins.benchmarks.stack_score import Arrays, Guess, guess, imputed, scored
+from stzoo.plugins.benchmarks.stack_score import Guess, guess, imputed, scored
 
 ALL = "all sections"
 """The part that is the mean over the adjacent sections."""
@@ -215,7 +216,7 @@ class StackTask(HiddenTask):
             found[i] = Guess(values[one.scored[i]], sure[one.scored[i]])
         return found, _seconds(done)
 
-    def _impute(self, imputer: Imputer, stack: Stack) -> dict[str, Arrays]:
+    def _impute(self, imputer: Imputer, stack: Stack) -> dict[str, Array]:
         """Return ``values0`` (spots, genes), ``confidence0`` (spots,) ... of each section, and ``seconds``."""
         target = self.protocol.target
         return self.models.kept(mark(imputer, stack, target), lambda: imputed(imputer, stack, target))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Floats, Mask, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.geometry.transform import Transform

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.data.section import Floats, Mask, Stack
+from stzoo.core.arrays import Array, Doubles, Floats, Mask
+from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.task import Figures
 from stzoo.core.interfaces import Imputer
-from stzoo.core.metrics.scores import Doubles, is_constant
+from stzoo.core.metrics.scores import is_constant
 from stzoo.plugins.benchmarks.hidden import correlations, over_genes
-
-Arrays = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -58,17 +55,17 @@ def scored(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
     return figures, pcc
 
 
-def imputed(imputer: Imputer, stack: Stack, target: float) -> dict[str, Arrays]:
+def imputed(imputer: Imputer, stack: Stack, target: float) -> dict[str, Array]:
     """Fill a stack: ``values0`` (spots, genes), ``confidence0`` (spots,) of the first section ... and ``seconds``."""
     start = time.perf_counter()
     done = imputer.impute(stack, target=target)
-    kept: dict[str, Arrays] = {"seconds": np.array(time.perf_counter() - start)}
+    kept: dict[str, Array] = {"seconds": np.array(time.perf_counter() - start)}
     for number, section in enumerate(done.sections):
         kept[f"values{number}"] = np.asarray(section.adata.layers["imputed"], dtype=np.float32)
         kept[f"confidence{number}"] = section.adata.layers["confidence"].mean(axis=1, dtype=np.float64)
     return kept
 
 
-def guess(kept: dict[str, Arrays], number: int, mask: Mask) -> Guess:
+def guess(kept: dict[str, Array], number: int, mask: Mask) -> Guess:
     """Return what an imputer says of some spots of a section, from what :func:`imputed` returned."""
     return Guess(kept[f"values{number}"][mask], kept[f"confidence{number}"][mask])

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, SplitProtocol
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
 from stzoo.core.metrics.scores import is_constant, per_gene_pcc
 from stzoo.plugins.benchmarks.expression import detected_genes
-
-Doubles = npt.NDArray[np.float64]
 
 
 @dataclass

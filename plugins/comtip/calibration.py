@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats
 from torch import Tensor
 
 _NOTHING = torch.tensor([[1.0, 0.0, 0.0, 1.0]])

@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Points, Section
+from stzoo.core.arrays import Points
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.runtime.progress import progress_bar
 from stzoo.core.slides.tile_cache import Spots, cached_rows

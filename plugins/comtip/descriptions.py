@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.resources import resource

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array, diags_array, vstack
+from stzoo.core.arrays import Indices
 from stzoo.core.data.section import Section
 from torch import Tensor
 
@@ -18,7 +18,6 @@ COMPONENTS = 20
 EXACT_VALUES = 1 << 22
 """Spots times genes up to which the components come from a singular value decomposition of the dense matrix."""
 _ROWS = 4096
-_Index = npt.NDArray[np.intp]
 
 
 class SparseValues:
@@ -42,7 +41,7 @@ class SparseValues:
         return torch.from_numpy(self.matrix[rows.numpy()].toarray())
 
 
-def log_normalised(section: Section, genes: Sequence[str], spots: _Index) -> Iterator[csr_array]:
+def log_normalised(section: Section, genes: Sequence[str], spots: Indices) -> Iterator[csr_array]:
     """Yield what :meth:`Section.expression` gives for some spots (measured ones), sparse, a few thousand at a time."""
     columns, x, depth = section.gene_index(genes), section.adata.X, section.depth
     scale = np.divide(TARGET, depth, out=np.zeros_like(depth), where=depth > 0).astype(np.float32)

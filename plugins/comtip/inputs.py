@@ -7,7 +7,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Points, Section
+from stzoo.core.arrays import Points
+from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share, batches_of
 from stzoo.core.runtime.row_file import RowFile

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.heads.held_out import HeldOut
 from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.plugins.comtip.config import CoMTIPConfig, Watch

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.data.splits import usable
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import TARGET, head_descriptions, head_tensors, take_heads

@@ -7,8 +7,9 @@ from typing import cast
 
 import numpy as np
 import torch
+from stzoo.core.arrays import Floats
 from stzoo.core.data.neighbourhood import Neighbourhood
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem

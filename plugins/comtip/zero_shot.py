@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats
+from stzoo.core.arrays import Floats
 from stzoo.core.errors import GeneError
 from stzoo.core.interfaces import Prediction
 from stzoo.plugins.comtip.config import CoMTIPConfig

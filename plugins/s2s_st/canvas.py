@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from stzoo.core.data.section import Floats, Mask
+from stzoo.core.arrays import Floats, Mask
 from stzoo.core.errors import DataError
 from stzoo.plugins.s2s_st.lattice import Phase
 from torch import Tensor

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from stzoo.core.data.section import Floats, Mask, Section
+from stzoo.core.arrays import Floats, Mask
+from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.ranks import Ranks

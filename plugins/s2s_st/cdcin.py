@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from stzoo.core import config as configs
-from stzoo.core.data.section import Floats, Mask
+from stzoo.core.arrays import Floats, Mask
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.seeding import seeded

@@ -13,9 +13,10 @@ from typing import Protocol
 
 import numpy as np
 from scipy.spatial.distance import pdist
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.gp.blocks import FIT_SPOTS
 from stzoo.core.gp.fitting import Choice, Spectrum, centred
-from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
+from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.plugins.s2s_st.factors import smooth_factors
 from stzoo.plugins.s2s_st.scene import Scene
 from stzoo.plugins.s2s_st.start import Start, chosen, kernels, start
@@ -81,7 +82,7 @@ class Context:
         Kernel and noise of each column, over position and surroundings.
     """
 
-    factors: Matrix
+    factors: Doubles
     surroundings: Choice
     typical: float
     choice: Choice
@@ -122,7 +123,7 @@ def taken(choice: Choice, columns: Indices) -> Choice:
     return Choice(choice.kernels, choice.kernel[columns], choice.noise[columns])
 
 
-def _kriged(choice: Choice, seen: Places, y: Matrix, at: Places | None) -> tuple[Matrix, Matrix]:
+def _kriged(choice: Choice, seen: Places, y: Doubles, at: Places | None) -> tuple[Doubles, Doubles]:
     """Krige columns, (n, c), at the places of measured spots, each itself left out, and at other places."""
     own, there = np.zeros_like(y), np.zeros((0 if at is None else len(at), y.shape[1]))
     for kernel, columns in choice.groups():

@@ -9,8 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import eigh
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Points
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles, Points
 
 NEIGHBOURS = 4
 """Nearest measured spots whose differences tell the noise."""
@@ -18,7 +17,7 @@ RIDGE = 1e-3
 """Share of the mean noise that is added to the noise of every direction, so that none is taken for free of it."""
 
 
-def smooth_factors(scores: Matrix, points: Points, weights: Matrix, count: int) -> Matrix:
+def smooth_factors(scores: Doubles, points: Points, weights: Doubles, count: int) -> Doubles:
     """Rotate scores to the directions that neighbours share most.
 
     Parameters
@@ -50,5 +49,5 @@ def smooth_factors(scores: Matrix, points: Points, weights: Matrix, count: int) 
     return np.asarray(scores @ vectors[:, ::-1][:, :count])
 
 
-def _covariance(x: Matrix, weights: Matrix) -> Matrix:
+def _covariance(x: Doubles, weights: Doubles) -> Doubles:
     return np.asarray((x * (weights / weights.sum())[:, None]).T @ x)

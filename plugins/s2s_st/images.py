@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
 from stzoo.plugins.s2s_st.windows import posed
 from torch import Tensor
@@ -18,8 +18,6 @@ from torch import Tensor
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 LEAST = 128
 """Shortest side of an image, px (specification A11)."""
-
-Gray = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,11 @@ class NaturalImages:
         SHA-256 of their pixels.
     """
 
-    images: tuple[Gray, ...]
+    images: tuple[Pixels, ...]
     digest: str
 
     @classmethod
-    def of(cls, images: Sequence[Gray]) -> NaturalImages:
+    def of(cls, images: Sequence[Pixels]) -> NaturalImages:
         """Keep images that are in memory already."""
         found = hashlib.sha256()
         for image in images:
@@ -112,7 +110,7 @@ def _paths(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _read(path: Path) -> Gray:
+def _read(path: Path) -> Pixels:
     from PIL import Image, UnidentifiedImageError
 
     try:

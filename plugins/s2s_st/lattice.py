@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Floats, Mask, Points, Section
+from stzoo.core.arrays import Floats, Indices, Mask, Points
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 
-Index = npt.NDArray[np.intp]
 Phase = tuple[int, int]
 
 STRIDES = (2, 3, 4)
@@ -37,8 +37,8 @@ class Lattice:
     """
 
     shape: tuple[int, int]
-    row: Index
-    col: Index
+    row: Indices
+    col: Indices
     occupied: Mask
     kind: Literal["square", "hexagonal"]
 
@@ -120,7 +120,7 @@ def stride_and_phase(occupied: Mask, measured: Mask) -> tuple[int, Phase] | None
     return None
 
 
-def _array(section: Section, column: str) -> Index:
+def _array(section: Section, column: str) -> Indices:
     try:
         values = np.asarray(section.adata.obs[column], dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -134,7 +134,7 @@ def _array(section: Section, column: str) -> Index:
     return values.astype(np.intp)
 
 
-def _is_hexagonal(row: Index, col: Index) -> bool:
+def _is_hexagonal(row: Indices, col: Indices) -> bool:
     """Say whether row + column has one parity everywhere, while rows of both parities exist.
 
     A square lattice of which only every second row and column is there has one parity too, but one of rows as well.
@@ -142,7 +142,7 @@ def _is_hexagonal(row: Index, col: Index) -> bool:
     return len(np.unique((row + col) % 2)) == 1 and len(np.unique(row % 2)) == 2
 
 
-def _ranks_of_positions(section: Section) -> tuple[Index, Index]:
+def _ranks_of_positions(section: Section) -> tuple[Indices, Indices]:
     um = section.um
     pitch = section.pitch_um or _nearest(um)
     if pitch is None:
@@ -161,7 +161,7 @@ def _nearest(um: Points) -> float | None:
     return distance if distance > 0 else None
 
 
-def _ranks(section: Section, at: npt.NDArray[np.float64], pitch: float, axis: str) -> Index:
+def _ranks(section: Section, at: npt.NDArray[np.float64], pitch: float, axis: str) -> Indices:
     """Return the number of the lattice line of each coordinate (n,), counted by gaps, so that drift adds nothing up."""
     order = np.argsort(at, kind="stable")
     gaps = np.diff(at[order])
@@ -187,7 +187,7 @@ def _no_lattice(section: Section, why: str) -> DataError:
     )
 
 
-def _refuse_shared_places(section: Section, row: Index, col: Index, shape: tuple[int, int]) -> None:
+def _refuse_shared_places(section: Section, row: Indices, col: Indices, shape: tuple[int, int]) -> None:
     place = np.ravel_multi_index((row, col), shape)
     order = np.argsort(place, kind="stable")
     same = np.flatnonzero(np.diff(place[order]) == 0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import nnls
-from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.plugins.s2s_st.context import Process
 from stzoo.plugins.s2s_st.scene import Scene
@@ -32,8 +32,8 @@ class Members:
         float64 (m, p) each, the share of a gene's variance that the map is believed to explain.
     """
 
-    maps: Sequence[Matrix]
-    trust: Sequence[Matrix]
+    maps: Sequence[Doubles]
+    trust: Sequence[Doubles]
 
     @classmethod
     def of(cls, scene: Scene, processes: Sequence[Process], near: Indices, at: Indices, genes: Indices) -> Members:
@@ -48,20 +48,20 @@ class Members:
         trust.append(found.trust[:, k:] * (scene.spread[k + genes] > 0))
         return cls(maps, trust)
 
-    def weighed(self, weights: Matrix) -> tuple[Matrix, Matrix]:
+    def weighed(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return the weighted sum of the maps, and the weighted mean of what they are trusted."""
         value = sum((w * m for w, m in zip(weights, self.maps, strict=True)), np.zeros_like(self.maps[0]))
         trust = sum((w * t for w, t in zip(weights, self.trust, strict=True)), np.zeros_like(self.maps[0]))
         return value, np.clip(trust / max(weights.sum(), 1e-12), 0, 1)
 
 
-def equal(processes: Sequence[Process]) -> Matrix:
+def equal(processes: Sequence[Process]) -> Doubles:
     """Return equal weights of all members: what is taken where nothing can be learned."""
     count = len(processes) + 1
     return np.full(count, 1 / count)
 
 
-def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator) -> tuple[Matrix, Calibration]:
+def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator) -> tuple[Doubles, Calibration]:
     """Learn the weights of the members, and what confidence they deserve, on measured spots that are left out in turn.
 
     The weights are the same for all genes: stacking by non-negative least squares (Breiman 1996), in standard
@@ -94,7 +94,7 @@ def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator
     return weights, Calibration.of(trust, explained)
 
 
-def stacked(found: Sequence[Members], truth: Sequence[Matrix], noise: Sequence[Matrix], spread: Matrix) -> Matrix:
+def stacked(found: Sequence[Members], truth: Sequence[Doubles], noise: Sequence[Doubles], spread: Doubles) -> Doubles:
     """Return the non-negative weights of the members with the smallest squared error.
 
     Parameters
@@ -108,5 +108,5 @@ def stacked(found: Sequence[Members], truth: Sequence[Matrix], noise: Sequence[M
     for one, true, variance in zip(found, truth, noise, strict=True):
         both = np.stack([*(values / spread for values in one.maps), true], axis=2) / np.sqrt(variance)[:, None, None]
         triangle = np.asarray(np.linalg.qr(np.vstack([triangle, both.reshape(-1, both.shape[2])]), mode="r"))
-    weights: Matrix = nnls(triangle[:, :-1], triangle[:, -1])[0]
+    weights: Doubles = nnls(triangle[:, :-1], triangle[:, -1])[0]
     return weights

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import WeightsError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks

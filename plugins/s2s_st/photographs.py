@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from stzoo.core.data.section import Mask
+from stzoo.core.arrays import Doubles, Indices, Mask, Pixels
 from stzoo.core.errors import DataError
 from stzoo.core.gp.fitting import Choice, Spectrum
-from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places
-from stzoo.plugins.s2s_st.images import Gray, NaturalImages
+from stzoo.core.gp.kernels import Kernel, Places
+from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.refiner import Refiner
 from stzoo.plugins.s2s_st.start import Start, inputs, kernels
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class Masked:
         tried = kernels(math.sqrt(occupied.sum() / known.sum()), float(SIDE))
         return cls(occupied, known, places, everywhere, tuple(Spectrum.of(kernel, places) for kernel in tried))
 
-    def start(self, y: Matrix) -> Start:
+    def start(self, y: Doubles) -> Start:
         """Krige columns, float64 (n, c), each with its best kernel and noise."""
         likelihood = np.stack([spectrum.likelihood(y) for spectrum in self.spectra])
         best: Indices = likelihood.max(axis=1).argmax(axis=0)
@@ -159,10 +159,10 @@ def task_of(
     return x, target, torch.from_numpy(masked.occupied & ~masked.known)
 
 
-def _crop(images: NaturalImages, rng: np.random.Generator) -> Matrix:
+def _crop(images: NaturalImages, rng: np.random.Generator) -> Doubles:
     """Return a random crop, shrunk, mirrored, turned, inverted or not, of mean 0 and standard deviation 1."""
     for _ in range(TRIES):
-        image: Gray = images.images[rng.integers(len(images.images))]
+        image: Pixels = images.images[rng.integers(len(images.images))]
         side = int(SIDE * math.exp(rng.uniform(0, math.log(SHRINK))))
         if min(image.shape) < side:
             continue

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats, Mask, Section
-from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.arrays import Doubles, Floats, Indices, Mask
+from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.core.runtime.ranks import ALONE, Ranks
@@ -58,7 +58,7 @@ class Fitted:
     scene: Scene
     position: Position
     processes: Sequence[Process]
-    weights: Matrix
+    weights: Doubles
     calibration: Calibration
     refiner: Refiner
     strength: float
@@ -151,13 +151,13 @@ def fill_refined(
             progress(done, len(own))
 
 
-def _corrections(scene: Scene, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices) -> Matrix:
+def _corrections(scene: Scene, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices) -> Doubles:
     """Return the corrections of all components at spots ``at`` of a tile, float64 (m, k)."""
     x = laid_out(scene, position.choice, tile, near, np.arange(scene.n_components))
     return _corrected(refiner, x, tile.number(scene.lattice.row[at], scene.lattice.col[at]))
 
 
-def _corrected(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Matrix:
+def _corrected(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Doubles:
     """Return the corrections of all maps, (c, 5, h, w), at some cells: float64 (m, c)."""
     device = next(refiner.parameters()).device
     if not len(x):
@@ -199,7 +199,7 @@ def _strength(
     scene: Scene,
     position: Position,
     processes: Sequence[Process],
-    weights: Matrix,
+    weights: Doubles,
     refiner: Refiner,
     held: Mask,
 ) -> float:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.data.section import Section
 from stzoo.core.gp.blocks import fit_blocks
 from stzoo.core.gp.components import Components
-from stzoo.core.gp.kernels import Indices, Matrix, Places
+from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.tiles import Tile, tiles
@@ -51,12 +52,12 @@ class Scene:
     lattice: Lattice
     seen: Indices
     places: Places
-    columns: Matrix
-    spread: Matrix
-    loadings: Matrix
-    shares: Matrix
-    means: Matrix
-    floor: Matrix
+    columns: Doubles
+    spread: Doubles
+    loadings: Doubles
+    shares: Doubles
+    means: Doubles
+    floor: Doubles
     shift: int
 
     @classmethod
@@ -126,7 +127,7 @@ class Scene:
         """Return the blocks of measured spots, indices into ``seen``, that kernels are chosen on."""
         return fit_blocks(self.places.um)
 
-    def joint(self, components: Matrix, genes: Indices) -> Matrix:
+    def joint(self, components: Doubles, genes: Indices) -> Doubles:
         """Put genes together from predicted components, (m, k) in standard deviations.
 
         Returns
@@ -135,7 +136,7 @@ class Scene:
         """
         return np.asarray((components * self.spread[: self.n_components]) @ self.loadings[:, genes])
 
-    def finished(self, values: Matrix, genes: Indices) -> Matrix:
+    def finished(self, values: Doubles, genes: Indices) -> Doubles:
         """Add the means of genes to float64 (m, p), and let nothing below the floor."""
         return np.asarray(np.maximum(values + self.means[genes], self.floor[genes]))
 

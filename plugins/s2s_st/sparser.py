@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Mask
+from stzoo.core.arrays import Indices, Mask
 from stzoo.core.gp.fitting import Choice
-from stzoo.core.gp.kernels import Indices
 from stzoo.core.interfaces import Progress
 from stzoo.plugins.s2s_st.context import taken
 from stzoo.plugins.s2s_st.photographs import PhotographTask

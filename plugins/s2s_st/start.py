@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.gp.fitting import Choice, choose, few, likelihoods, predict
-from stzoo.core.gp.kernels import Indices, Kernel, Matrix, Places, length_scales
+from stzoo.core.gp.kernels import Kernel, Places, length_scales
 from torch import Tensor
 
 LENGTHS = 8
@@ -26,12 +27,12 @@ class Start:
         float64 (c,), share of signal in the variance of a measured value.
     """
 
-    mean: Matrix
-    explained: Matrix
-    reliability: Matrix
+    mean: Doubles
+    explained: Doubles
+    reliability: Doubles
 
     @property
-    def trust(self) -> Matrix:
+    def trust(self) -> Doubles:
         """Share of a measured value's variance that the mean explains, float64 (m, c)."""
         return self.explained * self.reliability
 
@@ -41,14 +42,14 @@ def kernels(spacing: float, extent: float) -> list[Kernel]:
     return [Kernel(length, shape="exponential") for length in length_scales(spacing, extent, LENGTHS)]
 
 
-def chosen(tried: list[Kernel], blocks: list[tuple[Places, Matrix]], most: int) -> Choice:
+def chosen(tried: list[Kernel], blocks: list[tuple[Places, Doubles]], most: int) -> Choice:
     """Return, for each column, the kernel (of at most ``most``) and noise ratio of greatest likelihood over blocks."""
     likelihood = likelihoods(tried, blocks)
     kept = few(likelihood.max(axis=1), most)
     return choose([tried[i] for i in kept], likelihood[kept])
 
 
-def start(choice: Choice, seen: Places, y: Matrix, at: Places) -> Start:
+def start(choice: Choice, seen: Places, y: Doubles, at: Places) -> Start:
     """Krige columns ``y``, (n, c), of places ``seen`` at other places."""
     mean, explained = np.zeros((len(at), y.shape[1])), np.zeros((len(at), y.shape[1]))
     for rows, columns, value, share in predict(choice, seen, y, at):
@@ -56,7 +57,7 @@ def start(choice: Choice, seen: Places, y: Matrix, at: Places) -> Start:
     return Start(mean, explained, choice.reliability())
 
 
-def inputs(found: Start, given: Matrix, known: Indices, shape: tuple[int, int]) -> Tensor:
+def inputs(found: Start, given: Doubles, known: Indices, shape: tuple[int, int]) -> Tensor:
     """Lay a start out for the refiner.
 
     Parameters

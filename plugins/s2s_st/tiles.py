@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo.core.gp.kernels import Indices
+from stzoo.core.arrays import Indices
 
 CORE, MARGIN = 16.0, 5.0
 """Side of a tile's core, and its margin, in mean distances of measured spots: a tile holds some 700 of them."""

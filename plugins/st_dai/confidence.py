@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
@@ -40,8 +39,8 @@ class Scores:
         From weight times ``explained`` to the share of variance that was explained at these spots.
     """
 
-    weight: Matrix
-    explained: Matrix
+    weight: Doubles
+    explained: Doubles
     curve: Calibration
 
     def of_result(self) -> Floats:
@@ -49,7 +48,7 @@ class Scores:
         return self.curve.apply(self.weight * self.explained)
 
 
-def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Matrix:
+def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Doubles:
     """Return what confidence is read from, float64 (n, 7), standardised over the adjacent sections' spots.
 
     Distance of the nearest aligned central spot, likeness of the images there, spread among the spots carried over,
@@ -73,7 +72,7 @@ def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Matrix:
     return np.asarray(np.divide(r - own.mean(axis=0), spread, out=np.zeros_like(r), where=spread > 0))
 
 
-def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config: CSGConfig, *, seed: int) -> Scores:
+def scores(scene: Scene, labels: Doubles, kriged: Kriged, moved: Transfer, config: CSGConfig, *, seed: int) -> Scores:
     """Find the confidence of pseudo-labels, calibrated on measured adjacent spots (never on others).
 
     Parameters
@@ -95,7 +94,7 @@ def scores(scene: Scene, labels: Matrix, kriged: Kriged, moved: Transfer, config
     return Scores(weight, explained, curve)
 
 
-def _weight(scene: Scene, kriged: Kriged, moved: Transfer, config: CSGConfig, relative: Matrix, seed: int) -> Matrix:
+def _weight(scene: Scene, kriged: Kriged, moved: Transfer, config: CSGConfig, relative: Doubles, seed: int) -> Doubles:
     """Return the weights, float64 (n, 1) or (n, g); ``relative`` errors, (m, g), are of measured adjacent spots."""
     if config.kind is Confidence.none:
         return np.ones((len(scene), 1))
@@ -108,7 +107,7 @@ def _weight(scene: Scene, kriged: Kriged, moved: Transfer, config: CSGConfig, re
     return _fitted(signs(scene, kriged, moved), spots, np.exp(-asked / typical), seed)
 
 
-def _fitted(inputs: Matrix, spots: np.ndarray[tuple[int], np.dtype[np.intp]], goal: Matrix, seed: int) -> Matrix:
+def _fitted(inputs: Doubles, spots: np.ndarray[tuple[int], np.dtype[np.intp]], goal: Doubles, seed: int) -> Doubles:
     """Fit the generator by cross-entropy, and return its confidence everywhere."""
     x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
     d, out = inputs.shape[1], goal.shape[1]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.gp.fitting import Choice, Spectrum, predict
-from stzoo.core.gp.kernels import Indices, Matrix
 from stzoo.core.gp.stacked import blocks_around, choose_kernels
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.st_dai.scene import Scene
@@ -32,10 +32,10 @@ class Kriged:
         float64 (n,), share of the signal that is known, mean over components by their variance.
     """
 
-    genes: Matrix
-    scores: Matrix
-    depth: Matrix
-    trust: Matrix
+    genes: Doubles
+    scores: Doubles
+    depth: Doubles
+    trust: Doubles
 
 
 def krige(scene: Scene, ranks: Ranks = ALONE) -> Kriged:
@@ -75,8 +75,8 @@ class _Block:
     """What kriging says of some spots, (m,): columns, float64 (m, c), and what is known of components, (m, k)."""
 
     spots: Indices
-    value: Matrix
-    known: Matrix
+    value: Doubles
+    known: Doubles
 
     @classmethod
     def empty(cls, spots: Indices, columns: int, components: int) -> _Block:
@@ -84,7 +84,7 @@ class _Block:
         return cls(spots, np.zeros((len(spots), columns)), np.zeros((len(spots), components)))
 
 
-def _filled(scene: Scene, choice: Choice, columns: Matrix, at: Indices, ranks: Ranks) -> Iterator[_Block]:
+def _filled(scene: Scene, choice: Choice, columns: Doubles, at: Indices, ranks: Ranks) -> Iterator[_Block]:
     """Predict spots ``at`` that have no measurement, this rank's of them."""
     k = scene.components.scores.shape[1]
     for part, near in blocks_around(scene.places.um[at], scene.places.um[scene.seen], ranks=ranks):
@@ -97,7 +97,7 @@ def _filled(scene: Scene, choice: Choice, columns: Matrix, at: Indices, ranks: R
         yield block
 
 
-def _left_out(scene: Scene, choice: Choice, columns: Matrix, ranks: Ranks) -> Iterator[_Block]:
+def _left_out(scene: Scene, choice: Choice, columns: Doubles, ranks: Ranks) -> Iterator[_Block]:
     """Predict every measured spot from the others around it, this rank's of them."""
     k, um = scene.components.scores.shape[1], scene.places.um[scene.seen]
     for part, near in blocks_around(um, um, ranks=ranks):

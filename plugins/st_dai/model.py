@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats, Stack
-from stzoo.core.gp.kernels import Matrix
+from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.data.section import Stack
 from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import seeded
@@ -138,7 +138,7 @@ class _Fit:
         self._seconds = {"source": 0.0, "refine": 0.0}
         self._cpu_seconds = dict(self._seconds)
 
-    def run(self, kriged: Kriged) -> tuple[Matrix, Floats]:
+    def run(self, kriged: Kriged) -> tuple[Doubles, Floats]:
         """Return expression less section means, float64 (n, g), and confidence, float32 (n, g)."""
         scene, config = self.scene, self.config
         moved = transfer(scene, config.pseudo.neighbours)
@@ -182,7 +182,7 @@ class _Fit:
             network = Network(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
         return network.to(self.model.device)
 
-    def _measured(self, x: torch.Tensor, base: Matrix) -> Labels:
+    def _measured(self, x: torch.Tensor, base: Doubles) -> Labels:
         """Return what measured spots teach: their expression less ``base``, weighted by the inverse of their noise."""
         scene = self.scene
         target = np.zeros((len(scene), scene.y.shape[1]), dtype=np.float32)
@@ -190,7 +190,7 @@ class _Fit:
         weight = weights_of(scene.noise, scene.seen, len(scene))
         return Labels(x, torch.from_numpy(target).to(x.device), weight.to(x.device))
 
-    def _train(self, network: Network, x: torch.Tensor, base: Matrix) -> None:
+    def _train(self, network: Network, x: torch.Tensor, base: Doubles) -> None:
         scene, config = self.scene, self.config.network
         own = scene.of_section(scene.central) if config.learn is Learn.central else slice(None)
         task = SourceTask(network, self._measured(x, base), scene.seen[own], config, self._part(0))
@@ -198,7 +198,7 @@ class _Fit:
             fit_short(task, steps=config.steps, seed=self.model.seed)
 
     def _refined(
-        self, network: Network, x: torch.Tensor, labels: Matrix, base: Matrix, weight: Matrix
+        self, network: Network, x: torch.Tensor, labels: Doubles, base: Doubles, weight: Doubles
     ) -> list[Network]:
         """Return the network of each section; the central one keeps the network as it was trained."""
         scene, config = self.scene, self.config.refine
@@ -233,7 +233,7 @@ class _Fit:
             pseudo = central
         return Domain(scene.seen[scene.of_section(number)], pseudo, central)
 
-    def _predicted(self, networks: Sequence[Network], x: torch.Tensor) -> Matrix:
+    def _predicted(self, networks: Sequence[Network], x: torch.Tensor) -> Doubles:
         """Return what each section's network says of its spots, float64 (n, g)."""
         out = np.zeros((len(self.scene), self.scene.y.shape[1]))
         with torch.inference_mode():

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
-from stzoo.core.data.section import Mask
-from stzoo.core.gp.kernels import Indices, Matrix
+from stzoo.core.arrays import Doubles, Indices, Mask
 from stzoo.plugins.st_dai.scene import Scene
 
 REACH = 1.5
@@ -35,11 +34,11 @@ class Transfer:
         float64 (n,), cosine of a spot's image features and those of the spots that were averaged; 0 without features.
     """
 
-    genes: Matrix
-    nearest: Matrix
-    spread: Matrix
-    around: Matrix
-    alike: Matrix
+    genes: Doubles
+    nearest: Doubles
+    spread: Doubles
+    around: Doubles
+    alike: Doubles
 
 
 def transfer(scene: Scene, neighbours: int) -> Transfer:
@@ -70,7 +69,7 @@ def transfer(scene: Scene, neighbours: int) -> Transfer:
     return Transfer(genes, nearest, spread, around, _alike(scene, source, rows))
 
 
-def _offset(scene: Scene, genes: Matrix, reached: Mask) -> Matrix:
+def _offset(scene: Scene, genes: Doubles, reached: Mask) -> Doubles:
     """Add each adjacent section's shrunk offset per gene, each measured spot left out of its own (section 2.4).
 
     It is learned from the measured spots that the central section reaches.
@@ -87,7 +86,7 @@ def _offset(scene: Scene, genes: Matrix, reached: Mask) -> Matrix:
     return out
 
 
-def _alike(scene: Scene, source: Indices, rows: csr_array) -> Matrix:
+def _alike(scene: Scene, source: Indices, rows: csr_array) -> Doubles:
     features = scene.places.features
     if features is None:
         return np.zeros(len(scene))

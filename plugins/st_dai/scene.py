@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.arrays import Doubles, Floats, Indices, Mask
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Floats, Mask, Stack
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.gp.components import Components
-from stzoo.core.gp.kernels import Indices, Matrix, Places
+from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.interfaces import Encoder
 from stzoo.core.runtime.ranks import ALONE, Ranks
@@ -56,11 +57,11 @@ class Scene:
     central: int
     measured: Mask
     seen: Indices
-    noise: Matrix
-    depth: Matrix
-    y: Matrix
-    means: Matrix
-    floor: Matrix
+    noise: Doubles
+    depth: Doubles
+    y: Doubles
+    means: Doubles
+    floor: Doubles
     components: Components
     pitch: float
     spacing: float
@@ -146,6 +147,6 @@ class Scene:
         return np.flatnonzero(self.section[self.seen] != self.central)
 
 
-def _section_means(values: Matrix, section: Indices, weights: npt.NDArray[np.float64], count: int) -> Matrix:
+def _section_means(values: Doubles, section: Indices, weights: npt.NDArray[np.float64], count: int) -> Doubles:
     """Return the weighted mean of each section's rows, float64 (sections, g)."""
     return np.stack([np.average(values[section == i], axis=0, weights=weights[section == i]) for i in range(count)])

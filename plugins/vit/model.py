@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.gp import fitting
 from stzoo.core.imputer import FilledPart
 from stzoo.core.interfaces import Filled, Imputer

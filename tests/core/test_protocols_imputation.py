@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, load_protocol

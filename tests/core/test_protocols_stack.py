@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import yaml
 from scipy.stats import spearmanr
+from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, StzooError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank, load_protocol

@@ -10,8 +10,9 @@ import anndata
 import numpy as np
 import pytest
 from stack_layouts import sections
+from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, GeneError, OutputError, UsageError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Filled, Imputer

@@ -16,7 +16,8 @@ import pytest
 from scipy.sparse import csr_matrix, random_array
 from streamed_run import GENES, SMALL, drawn, fitted
 from stzoo.cli.main import run
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.interfaces import Encoder, Prediction
 from stzoo.core.io.read import read

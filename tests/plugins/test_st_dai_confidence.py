@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 from st_dai_stacks import full_section, scene_of, sparse, stack_of
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Stack
-from stzoo.core.gp.kernels import Matrix
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.plugins.st_dai.confidence import LEAST, Scores, scores, signs
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
@@ -87,7 +87,7 @@ def test_signs_are_standard_over_adjacent_spots_and_dull_ones_say_nothing(parts:
     np.testing.assert_allclose(np.delete(own.std(axis=0), 1), 1)
 
 
-def troubled() -> tuple[Parts, Matrix]:
+def troubled() -> tuple[Parts, Doubles]:
     """A stack whose central section lacks one half: labels there are far from data. Also the true expression."""
     a, b = full_section(0, 14, 14, own=0.1), full_section(1, 14, 14, own=0.1)
     half = a.take(a.adata.obs["array_col"].to_numpy() < 7)

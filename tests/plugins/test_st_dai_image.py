@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from st_dai_stacks import field, full_section, hidden_pcc, imputer, same, sparse, stained
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.registry import model

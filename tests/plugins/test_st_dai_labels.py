@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 from st_dai_stacks import full_section, quarter, scene_of, sparse, stack_of
+from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Stack
 from stzoo.core.gp.fitting import NOISE, Choice
-from stzoo.core.gp.kernels import Kernel, Matrix
+from stzoo.core.gp.kernels import Kernel
 from stzoo.core.gp.stacked import blocks_around
 from stzoo.plugins.st_dai import kriging
 from stzoo.plugins.st_dai.kriging import OWN, Kriged, krige
@@ -24,14 +25,14 @@ KERNEL, RATIO = Kernel(220.0, 0.75), 4
 def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One kernel and one noise ratio for every column, whatever the data say."""
 
-    def choose(seen: object, columns: Matrix, **options: object) -> Choice:
+    def choose(seen: object, columns: Doubles, **options: object) -> Choice:
         count = columns.shape[1]
         return Choice([KERNEL], np.zeros(count, dtype=np.intp), np.full(count, RATIO))
 
     monkeypatch.setattr(kriging, "choose_kernels", choose)
 
 
-def by_hand(scene: Scene, columns: Matrix, spot: int) -> Matrix:
+def by_hand(scene: Scene, columns: Doubles, spot: int) -> Doubles:
     """Solve for one spot of the stack from all measured spots but itself."""
     rest = scene.seen != spot
     places, at = scene.places.take(scene.seen[rest]), scene.places.take(np.array([spot]))
@@ -90,7 +91,7 @@ def test_blocks_say_nearly_what_the_whole_says(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kriging, "blocks_around", partial(blocks_around, exact=10, neighbourhood=120))
     blocks = krige(scene)
 
-    def alike(a: Matrix, b: Matrix) -> float:
+    def alike(a: Doubles, b: Doubles) -> float:
         return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
 
     for part in ("genes", "scores", "depth", "trust"):
@@ -101,7 +102,7 @@ def test_blocks_say_nearly_what_the_whole_says(monkeypatch: pytest.MonkeyPatch) 
             assert alike(a[spots], b[spots]) > 0.98, part
 
 
-def carried(scene: Scene, neighbours: int) -> tuple[Matrix, Matrix]:
+def carried(scene: Scene, neighbours: int) -> tuple[Doubles, Doubles]:
     """Section 2.4 in loops: what the central section carries to each spot, before any offset, and how far it is."""
     own = scene.seen[scene.section[scene.seen] == scene.central]
     y = scene.y[scene.section[scene.seen] == scene.central]

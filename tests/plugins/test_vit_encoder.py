@@ -13,7 +13,8 @@ import pytest
 import torch
 from checkpoint_layouts import as_open_clip, as_timm, shaken
 from safetensors.torch import load_file, save_file
-from stzoo.core.data.section import Floats, Section
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError, WeightsError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model as model_of

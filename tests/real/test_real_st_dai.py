@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Floats, Section, Stack
+from stzoo.core.data.section import Section, Stack
 from stzoo.core.io.read import read
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
