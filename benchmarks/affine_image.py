@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner
 from stzoo.core.io.read import read
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.slides.slide import Slide

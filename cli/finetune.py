@@ -46,10 +46,10 @@ def command(
     from functools import partial
 
     from stzoo.core.data.splits import SplitOptions, read_by
+    from stzoo.core.encoder import Encoder
     from stzoo.core.finetuning.data import read_genes
     from stzoo.core.finetuning.plan import cost, plan_finetuning, told
     from stzoo.core.finetuning.settings import read_settings
-    from stzoo.core.interfaces import Encoder
     from stzoo.core.io.read import read
     from stzoo.core.runtime.ranks import joined
     from stzoo.core.training.trackers import require_trackers

@@ -13,8 +13,9 @@ import numpy.typing as npt
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.model import Model, Progress, provenance_of
+from stzoo.core.model import Model, provenance_of
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 TARGET = 1e4

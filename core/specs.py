@@ -152,7 +152,7 @@ class ReaderSpec:
     name
         Name of the format, as ``stzoo data inspect`` prints it.
     target
-        ``"package.module:Reader"``, a :class:`stzoo.core.interfaces.Reader`.
+        ``"package.module:Reader"``, a :class:`stzoo.core.reader.Reader`.
     summary
         One line: which files it recognises.
     """

@@ -13,8 +13,9 @@ from stzoo.core.conformance.checks import FaultError, SkippedError
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import resolve
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import StzooError
-from stzoo.core.interfaces import Encoder, Model
+from stzoo.core.model import Model
 from stzoo.core.specs import ModelSpec, WeightsSpec
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from stzoo.core.conformance.cases import Case
 from stzoo.core.conformance.checks import FaultError, check, refusal
 from stzoo.core.conformance.data import copied
 from stzoo.core.data.section import Section, Stack
-from stzoo.core.interfaces import Imputer
+from stzoo.core.imputer import Imputer
 
 
 def _given(case: Case) -> tuple[Stack, list[np.ndarray]]:

@@ -10,10 +10,11 @@ import numpy as np
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.heads.base import head_classes
-from stzoo.core.interfaces import Encoder, Imputer
+from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.training.recipes import fingerprint, load_recipe, trained

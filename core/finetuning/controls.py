@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.splits import Piece
+from stzoo.core.encoder import Encoder
 from stzoo.core.finetuning.data import embedded, groups, values
 from stzoo.core.finetuning.heads import fit_carried
 from stzoo.core.heads.retrieval import fit_retrieval
 from stzoo.core.heads.ridge import RidgeHead, fit_ridge
-from stzoo.core.interfaces import Encoder
 from stzoo.core.metrics.scores import is_constant, per_gene_pcc
 
 CONTROL = "colour-texture"

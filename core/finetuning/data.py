@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from stzoo.core.arrays import Floats, Indices
 from stzoo.core.data.splits import Piece
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, GeneError, nearest
 from stzoo.core.heads.base import TARGET
-from stzoo.core.interfaces import Encoder
 
 DETECTED = 0.1
 """Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""

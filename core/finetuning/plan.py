@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import Piece, Split, SplitOptions, split
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
 from stzoo.core.finetuning.controls import CONTROL, head_on, own_head
 from stzoo.core.finetuning.data import SCORED, check_genes, choose_genes, values
 from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
-from stzoo.core.interfaces import Encoder
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
 from stzoo.core.workflows.remembering import remembering

@@ -9,6 +9,7 @@ from typing import Any
 
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import SplitOptions
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
     Line,
@@ -26,7 +27,6 @@ from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, repor
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.interfaces import Encoder
 from stzoo.core.runtime.outputs import check_output
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.trackers import require_trackers

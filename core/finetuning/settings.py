@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from stzoo.core import config as configs
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, nearest
 from stzoo.core.finetuning.task import Rates
-from stzoo.core.interfaces import Encoder
 
 
 class Tune(Enum):

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Array, Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError, nearest
-from stzoo.core.interfaces import Encoder, Prediction
 
 if TYPE_CHECKING:
     import torch

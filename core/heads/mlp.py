@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.heads.ridge import folds
-from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
 
 NETS, HIDDEN = 5, 64

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.heads.ridge import folds
-from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
 
 NEIGHBOURS = (10, 25, 50, 100)

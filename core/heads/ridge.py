@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
-from stzoo.core.interfaces import Prediction
 from stzoo.core.metrics.scores import per_gene_pcc
 
 ALPHAS = tuple(float(alpha) for alpha in 10.0 ** np.arange(-1.0, 6.01, 0.5))

@@ -13,8 +13,8 @@ from stzoo.core.data.notes import NOTES, listed, note
 from stzoo.core.data.section import Section
 from stzoo.core.data.validate import check_section, share_outside
 from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nearest
-from stzoo.core.interfaces import Reader
 from stzoo.core.io.detect import disk_errors, find_reader
+from stzoo.core.reader import Reader
 from stzoo.core.slides.slide import Slide
 
 _AGREE = 0.05

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError
-from stzoo.core.imputer import TARGET
-from stzoo.core.interfaces import Aligner, Imputer, Progress
+from stzoo.core.imputer import TARGET, Imputer
 from stzoo.core.io.volume import NAME, Volume, placed
 from stzoo.core.io.write import write
 from stzoo.core.metrics.scores import summarise
 from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.align_stack import align_stack, central_section
 from stzoo.core.workflows.impute import ImputedSection

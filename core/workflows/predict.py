@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import write
 from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.model import provenance_of
+from stzoo.core.runtime.progress import Progress
 
 SHOWN = 6
 """Genes of a picture at most."""

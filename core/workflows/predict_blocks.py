@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import add_array, close_frame, write_frame
 from stzoo.core.metrics.running import RunningPCC
+from stzoo.core.model import provenance_of
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.shared_output import shared_writing
 from stzoo.core.workflows.predict import SHOWN, draw, frame, pcc_lines, prepare, unseen

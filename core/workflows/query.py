@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Progress, provenance_of
 from stzoo.core.io.write import write
 from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.model import provenance_of
+from stzoo.core.runtime.progress import Progress
 
 PREFIX = "query_"
 """Scores are ``obs["query_NAME"]``."""

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.affine_fit import Fit, Frame, descend
 from stzoo.plugins.baselines.outline_search import Found, SearchConfig, apart, search
 from stzoo.plugins.baselines.rigid import image_shape

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stzoo.core.arrays import Floats, Pixels, Points
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.surroundings import Recipe
 from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
 

@@ -9,8 +9,9 @@ import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
-from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
+from stzoo.core.imputer import Filled, FilledPart, PartImputer
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 

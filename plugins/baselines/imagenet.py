@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.surroundings import Recipe
 
 if TYPE_CHECKING:

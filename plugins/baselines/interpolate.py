@@ -18,7 +18,8 @@ from scipy.spatial import QhullError
 from stzoo.core.arrays import Floats, Indices, Mask, Points
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section, Stack
-from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
+from stzoo.core.imputer import Filled, FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.local import Surroundings
 

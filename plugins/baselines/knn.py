@@ -9,7 +9,8 @@ import numpy as np
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import FilledPart, PartImputer, Progress
+from stzoo.core.imputer import FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.local import Surroundings, means_around
 

@@ -14,11 +14,13 @@ from functools import cached_property
 import numpy as np
 from stzoo.core.arrays import Floats, Indices
 from stzoo.core.data.section import Stack
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
-from stzoo.core.interfaces import Encoder, FilledPart, PartImputer, Progress
+from stzoo.core.imputer import FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.features import encoder_of
 from stzoo.core.workflows.remembering import remembering

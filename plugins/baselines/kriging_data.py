@@ -10,9 +10,10 @@ import numpy.typing as npt
 from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
+from stzoo.core.encoder import Encoder
 from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
-from stzoo.core.interfaces import Encoder, Filled, FilledPart
+from stzoo.core.imputer import Filled, FilledPart
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.features import section_features, typical_distance
 from stzoo.plugins.baselines.local import Surroundings

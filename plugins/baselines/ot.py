@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.matches import Matches
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.ot_features import Cloud, clouds, usable
 from stzoo.plugins.baselines.ot_plan import Thinned, check_memory, lift, plan, procrustes, solver, thin
 from stzoo.plugins.baselines.ot_search import Found, Map, distinct, fine_map, refine, search, spacing

@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles
 from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 
 BEST = 6
 """Directions that are tried in full."""

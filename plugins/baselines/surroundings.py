@@ -11,8 +11,8 @@ import numpy.typing as npt
 from stzoo.core.arrays import Floats, Points
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share, batches_of, blocks_of
+from stzoo.core.runtime.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split, usable
+from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
@@ -23,7 +24,6 @@ from stzoo.core.finetuning.report import HEAD, TUNED
 from stzoo.core.finetuning.run import before, chosen, tuned_head
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import tune
-from stzoo.core.interfaces import Encoder
 from stzoo.plugins.benchmarks.expression import detected_genes, ranked
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Points
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share, batches_of
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.row_file import RowFile
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.tile_cache import Kind, tile_rows

@@ -11,10 +11,11 @@ import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import usable
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import TARGET, head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network

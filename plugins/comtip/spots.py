@@ -10,8 +10,8 @@ import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.inputs import batches, turned
 from stzoo.plugins.comtip.network import Network

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from stzoo.core.arrays import Floats
+from stzoo.core.encoder import Prediction
 from stzoo.core.errors import GeneError
-from stzoo.core.interfaces import Prediction
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.weights import Weights

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.sources import to_rgb
 from stzoo.plugins.readers.adapt import to_section

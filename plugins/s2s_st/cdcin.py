@@ -13,7 +13,7 @@ import torch
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st.canvas import Canvas

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from stzoo.core.errors import ConfigError
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.s2s_st.canvas import Canvas
 from stzoo.plugins.s2s_st.config import TrainConfig
 from stzoo.plugins.s2s_st.images import NaturalImages

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import WeightsError
-from stzoo.core.interfaces import FilledPart, PartImputer, Progress
+from stzoo.core.imputer import FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.runtime.seeding import seeded

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Filled, Progress
+from stzoo.core.imputer import Filled
 from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig

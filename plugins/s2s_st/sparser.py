@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Indices, Mask
 from stzoo.core.gp.fitting import Choice
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.s2s_st.context import taken
 from stzoo.plugins.s2s_st.photographs import PhotographTask
 from stzoo.plugins.s2s_st.refiner import Refiner

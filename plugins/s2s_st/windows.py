@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.s2s_st.canvas import Canvas
 from torch import Tensor
 

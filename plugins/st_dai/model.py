@@ -15,7 +15,9 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Stack
-from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
+from stzoo.core.encoder import Encoder
+from stzoo.core.imputer import Filled, FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from stzoo.core.arrays import Indices
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.st_dai.config import NetworkConfig, RefineConfig
 from stzoo.plugins.st_dai.network import Network, tuned
 from torch import Tensor, nn

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, batches_of, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import empty, restore_module
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig

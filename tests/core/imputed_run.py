@@ -16,8 +16,7 @@ import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.gp import fitting
-from stzoo.core.imputer import FilledPart
-from stzoo.core.interfaces import Filled, Imputer
+from stzoo.core.imputer import Filled, FilledPart, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks

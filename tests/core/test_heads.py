@@ -11,11 +11,11 @@ import torch
 from anndata import AnnData
 from sklearn.linear_model import Ridge
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads, training_data
 from stzoo.core.heads.retrieval import fit_retrieval
 from stzoo.core.heads.ridge import ALPHAS, fit_ridge, folds
-from stzoo.core.interfaces import Encoder
 from stzoo.core.metrics.scores import per_gene_pcc
 
 

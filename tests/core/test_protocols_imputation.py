@@ -15,11 +15,12 @@ from stzoo.core.errors import ConfigError, DataError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, load_protocol
 from stzoo.core.evaluation.run import Result, evaluate, lines, report
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.metrics.scores import summarise
 from stzoo.core.registry import model
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.impute import impute_section
 from stzoo.plugins.benchmarks.imputation import ImputationProtocol, hidden_ssim
 

@@ -20,10 +20,11 @@ from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank, load_protocol
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
 from stzoo.plugins.benchmarks.stack_score import Guess, scored
 

@@ -1,4 +1,4 @@
-"""The contracts: Model, Encoder, Imputer, Aligner, and Reader. A plugin subclasses one of them.
+"""The contract of an encoder: it embeds the spots of a section from its image, and predicts expression through a head.
 
 Every call takes whole sections, never loose patches, so a model that looks at all spots and their positions
 at once (slide-level) fits as well as one that looks at a spot at a time.
@@ -6,7 +6,7 @@ at once (slide-level) fits as well as one that looks at a spot at a time.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,28 +16,13 @@ import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError, nearest
-from stzoo.core.imputer import Filled, FilledPart, Imputer, PartImputer
-from stzoo.core.model import Model, Progress, provenance_of
+from stzoo.core.model import Model
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
-    from stzoo.core.geometry.transform import Transform
     from stzoo.core.tunable import Tunable
-
-__all__ = [
-    "Aligner",
-    "Encoder",
-    "Filled",
-    "FilledPart",
-    "Imputer",
-    "Model",
-    "PartImputer",
-    "Prediction",
-    "Progress",
-    "Reader",
-    "provenance_of",
-]
 
 
 @dataclass(frozen=True)
@@ -257,34 +242,3 @@ class Encoder(Model):
                 f"'{self.name}' has no head '{head}'{nearest(head, self.heads)}", where=f"heads: {self.heads}"
             )
         return head
-
-
-class Aligner(Model):
-    """Finds the transform that takes a moving section onto a fixed one."""
-
-    @abstractmethod
-    def align(self, moving: Section, fixed: Section, *, progress: Progress | None = None) -> Transform:
-        """Return the transform from micrometres of ``moving`` to micrometres of ``fixed``."""
-
-
-class Reader(ABC):
-    """Reads one file format."""
-
-    format: ClassVar[str]
-    """Name of the format, as its :class:`~stzoo.core.specs.ReaderSpec` has it."""
-
-    @abstractmethod
-    def recognises(self, path: Path) -> bool:
-        """Say whether a path is of this format, from names and headers alone (cheap, never raises)."""
-
-    @abstractmethod
-    def sections(self, path: Path) -> Sequence[str]:
-        """Return the names of the sections at a path."""
-
-    @abstractmethod
-    def read(self, path: Path, section: str) -> Section:
-        """Read one section; :func:`stzoo.core.io.read.read` checks it and applies the options."""
-
-    def read_lazily(self, path: Path, section: str) -> Section:
-        """Read one section, its counts left on disk where the format can; by default all is read."""
-        return self.read(path, section)
