@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stzoo.core.conformance import conformance_tests, data
-from stzoo.core.conformance.running import run_checks
-from stzoo.core.conformance.subjects import all_checks, planned
+from stzoo.core.conformance.running import all_checks, planned, run_checks
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import PluginHost
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError
