@@ -15,6 +15,12 @@ from stzoo.core.heads.retrieval import fit_retrieval
 from stzoo.core.heads.ridge import RidgeHead, fit_ridge
 from stzoo.core.metrics.scores import is_constant, per_gene_pcc
 
+OWN = "before: weights as they come"
+REFITTED = "before: head fitted on own spots"
+HEAD = "after: head tuned"
+TUNED = "after: network tuned"
+"""Names of lines."""
+
 CONTROL = "colour-texture"
 """The encoder of the controls: statistics of the tile and its surroundings, nothing trained."""
 

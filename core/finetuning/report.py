@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.finetuning.controls import CONTROL, Line
+from stzoo.core.finetuning.controls import CONTROL, HEAD, OWN, TUNED, Line
+from stzoo.core.finetuning.plot import plot_finetuning
 from stzoo.core.runtime.outputs import writing
 
 if TYPE_CHECKING:
     from stzoo.core.finetuning.plan import Plan
     from stzoo.core.finetuning.tuning import Tuned
-
-OWN = "before: weights as they come"
-REFITTED = "before: head fitted on own spots"
-HEAD = "after: head tuned"
-TUNED = "after: network tuned"
-"""Names of lines."""
 
 NEAR = 0.002
 """Differences of the mean PCC below this are called none."""
@@ -166,8 +161,6 @@ def protocol(found: Mapping[str, Any]) -> str:
 
 def write_report(out: Path, found: Mapping[str, Any], plan: Plan, lines: Sequence[Line]) -> None:
     """Write ``report.json``, ``report.md`` and ``report.png``; those of a run that was stopped here are replaced."""
-    from stzoo.core.finetuning.plot import plot_finetuning
-
     with writing(out / "report.json", overwrite=True) as scratch:
         scratch.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with writing(out / "report.md", overwrite=True) as scratch:

@@ -12,6 +12,10 @@ from stzoo.core.data.splits import SplitOptions
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
+    HEAD,
+    OWN,
+    REFITTED,
+    TUNED,
     Line,
     as_they_come,
     control_lines,
@@ -23,7 +27,7 @@ from stzoo.core.finetuning.controls import (
 )
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, plan_finetuning
-from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, report, verdict, write_report
+from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.heads.ridge import RidgeHead

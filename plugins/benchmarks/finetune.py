@@ -17,10 +17,9 @@ from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
-from stzoo.core.finetuning.controls import as_they_come, gene_mean, head_on, own_head, scored
+from stzoo.core.finetuning.controls import HEAD, TUNED, as_they_come, gene_mean, head_on, own_head, scored
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import planned
-from stzoo.core.finetuning.report import HEAD, TUNED
 from stzoo.core.finetuning.run import before, chosen, tuned_head
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import tune

@@ -13,10 +13,9 @@ import torch
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, OutputError, UsageError
 from stzoo.core.finetuning import tuning
-from stzoo.core.finetuning.controls import head_on, own_head
+from stzoo.core.finetuning.controls import HEAD, OWN, TUNED, head_on, own_head
 from stzoo.core.finetuning.data import values
 from stzoo.core.finetuning.plan import plan_finetuning
-from stzoo.core.finetuning.report import HEAD, OWN, TUNED
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.io.synthetic import synthetic_section
