@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import load_protocol
 from stzoo.core.heads.base import training_data
 from stzoo.core.heads.mlp import fit_mlp
 from stzoo.core.metrics.scores import summarise

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core.errors import WeightsError
-from stzoo.core.heads.mlp import STEPS, MLPHead, Nets, fit_mlp
+from stzoo.core.heads.mlp import MLPHead, fit_mlp
+from stzoo.core.heads.mlp_nets import STEPS, Nets
 from stzoo.core.heads.mlp_training import trained
 from stzoo.core.heads.ridge import fit_ridge
 from stzoo.core.metrics.scores import per_gene_pcc
