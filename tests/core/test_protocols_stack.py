@@ -16,8 +16,9 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, StzooError
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Rank, load_protocol
+from stzoo.core.evaluation.protocol import GeneSet, Rank
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.imputer import Filled, Imputer
