@@ -22,9 +22,8 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.io.read import read
+from stzoo.core.io.read import data_source, read
 from stzoo.core.runtime.ranks import joined
-from stzoo.core.runtime.resources import data_source
 from stzoo.core.training.log import read_log
 from stzoo.core.training.loop import fit
 from stzoo.core.training.recipes import load_recipe

@@ -38,11 +38,10 @@ def command(
     ] = None,
 ) -> None:
     """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on. Runs under torchrun as it is."""
-    from stzoo.core.io.read import read
+    from stzoo.core.io.read import data_source, read
     from stzoo.core.runtime.devices import check_device
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.resources import data_source
     from stzoo.core.training.recipes import load_recipe, require_validation, trained
     from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.cards import Card, chosen_by, figures_from

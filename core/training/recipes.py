@@ -13,13 +13,12 @@ from typing import Any
 from stzoo.core import config as configs
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import default_host
-from stzoo.core.errors import ConfigError, UsageError
+from stzoo.core.errors import ConfigError, UsageError, nearest
 from stzoo.core.registry import model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.runtime.resources import recipe
+from stzoo.core.runtime.resources import resource
 from stzoo.core.specs import ModelSpec
-
-MANIFEST = "MANIFEST.json"
+from stzoo.core.weights.manifest import MANIFEST
 
 
 @dataclass
@@ -44,6 +43,23 @@ class Recipe:
     card: dict[str, str] = field(default_factory=dict)
 
 
+def recipe_path(name: str, folder: str) -> Path:
+    """Return a training recipe: a path to a YAML file, or the name of one in a model's folder of recipes."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"no such recipe: {path}", todo="check the path")
+        return path
+    known = {p.stem: p for p in sorted(resource(folder).glob("*.yaml"))} if folder else {}
+    if name not in known:
+        raise UsageError(
+            f"no recipe '{name}'{nearest(name, known)}",
+            where=f"recipes: {', '.join(known) or 'none'}",
+            todo="name one, or give a YAML file",
+        )
+    return known[name]
+
+
 def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe of a model by name or path, with ``key=value`` overrides of its config.
 
@@ -54,7 +70,7 @@ def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Re
     UsageError
         No such recipe.
     """
-    path = recipe(name, default_host().find(ModelSpec, model)[1].recipes)
+    path = recipe_path(name, default_host().find(ModelSpec, model)[1].recipes)
     found = configs.build(Recipe, configs.read_yaml(path), where=path)
     found.config = configs.override(found.config, overrides or [])
     configs.build(model_class(model).config_class, found.config, where=path)
