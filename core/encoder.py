@@ -7,19 +7,21 @@ at once (slide-level) fits as well as one that looks at a spot at a time.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
-from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError, UsageError, nearest
+from stzoo.core.arrays import Array, Floats, Indices
+from stzoo.core.data.section import PER_10K, Section
+from stzoo.core.discovery.manager import default_host, resolve
+from stzoo.core.errors import DataError, PluginError, UsageError, nearest
 from stzoo.core.model import Model
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.specs import HeadSpec
 
 if TYPE_CHECKING:
     from stzoo.core.tunable import Tunable
@@ -62,11 +64,79 @@ class Prediction:
         return cls(values, last.genes, last.head, uncertainty)
 
 
+class Head(Protocol):
+    """What predicts expression from an embedding; a plugin offers one through ``stzoo_heads``."""
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Genes it predicts, in the order of its columns."""
+        ...
+
+    def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
+        """Predict expression.
+
+        Parameters
+        ----------
+        embedding
+            float32 (n, d).
+        genes
+            Genes wanted; by default all.
+
+        Raises
+        ------
+        GeneError
+            A gene that the head was not fitted for.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Array]:
+        """Return its arrays by name."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """Return its genes and settings as JSON values."""
+        ...
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats,
+        expression: Floats,
+        group: Indices,
+        genes: tuple[str, ...],
+        *,
+        seed: int = 0,
+        start: Self | None = None,
+    ) -> Self:
+        """Fit a head on measured spots.
+
+        Parameters
+        ----------
+        embedding, expression, group
+            float32 (n, d), float32 (n, g) log-normalised, and the section of each spot, intp (n,): whatever is chosen
+            is chosen by leaving sections out.
+        genes
+            Names of the g columns.
+        seed
+            Seed of everything random.
+        start
+            A fitted head to stay close to (fine-tuning); a head that knows no such thing ignores it.
+        """
+        ...
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Array], description: Mapping[str, Any]) -> Self:
+        """Make a head of what :meth:`tensors` and :meth:`description` returned."""
+        ...
+
+
 class Encoder(Model):
     """Embeds the spots of a section from its image, and predicts expression through a head."""
 
-    heads: ClassVar[tuple[str, ...]] = ("ridge", "mlp", "retrieval")
-    """Heads that :meth:`predict` accepts; the first is the default."""
+    heads: ClassVar[tuple[str, ...]] = ()
+    """Heads that only this model has (CoMTIP: ``zero-shot``); those of installed plugins come on top."""
+    default_head: ClassVar[str] = "ridge"
+    """The head that predicts where none is named."""
 
     @property
     @abstractmethod
@@ -148,7 +218,7 @@ class Encoder(Model):
         """
         raise UsageError(f"'{self.name}' has no network to tune, only heads", todo="tune its head: --tune head")
 
-    def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str = "ridge") -> Self:
+    def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str | None = None) -> Self:
         """Fit a head on the measured spots of some sections (the encoder itself stays as it is).
 
         Parameters
@@ -158,22 +228,30 @@ class Encoder(Model):
         genes
             Genes to predict; by default all that every section has.
         head
-            One of :attr:`heads` that is fitted.
-        """
-        from stzoo.core.heads.base import fit_head
+            A head of an installed plugin (``stzoo_heads``); by default :attr:`default_head`.
 
-        self.fitted_heads[head] = fit_head(self, sections, genes, head)
+        Raises
+        ------
+        UsageError
+            There is no such head, no section, or no gene.
+        DataError
+            No section has a measured spot with counts.
+        """
+        head = head or self.default_head
+        cls = head_class(head)
+        embedding, expression, group, names = training_data(self, sections, genes)
+        self.fitted_heads[head] = cls.fit(embedding, expression, group, names, seed=self.seed)
         return self
 
     @property
-    def fitted_heads(self) -> dict[str, Any]:
+    def fitted_heads(self) -> dict[str, Head]:
         """Heads fitted so far, by name (they are saved with the model)."""
-        heads: dict[str, Any] = self.__dict__.setdefault("_fitted_heads", {})
+        heads: dict[str, Head] = self.__dict__.setdefault("_fitted_heads", {})
         return heads
 
     def genes(self, head: str | None = None) -> list[str]:
         """Return the genes that a head can predict."""
-        fitted = self.fitted_heads.get(head or self.heads[0])
+        fitted = self.fitted_heads.get(head or self.default_head)
         return list(fitted.genes) if fitted is not None else []
 
     def predict(
@@ -192,7 +270,7 @@ class Encoder(Model):
         genes
             Genes wanted; by default all that the head knows.
         head
-            One of :attr:`heads`; by default the first.
+            A head (:meth:`head_names`); by default :attr:`default_head`.
 
         Raises
         ------
@@ -234,11 +312,67 @@ class Encoder(Model):
         for rows, embedding in self.embed_blocks(section, share, batch_size=batch_size, progress=progress):
             yield rows, self.fitted_heads[head].predict(embedding, genes)
 
+    def head_names(self) -> list[str]:
+        """Return every head that :meth:`predict` accepts: those of installed plugins, and the model's own."""
+        return list(dict.fromkeys([*installed_heads(), *self.heads]))
+
     def check_head(self, head: str | None) -> str:
         """Return the name of a head, the default one for None, or say which there are."""
-        head = head or self.heads[0]
-        if head not in self.heads:
+        head, known = head or self.default_head, self.head_names()
+        if head not in known:
             raise UsageError(
-                f"'{self.name}' has no head '{head}'{nearest(head, self.heads)}", where=f"heads: {self.heads}"
+                f"'{self.name}' has no head '{head}'{nearest(head, known)}", where=f"heads: {', '.join(known)}"
             )
         return head
+
+
+def installed_heads() -> list[str]:
+    """Return the names of the heads that plugins offer."""
+    return list(dict.fromkeys(spec.name for _, spec in default_host().of(HeadSpec)))
+
+
+def head_class(name: str) -> type[Head]:
+    """Import the class of a head.
+
+    Raises
+    ------
+    UsageError
+        No plugin offers a head of that name.
+    PluginError
+        Two do, or what the plugin names is no head.
+    """
+    known = installed_heads()
+    if name.rpartition(":")[2] not in known:
+        raise UsageError(f"there is no head '{name}' to fit{nearest(name, known)}", where=f"heads: {', '.join(known)}")
+    plugin, spec = default_host().find(HeadSpec, name)
+    found: type[Head] = resolve(spec.target)
+    lacking = [part for part in ("fit", "predict", "tensors", "description", "restored") if not hasattr(found, part)]
+    if lacking:
+        raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is no head: it has no {lacking[0]}")
+    return found
+
+
+def training_data(
+    encoder: Encoder, sections: Sequence[Section], genes: Sequence[str] | None
+) -> tuple[Floats, Floats, Indices, tuple[str, ...]]:
+    """Return embedding (n, d), expression (n, g), section number (n,) of all usable spots, and the genes."""
+    if not sections:
+        raise UsageError("no section to fit a head on", todo="give at least one section with a slide and counts")
+    if genes is None:
+        shared = set.intersection(*(set(section.genes) for section in sections))
+        genes = [gene for gene in sections[0].genes if gene in shared]
+    if not genes:
+        raise UsageError("no gene to fit a head for", todo="check that the sections name their genes the same way")
+    embeddings, expressions, groups = [], [], []
+    for number, section in enumerate(sections):
+        usable = section.measured & (np.nan_to_num(section.depth) > 0)
+        embeddings.append(np.asarray(encoder.embed(section), dtype=np.float32)[usable])
+        expressions.append(section.expression(genes, target=PER_10K)[usable])
+        groups.append(np.full(int(usable.sum()), number, dtype=np.intp))
+    group = np.concatenate(groups)
+    if len(group) < 2:
+        raise DataError(
+            f"{len(group)} measured spots with counts in {len(sections)} sections, a head needs at least 2",
+            where=", ".join(section.name for section in sections),
+        )
+    return np.concatenate(embeddings), np.concatenate(expressions), group, tuple(genes)

@@ -66,7 +66,7 @@ class Case:
         model = self._made()
         if isinstance(model, Encoder) and not model.genes():
             self.refits = True
-            model.fit([self.sections[1]], head=model.heads[0])
+            model.fit([self.sections[1]], head=model.default_head)
         return model
 
     def _made(self) -> Model:

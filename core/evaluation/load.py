@@ -9,32 +9,33 @@ from typing import Any
 
 from stzoo.core import config as configs
 from stzoo.core.discovery.manager import default_host, resolve
-from stzoo.core.errors import ConfigError, UsageError, nearest
+from stzoo.core.errors import ConfigError, PluginError, UsageError, nearest
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Task
 from stzoo.core.runtime.resources import resource
-from stzoo.core.specs import ModelSpec, ProtocolSpec
-
-KINDS = {
-    "expression": "stzoo.plugins.benchmarks.expression:Expression",
-    "unseen-genes": "stzoo.plugins.benchmarks.unseen:UnseenGenes",
-    "retrieval": "stzoo.plugins.benchmarks.retrieval:Retrieval",
-    "clustering": "stzoo.plugins.benchmarks.clustering:Clustering",
-    "same-slide": "stzoo.plugins.benchmarks.slide:SameSlide",
-    "imputation": "stzoo.plugins.benchmarks.imputation:Imputation",
-    "stack": "stzoo.plugins.benchmarks.stack:StackTask",
-    "finetune": "stzoo.plugins.benchmarks.finetune:Finetune",
-}
-"""What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
+from stzoo.core.specs import ModelSpec, ProtocolSpec, TaskSpec
 
 
 def task_class(kind: str, where: object = None) -> type[Task]:
-    """Return the class that runs a kind of protocol, or say which kinds there are."""
-    if kind not in KINDS:
+    """Return the class that runs a kind of protocol, or say which kinds plugins offer.
+
+    Raises
+    ------
+    ConfigError
+        No plugin offers such a kind.
+    PluginError
+        Two do, or what the plugin names is no :class:`Task`.
+    """
+    host = default_host()
+    kinds = list(dict.fromkeys(spec.name for _, spec in host.of(TaskSpec)))
+    if kind.rpartition(":")[2] not in kinds:
         raise ConfigError(
-            f"'{kind}' is not a kind of protocol{nearest(kind, KINDS)}", where=where, todo=f"kinds: {', '.join(KINDS)}"
+            f"'{kind}' is not a kind of protocol{nearest(kind, kinds)}", where=where, todo=f"kinds: {', '.join(kinds)}"
         )
-    found: type[Task] = resolve(KINDS[kind])
+    plugin, spec = host.find(TaskSpec, kind)
+    found = resolve(spec.target)
+    if not (isinstance(found, type) and issubclass(found, Task)):
+        raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is no kind of protocol, a stzoo.Task")
     return found
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
+from stzoo.core.data.section import PER_10K
+
 
 class Rank(Enum):
     """By what genes are ranked, on the training sections only."""
@@ -77,7 +79,7 @@ class Protocol:
     name, question
         What it is called and what it asks.
     kind
-        One of :data:`stzoo.core.evaluation.load.KINDS`.
+        Name of a :class:`~stzoo.core.specs.TaskSpec` of an installed plugin.
     warning
         What must be read beside the result: printed after the table and kept in the JSON.
     target
@@ -92,7 +94,7 @@ class Protocol:
     question: str = ""
     kind: str = "expression"
     warning: str = ""
-    target: float = 10000.0
+    target: float = PER_10K
     seeds: list[int] = field(default_factory=lambda: [0])
     rows: list[Row] = field(default_factory=list)
 

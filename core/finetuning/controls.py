@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.splits import Piece
-from stzoo.core.encoder import Encoder
+from stzoo.core.encoder import Encoder, Head, head_class
 from stzoo.core.finetuning.data import embedded, groups, values
-from stzoo.core.finetuning.heads import fit_carried
-from stzoo.core.heads.retrieval import fit_retrieval
-from stzoo.core.heads.ridge import RidgeHead, fit_ridge
+from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.scores import is_constant, per_gene_pcc
 
 OWN = "before: weights as they come"
@@ -92,15 +90,14 @@ def as_they_come(encoder: Encoder, embedding: Floats, genes: Sequence[str], othe
     return out
 
 
-def head_on(
-    encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str, start: RidgeHead | None = None
-) -> RidgeHead:
-    """Fit ``ridge`` or ``retrieval`` on the spots of pieces, or ``carried``: ridge drawn towards ``start``."""
-    x, y, group = embedded(encoder, learn), values(learn, genes), groups(learn)
-    if kind == "carried":
-        return fit_carried(start, x, y, group, tuple(genes))
-    fitters = {"ridge": fit_ridge, "retrieval": fit_retrieval}
-    return fitters[kind](x, y, group, tuple(genes))  # type: ignore[operator,no-any-return]
+def head_on(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str) -> Head:
+    """Fit a head on the spots of pieces."""
+    return head_class(kind).fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes))
+
+
+def carried_head(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], start: RidgeHead | None) -> RidgeHead:
+    """Fit a ridge head on the spots of pieces, drawn towards the one that weights bring along."""
+    return RidgeHead.fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes), start=start)
 
 
 def control_lines(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.arrays import Floats, Indices
+from stzoo.core.data.section import PER_10K
 from stzoo.core.data.splits import Piece
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, GeneError, nearest
-from stzoo.core.heads.base import TARGET
 
 DETECTED = 0.1
 """Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""
@@ -88,7 +88,7 @@ def read_genes(text: str) -> list[str]:
 
 def values(pieces: Sequence[Piece], genes: Sequence[str]) -> Floats:
     """Return log1p of counts per 10,000 of the spots of the pieces, in order, float32 (n, g)."""
-    parts = [piece.section.expression(genes, target=TARGET)[piece.spots] for piece in pieces]
+    parts = [piece.section.expression(genes, target=PER_10K)[piece.spots] for piece in pieces]
     return np.concatenate(parts)
 
 

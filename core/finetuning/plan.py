@@ -15,7 +15,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.data.splits import Piece, Split, SplitOptions, split
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
-from stzoo.core.finetuning.controls import CONTROL, head_on, own_head
+from stzoo.core.finetuning.controls import CONTROL, carried_head, own_head
 from stzoo.core.finetuning.data import SCORED, check_genes, choose_genes, values
 from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
@@ -74,7 +74,7 @@ class Plan:
 
     def shown(self, pieces: Sequence[Piece]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
-        own = [gene for head in self.encoder.heads for gene in self.encoder.genes(head)]
+        own = [gene for head in self.encoder.head_names() for gene in self.encoder.genes(head)]
         wanted = list(dict.fromkeys([*self.genes, *own]))
         return [piece.shown([gene for gene in wanted if gene in set(piece.section.genes)]) for piece in pieces]
 
@@ -202,7 +202,7 @@ def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
     if plan.settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    head = head_on(plan.encoder, pieces, genes, "carried", own_head(plan.encoder))
+    head = carried_head(plan.encoder, pieces, genes, own_head(plan.encoder))
     task = FinetuneTask(tunable, head, values(pieces, genes), plan.settings.rates)
     kept: dict[int, int] = {}
 

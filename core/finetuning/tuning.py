@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from stzoo.core.encoder import Encoder
-from stzoo.core.finetuning.controls import head_on, mean_pcc, own_head
+from stzoo.core.finetuning.controls import carried_head, mean_pcc, own_head
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
@@ -70,7 +70,7 @@ def tune(
     if settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    start = head_on(plan.encoder, plan.split.train, plan.scored, "carried", own_head(plan.encoder))
+    start = carried_head(plan.encoder, plan.split.train, plan.scored, own_head(plan.encoder))
     task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates, ranks)
     steps = settings.rates.steps
     done = fit(

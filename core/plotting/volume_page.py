@@ -60,7 +60,7 @@ def write_page(volume: Volume, genes: Sequence[str], path: str | Path, *, overwr
         raise UsageError(f"{len(genes)} genes on one page, at most {MOST_GENES}", todo="name fewer: --genes ERBB2,CD74")
     from plotly.offline import get_plotlyjs
 
-    template = (files("stzoo.core") / "volume_page.html").read_text(encoding="utf-8")
+    template = (files("stzoo.core.plotting") / "volume_page.html").read_text(encoding="utf-8")
     head, rest = template.split("/*PLOTLY*/")
     middle, tail = rest.split("/*DATA*/")
     # in a script "</" would end it, and JSON may not hold the characters as they are

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
 from stzoo.core.io.write import write
@@ -160,7 +160,7 @@ def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predi
     measured = counts.copy()
     if known:
         counts[:, columns] = section.counts(known)
-        measured[:, columns] = section.expression(known, target=1e4)
+        measured[:, columns] = section.expression(known, target=PER_10K)
     done = frame(section, encoder, prediction.genes, prediction.head)
     done.adata.X = counts
     done.adata.layers["predicted"], done.adata.layers["measured"] = prediction.values, measured

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.data.splits import usable
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.heads.base import TARGET, head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
@@ -41,7 +41,7 @@ class CoMTIP(Encoder):
     name = "comtip"
     config_class = CoMTIPConfig
     config: CoMTIPConfig
-    heads = ("ridge", "mlp", "retrieval", "zero-shot")
+    heads = ("zero-shot",)
 
     def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
         super().__init__(config, device=device, seed=seed)
@@ -149,7 +149,7 @@ class CoMTIP(Encoder):
                 todo="check that genes are named by symbols of the same species",
             )
         counted = usable(section)
-        values = torch.from_numpy(section.expression(genes, target=TARGET)[counted])
+        values = torch.from_numpy(section.expression(genes, target=PER_10K)[counted])
         out = np.full((section.n_spots, self.config.embedding_dim), np.nan, dtype=np.float32)
         text = self.network.eval().text
         with torch.inference_mode():
@@ -272,7 +272,7 @@ class CoMTIP(Encoder):
         for section in sections:
             counted = usable(section)
             vectors.append(self.image_vectors(section)[counted])
-            truth.append(section.expression(genes, target=TARGET)[counted])
+            truth.append(section.expression(genes, target=PER_10K)[counted])
         ZeroShot(self.weights, self.config).calibrate(np.concatenate(vectors), genes, np.concatenate(truth))
 
     def state(self) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError, StzooError, UsageError
-from stzoo.core.heads.base import held_out
+from stzoo.core.heads import held_out
 from stzoo.core.heads.held_out import HeldOut
 from stzoo.core.io.synthetic import synthetic_section
 
