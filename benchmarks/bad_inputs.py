@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def main() -> int:
     """Run every case, print the table, and return 1 if any has no clear message."""
-    spec = importlib.util.spec_from_file_location("bad_inputs_cases", ROOT / "tests" / "cli" / "bad_inputs.py")
+    spec = importlib.util.spec_from_file_location("bad_inputs_cases", ROOT / "tests" / "helpers" / "bad_inputs.py")
     assert spec is not None
     assert spec.loader is not None
     cases = importlib.util.module_from_spec(spec)

@@ -1,8 +1,8 @@
 """Kill training runs with -9 at random moments, fill the disk under one, resume them, and compare bit for bit.
 
 Run ``python benchmarks/resume.py``; it writes ``benchmarks/results/resume.json``. The run is that of
-tests/core/resumable_run.py: dropout, AdamW, a schedule, averaged weights, a validation every third step, patience, and
-the best weights at the end; a checkpoint every second step, so that many kills fall into the writing of one. Every
+tests/helpers/resumable_run.py: dropout, AdamW, a schedule, averaged weights, a validation every third step, patience,
+and the best weights at the end; a checkpoint every second step, so that many kills fall into the writing of one. Every
 chain is a process of its own that is killed once, at a moment drawn uniformly from the time that a run takes, and is
 then resumed to its end. Compared are all tensors, both logs (without the seconds) and the best weights' step.
 
@@ -28,7 +28,7 @@ from stzoo.core.errors import OutputError
 from stzoo.core.training.log import read_log
 
 RESULTS = Path(__file__).parent / "results" / "resume.json"
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "core"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 import resumable_run  # noqa: E402
 
 STEPS, EVERY, WIDTH, PATIENCE = 400, 2, 2048, 8

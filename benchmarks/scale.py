@@ -5,7 +5,7 @@ Run ``python benchmarks/scale.py`` in an environment with stzoo; it writes ``ben
 The sections are **synthetic in size**: one drawn tissue of 2048 x 2048 px, repeated as often as the spots need (a slide
 that is generated tile by tile, 4 µm/px), spots on a square grid of 100 µm, and some 300 random counts a spot, written
 to a .h5ad file by blocks. Nothing about the predicted values is looked at here; that they are the ones of a prediction
-held whole, tests/core/test_streaming.py shows.
+held whole, tests/core/workflows/test_predict.py shows.
 
 Each size runs in a process of its own, which reads the section lazily, predicts it with a ridge head for 3,000 genes
 (of random weights: it costs what a fitted one costs), and writes predictions, uncertainties, counts, measured values

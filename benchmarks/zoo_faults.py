@@ -1,9 +1,9 @@
 """What can go wrong with weights, and what stzoo makes of it: ``python benchmarks/zoo_faults.py``.
 
-A loopback server speaks the Hub's routes to the real client (tests/zoo/hub_store.py). Every fault is tried in a process
-of its own with ``stzoo.load``. Detected: nothing loaded, a message, no traceback. Lost: whole weights can not be pulled
-once the fault is gone. Half-written: files that a load would take for weights although they are not those that were
-published. Writes benchmarks/results/zoo_faults.json.
+A loopback server speaks the Hub's routes to the real client (tests/helpers/hub_store.py). Every fault is tried in a
+process of its own with ``stzoo.load``. Detected: nothing loaded, a message, no traceback. Lost: whole weights can not
+be pulled once the fault is gone. Half-written: files that a load would take for weights although they are not those
+that were published. Writes benchmarks/results/zoo_faults.json.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ print("loaded")
 """
 REPO = "owner/toy"
 
-_spec = importlib.util.spec_from_file_location("hub_store", ROOT / "tests" / "zoo" / "hub_store.py")
+_spec = importlib.util.spec_from_file_location("hub_store", ROOT / "tests" / "helpers" / "hub_store.py")
 assert _spec is not None
 assert _spec.loader is not None
 hub_store: Any = importlib.util.module_from_spec(_spec)

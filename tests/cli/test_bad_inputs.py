@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
+import bad_inputs
 import pytest
 from stzoo.cli.main import run
-
-_spec = importlib.util.spec_from_file_location("bad_inputs", Path(__file__).with_name("bad_inputs.py"))
-assert _spec is not None
-assert _spec.loader is not None
-bad_inputs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(bad_inputs)
 
 
 @pytest.mark.parametrize("name", bad_inputs.CASES)

@@ -3,7 +3,6 @@ environment once."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -12,14 +11,9 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import hub_server
 import pytest
 from stzoo.core.weights.manifest import write_manifest
-
-_spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-hub_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hub_server)
 
 ADDRESS = f"hf://owner/toy@{hub_server.COMMIT}"
 GOLDEN = Path(__file__).parent / "golden" / "v1"

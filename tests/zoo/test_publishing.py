@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -13,17 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hub_store
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from stzoo.core.weights.manifest import write_manifest
-
-_spec = importlib.util.spec_from_file_location("hub_store", Path(__file__).with_name("hub_store.py"))
-assert _spec is not None
-assert _spec.loader is not None
-hub_store: Any = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = hub_store
-_spec.loader.exec_module(hub_store)
 
 GOLDEN = Path(__file__).parent / "golden" / "v1"
 CODE = "import sys, time; time.sleep = lambda s: None; from stzoo.cli.main import main; main()"

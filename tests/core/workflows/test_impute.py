@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anndata
+import imputed_run
 import numpy as np
 import pytest
 import zarr
@@ -24,7 +25,7 @@ from stzoo.core.registry import model
 from stzoo.core.workflows.impute import impute_section
 from stzoo.core.workflows.impute_blocks import impute_into
 
-HERE = Path(__file__).parent
+SCRIPT = imputed_run.__file__
 
 
 def same(a: anndata.AnnData, b: anndata.AnnData) -> None:
@@ -46,7 +47,7 @@ def launched(how: str, folder: Path, ranks: int) -> subprocess.CompletedProcess[
     folder.mkdir(exist_ok=True)
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks > 1 else []
     return subprocess.run(
-        [sys.executable, *command, str(HERE / "imputed_run.py"), how, str(folder)],
+        [sys.executable, *command, SCRIPT, how, str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from stzoo.plugins.comtip.genes import GeneInputs
 from stzoo.plugins.comtip.network import Network
 from stzoo.plugins.comtip.pairs import PairTower
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = TextConfig(width=16, depth=1, heads=2)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.runtime.ranks import Ranks
+from info_nce_run import batch, form_half
 from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, reversed_gradient, shuffled_values
 from stzoo.plugins.comtip.config import Generator, MFMLoss, Paat, VisionConfig
 from stzoo.plugins.comtip.objective import (
@@ -65,26 +65,9 @@ def test_a_permuted_profile_as_negative_adds_one_column_for_its_own_image() -> N
     assert float(loss) == pytest.approx(0.5 * (there + back), rel=1e-9)
 
 
-def _rank(rank: int, folder: str) -> None:
-    """Form the loss of a rank's half of a batch, and save the mean of the ranks' gradients, as DDP would."""
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    image, text = _batch()
-    ranks = Ranks(rank, 2)
-    image, text = (x[ranks.share(7)].clone().requires_grad_(True) for x in (image, text))
-    loss = info_nce(ranks.gathered(image, 7), ranks.gathered(text, 7), torch.tensor(5.0))
-    loss.backward()
-    torch.save({"loss": loss.detach(), "image": image.grad, "text": text.grad}, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def _batch() -> tuple[torch.Tensor, torch.Tensor]:
-    both = torch.randn(2, 7, 6, generator=torch.Generator().manual_seed(3))
-    return both[0], both[1]
-
-
 def test_info_nce_of_two_ranks_is_that_of_the_global_batch_gradients_too(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
-    image, text = (x.requires_grad_(True) for x in _batch())
+    mp.spawn(form_half, args=(str(tmp_path),), nprocs=2)
+    image, text = (x.requires_grad_(True) for x in batch())
     loss = info_nce(image, text, torch.tensor(5.0))
     loss.backward()
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]

@@ -203,7 +203,7 @@ def test_the_doctor_finds_what_only_use_would_show(site):
 
 
 def test_the_method_that_the_docs_write_in_one_file_works_and_keeps_its_contract(folder):
-    page = Path(__file__).parents[2] / "docs" / "plugins.md"
+    page = Path(__file__).parents[3] / "docs" / "plugins.md"
     (text,) = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     (folder / "nearest_mean.py").write_text(text)
     checks = ["--only", "hidden-spots-poisoned", "--only", "measured-spots-untouched", "--only", "units"]

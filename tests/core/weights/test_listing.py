@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stzoo.core.weights.listing import weights_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 GOOD = "toy-a: {model: toy, source: 'package://toy/weights', summary: a toy, license: MIT, metrics: {pcc: 0.5}}\n"
 
 

@@ -1,4 +1,4 @@
-"""What a third party writes, for shipped plugins whose checks take seconds; test_testing_costly.py has the others."""
+"""What a third party writes, for plugins whose checks take seconds; test_conformance_costly.py has the others."""
 
 from __future__ import annotations
 

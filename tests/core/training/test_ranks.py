@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import ranked_run
 import torch
 from ranked_run import run
 from safetensors.torch import load_file
 from stzoo.core.errors import ConfigError
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
-SCRIPT = Path(__file__).with_name("ranked_run.py")
+SCRIPT = Path(ranked_run.__file__)
 
 
 def launch(*arguments, world=2):

@@ -1,6 +1,6 @@
 """A small training run in a process of its own, made to be killed: ``python resumable_run.py OUT STEPS EVERY WIDTH``.
 
-Also the task of tests/core/test_train.py and of benchmarks/resume.py.
+Also the task of tests/core/training/test_loop.py and of benchmarks/resume.py.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
+import streamed_run
 from scipy.sparse import csr_matrix, random_array
 from streamed_run import GENES, SMALL, drawn, fitted
 from stzoo.cli.main import run
@@ -30,7 +31,7 @@ from stzoo.core.workflows.predict import predict_section
 from stzoo.core.workflows.predict_blocks import EMBEDDING, embed_into, predict_into
 from stzoo.zoo.loading import load
 
-HERE = Path(__file__).parent
+SCRIPT = streamed_run.__file__
 
 
 class Plain(Encoder):
@@ -159,7 +160,7 @@ def launched(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*command, str(HERE / "streamed_run.py"), how, str(folder)],
+        [*command, SCRIPT, how, str(folder)],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 

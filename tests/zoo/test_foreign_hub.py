@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,16 +10,11 @@ from collections.abc import Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import hub_server
 import pytest
 from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints
 
 transformers = pytest.importorskip("transformers", minversion="5")
-
-_spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
-assert _spec is not None
-assert _spec.loader is not None
-hub_server = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(hub_server)
 
 ADDRESS = f"hf://owner/toy@{hub_server.COMMIT}"
 CODE = """

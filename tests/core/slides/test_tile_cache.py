@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -13,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import cache_run
 import numpy as np
 import pytest
 import tifffile
@@ -30,10 +30,7 @@ from stzoo.core.slides.tile_cache import (
     tile_rows,
 )
 
-SCRIPT = Path(__file__).with_name("cache_run.py")
-spec = importlib.util.spec_from_file_location("cache_run", SCRIPT)
-cache_run = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cache_run)
+SCRIPT = Path(cache_run.__file__)
 
 
 def write_slide(path, side, seed=0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import os
 import random
@@ -15,15 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+import resumable_run
 import torch
+from resumable_run import Toy, run
 from stzoo.core.errors import ConfigError, OutputError, UsageError, WeightsError
 from stzoo.core.training.loop import Interrupted, TrainingError, fit
 
-SCRIPT = Path(__file__).with_name("resumable_run.py")
-spec = importlib.util.spec_from_file_location("resumable_run", SCRIPT)
-resumable_run = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(resumable_run)
-Toy, run = resumable_run.Toy, resumable_run.run
+SCRIPT = Path(resumable_run.__file__)
 
 
 def rows(out):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,31 +13,14 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+from comtip_validated_run import CONFIG, TRAIN, rank, tissue, train
 from safetensors.torch import load_file
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.core.io.synthetic import synthetic_section
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.plugins.comtip.judging import Examiner
 from stzoo.plugins.comtip.model import CoMTIP
 from stzoo.plugins.comtip.training import TrainingTask
-
-TRAIN = {
-    **{"steps": 6, "batch": 20, "genes": 8, "ranked_genes": 8, "views": 2, "warmup": 1, "max_genes": 12},
-    **{"neighbours": True, "validate_every": 2, "checkpoint_every": 3, "learning_rate": 3e-3},
-}
-CONFIG: dict[str, Any] = {
-    "embedding_dim": 16,
-    "context_um": [200.0],
-    "vision": {"tile_px": 64, "width": 24, "depth": 1, "heads": 2, "context_um": [200.0], "poses": False},
-    "text": {"width": 16, "depth": 1, "heads": 2, "pieces": 60},
-    "objective": {"ranking": 5.0, "correlation": 5.0},
-}
-
-
-def tissue(seed: int) -> Section:
-    return replace(synthetic_section(side_um=1000, pitch_um=100, seed=seed, name=f"s{seed}"), source=f"s{seed}")
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +31,6 @@ def learned() -> list[Section]:
 @pytest.fixture(scope="module")
 def held() -> Section:
     return tissue(1)
-
-
-def train(out: Path, learned: list[Section], held: list[Section], *, ranks: Ranks = ALONE, **changes: Any) -> CoMTIP:
-    resume = changes.pop("resume", False)
-    model = CoMTIP({**CONFIG, "train": {**TRAIN, **changes}}, seed=3)
-    model.train(learned, out=out, validation=held, resume=resume, progress=False, ranks=ranks)
-    return model
 
 
 def rows(file: Path) -> list[dict[str, float]]:
@@ -194,14 +169,6 @@ def test_nothing_is_written_for_a_section_that_is_trained_on(learned: list[Secti
     with pytest.raises(UsageError, match="'s0' is to validate, and is trained on as well"):
         train(tmp_path / "run", learned, [tissue(0)])
     assert list(tmp_path.iterdir()) == []
-
-
-def rank(number: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
-        for name, above in (("copied", 10**9), ("sharded", 0)):
-            train(folder / name, [tissue(0)], [tissue(1)], ranks=ranks, steps=2, validate_every=1, shard_above=above)
 
 
 def test_two_ranks_judge_as_one_does(learned: list[Section], held: Section, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from stzoo.core.discovery.manager import PluginHost
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError
 from stzoo.core.registry import model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KIT = runpy.run_path(str(ROOT / "benchmarks" / "mutants.py"))
 MUTANTS = list(enumerate(KIT["MUTANTS"]))
 

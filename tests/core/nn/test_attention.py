@@ -19,7 +19,7 @@ from stzoo.core.nn import attention_chunked
 from stzoo.core.nn.attention import attention, attention_backend, xformers_problem
 from torch.nn.attention import SDPBackend
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "attention.py"
+BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "attention.py"
 
 
 def tensors(b=2, h=3, n=70, m=90, d=16, dv=None, dtype=torch.float32):

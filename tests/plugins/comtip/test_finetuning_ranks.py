@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 import socket
 from pathlib import Path
 
 import pytest
-import torch
 import torch.multiprocessing as mp
-from stzoo.core.finetuning.run import FineTuned, finetune
-from stzoo.core.finetuning.settings import read_settings
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from comtip_tuned_run import CONFIG, rank, tissue, tune
 from stzoo.plugins.comtip.model import CoMTIP
-from test_comtip_finetuning import CONFIG, tissue
-
-
-def tune(base: Path, out: Path, ranks: Ranks = ALONE) -> FineTuned:
-    torch.set_num_threads(1)
-    settings = read_settings("full", True, ["rates.steps=4", "validations=2", "rates.warmup=1", "rates.batch=61"])
-    own, test = [tissue(0), tissue(1)], [tissue(2)]
-    return finetune(CoMTIP.load(base), own, test=test, out=out, settings=settings, progress=False, ranks=ranks)
-
-
-def rank(number: int, port: int, base: Path, folder: Path) -> None:
-    os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
-        tune(base, folder / "two", ranks)
 
 
 def rows(file: Path) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, for test_tile_cache.py: ``python cache_run.py FOLDER SLIDE COUNT [SLEEP]``.
+"""Runs in processes of their own, for slides/test_tile_cache.py: ``python cache_run.py FOLDER SLIDE COUNT [SLEEP]``.
 
 Fills a cache with COUNT tiles of a slide and prints the peak of this process's own memory above that before, KiB.
 """

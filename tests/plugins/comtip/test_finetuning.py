@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comtip_tuned_run import CONFIG, tissue
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, OutputError, UsageError
 from stzoo.core.finetuning import tuning
@@ -18,26 +19,9 @@ from stzoo.core.finetuning.data import values
 from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
-from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.model import CoMTIP
 
 import stzoo
-
-CONFIG: dict[str, Any] = {
-    "embedding_dim": 16,
-    "context_um": [200.0],
-    "vision": {"tile_px": 64, "width": 24, "depth": 1, "heads": 2, "context_um": [200.0], "poses": False},
-    "text": {"width": 16, "depth": 1, "heads": 2, "pieces": 60},
-    "train": {
-        **{"steps": 4, "batch": 200, "genes": 8, "ranked_genes": 8, "views": 1, "warmup": 1},
-        **{"neighbours": True, "jitter": 0.0, "max_genes": 20},
-    },
-}
-
-
-def tissue(seed: int) -> Section:
-    section = synthetic_section(side_um=1000, pitch_um=100, seed=seed, name=f"s{seed}")
-    return replace(section, source=f"s{seed}")
 
 
 @pytest.fixture(scope="module")
