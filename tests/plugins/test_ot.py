@@ -112,7 +112,7 @@ def test_the_estimate_of_memory_holds() -> None:
 
     code = """
 import numpy as np
-from stzoo.plugins.baselines.ot_plan import Thinned, needed_bytes, plan, solver
+from stzoo.plugins.baselines.aligners._ot_plan import Thinned, needed_bytes, plan, solver
 solver()
 def peak():
     lines = open("/proc/self/status").read().splitlines()

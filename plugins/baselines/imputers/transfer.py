@@ -19,8 +19,8 @@ from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.knn import Knn
-from stzoo.plugins.baselines.local import Surroundings
+from stzoo.plugins.baselines.imputers._nearby import Surroundings
+from stzoo.plugins.baselines.imputers.knn import Knn
 
 REACH = 1.5
 """Farther from the nearest spot of another section than this many pitches, nothing is carried over."""

@@ -13,7 +13,7 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Surroundings, means_around
+from stzoo.plugins.baselines.imputers._nearby import Surroundings, means_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)
 """Standard deviations tried, in distances between nearest measured spots."""

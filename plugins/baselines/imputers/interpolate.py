@@ -15,12 +15,12 @@ import numpy.typing as npt
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, make_interp_spline
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
-from stzoo.core.arrays import Floats, Indices, Mask, Points
+from stzoo.core.arrays import Doubles, Floats, Indices, Mask, Points
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.interfaces import Filled, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Surroundings
+from stzoo.plugins.baselines.imputers._nearby import Surroundings
 
 SEEN_NODES = 0.75
 """Measured spots are a lattice when they are at least this share of all spots that sit on its nodes."""
@@ -122,7 +122,7 @@ def _array(section: Section) -> npt.NDArray[np.int64] | None:
     return array.astype(np.int64) if whole else None
 
 
-def _spline(values: Any, at: npt.NDArray[np.float64], degree: int, *, axis: int) -> Any:
+def _spline(values: Any, at: Doubles, degree: int, *, axis: int) -> Any:
     """Return an interpolating spline along one axis (nodes 0, 1, 2 ...), at other places."""
     count = values.shape[axis]
     if count == 1:

@@ -18,7 +18,7 @@ from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
-from stzoo.plugins.baselines.surroundings import Recipe
+from stzoo.plugins.baselines.encoders._surroundings import Recipe
 
 if TYPE_CHECKING:
     import torch

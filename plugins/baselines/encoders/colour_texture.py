@@ -17,8 +17,8 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
-from stzoo.plugins.baselines.surroundings import Recipe
-from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
+from stzoo.plugins.baselines.encoders._surroundings import Recipe
+from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ class ColourTextureConfig:
 
 
 class ColourTexture(Encoder):
-    """Stain and texture statistics of a patch (:func:`~stzoo.plugins.baselines.texture.patch_features`).
+    """Stain and texture statistics of a patch (:func:`~stzoo.plugins.baselines.encoders.texture.patch_features`).
 
     A slide-level encoder: features are averaged over neighbouring spots as well, and every feature is standardised
     over the spots of its section, since stain and background differ from slide to slide. A section of one spot

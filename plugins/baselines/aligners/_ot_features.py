@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import eigh
-from stzoo.core.arrays import Doubles
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError
@@ -35,7 +34,7 @@ class Cloud:
         return len(self.points)
 
 
-def usable(section: Section) -> npt.NDArray[np.intp]:
+def usable(section: Section) -> Indices:
     """Return the spots that are compared: measured, with counts, and under tissue where the section says so.
 
     Raises
@@ -121,7 +120,7 @@ class _Moments:
     seen: Doubles
 
 
-def _moments(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) -> _Moments:
+def _moments(section: Section, spots: Indices, genes: list[str]) -> _Moments:
     total, square, seen = (np.zeros(len(genes)) for _ in range(3))
     for values in _blocks(section, spots, genes):
         total += values.sum(axis=0)
@@ -131,7 +130,7 @@ def _moments(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) ->
     return _Moments(mean, np.maximum(square / len(spots) - mean**2, 0), seen / len(spots))
 
 
-def _blocks(section: Section, spots: npt.NDArray[np.intp], genes: list[str]) -> Iterator[Doubles]:
+def _blocks(section: Section, spots: Indices, genes: list[str]) -> Iterator[Doubles]:
     """Yield log-normalised expression of some spots at a time, float64 (b, g)."""
     rows = max(1, _BLOCK_VALUES // section.n_genes)
     for start in range(0, len(spots), rows):

@@ -12,10 +12,10 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.affine_fit import Fit, Frame, descend
-from stzoo.plugins.baselines.outline_search import Found, SearchConfig, apart, search
-from stzoo.plugins.baselines.rigid import image_shape
-from stzoo.plugins.baselines.stain_images import Stained, stained, unlikeness
+from stzoo.plugins.baselines.aligners._affine_fit import Fit, Frame, descend
+from stzoo.plugins.baselines.aligners._outline_search import Found, SearchConfig, apart, search
+from stzoo.plugins.baselines.aligners._stain_images import Stained, stained, unlikeness
+from stzoo.plugins.baselines.aligners.rigid import image_shape
 
 LEVELS_UM = (64.0, 32.0, 16.0)
 FIRST_STEPS = 15

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles
 from stzoo.core.geometry.transform import Transform
-from stzoo.plugins.baselines.ot_features import Cloud
+from stzoo.plugins.baselines.aligners._ot_features import Cloud
 
 CELLS = 48
 """Cells a side of the grid on which turns are compared."""

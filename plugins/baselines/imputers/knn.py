@@ -11,7 +11,7 @@ from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.local import Surroundings, means_around
+from stzoo.plugins.baselines.imputers._nearby import Surroundings, means_around
 
 
 @dataclass

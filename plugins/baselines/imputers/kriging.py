@@ -8,21 +8,24 @@ second prediction is put together from them. The result is the mean of both.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from stzoo.core.arrays import Floats, Indices
+from stzoo.core.arrays import Doubles, Floats, Indices, Mask
+from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
+from stzoo.core.gp.kernels import Places
+from stzoo.core.gp.noise import relative_noise
 from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
-from stzoo.core.interfaces import Encoder, FilledPart, PartImputer, Progress
+from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.workflows.features import encoder_of
+from stzoo.core.workflows.features import encoder_of, section_features, typical_distance
 from stzoo.core.workflows.remembering import remembering
-from stzoo.plugins.baselines.kriging_data import Scene
+from stzoo.plugins.baselines.imputers._nearby import Surroundings
 
 
 @dataclass
@@ -61,6 +64,77 @@ class KrigingConfig:
                 )
 
 
+@dataclass(frozen=True)
+class KrigingInputs:
+    """All spots of a stack, one after the other, in the frame of the first section.
+
+    Parameters
+    ----------
+    places, measured
+        Of every spot of every section.
+    hidden
+        Indices of the spots to predict.
+    seen
+        Places of the measured spots that have counts, in an order that does not depend on how they came.
+    y
+        float32 (n_seen, g), expression of these with section means removed.
+    means
+        float32 (sections, g), the section means.
+    floor
+        float32 (g,), predictions are not let below: the lowest measured value, or 0 if that is higher.
+    spacing, extent
+        Median distance of nearest measured spots of a section, and the longer side of the whole, µm.
+    """
+
+    places: Places
+    measured: Mask
+    hidden: Indices
+    seen: Places
+    y: Floats
+    means: Floats
+    floor: Floats
+    spacing: float
+    extent: float
+
+    @classmethod
+    def of(
+        cls, stack: Stack, values: Sequence[Floats], *, encoder: Encoder | None, depth: bool, ranks: Ranks = ALONE
+    ) -> KrigingInputs:
+        """Gather a stack; with an encoder image features join the places, with ``depth`` the noise of each spot."""
+        sizes = [len(section) for section in stack.sections]
+        um = np.concatenate([stack.um(i) for i in range(len(stack))])
+        number = np.repeat(np.arange(len(stack)), sizes)
+        known = np.concatenate([informative(section) for section in stack.sections])
+        index = np.flatnonzero(known)
+        index = index[np.lexsort((um[index, 1], um[index, 0], number[index]))]
+        features = None
+        if encoder is not None:
+            features = section_features(stack.sections, encoder, ranks=ranks)
+            features /= typical_distance(features[index])
+        depths = np.concatenate([section.depth for section in stack.sections])[index]
+        noise = relative_noise(np.maximum(depths, 1e-9)) if depth else np.ones(len(index))
+        places = Places(um, number, features)
+        y = np.concatenate(list(values))[index]
+        means = np.stack([_mean(y[own], noise[own]) for own in (number[index] == i for i in range(len(stack)))])
+        floor = np.minimum(y.min(axis=0), 0.0)
+        y = (y - means[number[index]]).astype(np.float32)
+        y[:, np.abs(y).max(axis=0) < 1e-6] = 0.0  # rounding of a mean is no variation
+        measured = np.concatenate([section.measured for section in stack.sections])
+        spacing = min(Surroundings.of(s, v[:, :0]).spacing() for s, v in zip(stack.sections, values, strict=True))
+        extent = float(np.ptp(um, axis=0).max())
+        seen = replace(places.take(index), noise=noise if depth else None)
+        hidden = np.flatnonzero(~measured)
+        return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
+
+    def parts(self, spots: Indices, values: Floats, confidence: Floats) -> Iterator[FilledPart]:
+        """Yield what was found of some spots, (m, g), section by section."""
+        section = self.places.section
+        for number in np.unique(section[spots]):
+            own = section[spots] == number
+            start = int(np.searchsorted(section, number))
+            yield FilledPart(int(number), spots[own] - start, Filled(values[own], confidence[own]))
+
+
 class Kriging(PartImputer):
     """Gaussian-process regression of every gene over all sections of a stack.
 
@@ -89,24 +163,24 @@ class Kriging(PartImputer):
     ) -> Iterator[FilledPart]:
         """Fill hidden spots, a few hundred at a time (see :class:`Imputer`)."""
         encoder = self._encoder if self.config.encoder else None
-        scene = Scene.of(stack, values, encoder=encoder, depth=self.config.depth, ranks=ranks)
-        if not len(scene.hidden):
+        inputs = KrigingInputs.of(stack, values, encoder=encoder, depth=self.config.depth, ranks=ranks)
+        if not len(inputs.hidden):
             return
-        weights = None if scene.seen.noise is None else 1 / scene.seen.noise
-        components = Components.of(scene.y, self.config.components, seed=self.seed, weights=weights)
-        columns = np.hstack([scene.y, components.scores])
+        weights = None if inputs.seen.noise is None else 1 / inputs.seen.noise
+        components = Components.of(inputs.y, self.config.components, seed=self.seed, weights=weights)
+        columns = np.hstack([inputs.y, components.scores])
         exact = self.config.exact
         choice = choose_kernels(
-            scene.seen, columns, spacing=scene.spacing, extent=scene.extent, exact=exact, ranks=ranks
+            inputs.seen, columns, spacing=inputs.spacing, extent=inputs.extent, exact=exact, ranks=ranks
         )
-        places = scene.places.um[scene.hidden], scene.seen.um
+        places = inputs.places.um[inputs.hidden], inputs.seen.um
         blocks = list(blocks_around(*places, exact=exact, neighbourhood=self.config.neighbourhood, ranks=ranks))
         done, total = 0, sum(len(part) for part, _ in blocks)
         for part, seen in blocks:
-            known = list(posteriors(choice, scene.seen.take(seen), columns[seen]))
+            known = list(posteriors(choice, inputs.seen.take(seen), columns[seen]))
             for rows in pieces(len(part)):
-                hidden = scene.hidden[part[rows]]
-                yield from scene.parts(hidden, *_predict(scene, components, choice, known, hidden))
+                hidden = inputs.hidden[part[rows]]
+                yield from inputs.parts(hidden, *_predict(inputs, components, choice, known, hidden))
                 done += len(hidden)
                 if progress:
                     progress(done, total)
@@ -118,14 +192,14 @@ class Kriging(PartImputer):
 
 
 def _predict(
-    scene: Scene,
+    inputs: KrigingInputs,
     components: Components,
     choice: Choice,
     known: Sequence[tuple[Indices, Posterior]],
     hidden: Indices,
 ) -> tuple[Floats, Floats]:
     """Return predictions and confidence, float32 (m, g) each, of some hidden spots."""
-    at, genes = scene.places.take(hidden), scene.y.shape[1]
+    at, genes = inputs.places.take(hidden), inputs.y.shape[1]
     mean = np.empty((len(at), genes + components.scores.shape[1]), dtype=np.float32)
     explained = np.empty_like(mean)
     for part, posterior in known:
@@ -136,5 +210,10 @@ def _predict(
     if mean.shape[1] > genes:
         values = np.asarray((values + mean[:, genes:] @ components.loadings) / 2, dtype=np.float32)
         trust = np.asarray((trust + explained[:, genes:] @ components.shares()) / 2, dtype=np.float32)
-    values = np.maximum(values + scene.means[at.section], scene.floor)
+    values = np.maximum(values + inputs.means[at.section], inputs.floor)
     return values, np.clip(trust, 0.0, 1.0).astype(np.float32)
+
+
+def _mean(y: Floats, noise: Doubles) -> Doubles:
+    """Return the mean of each gene, float64 (g,), spots weighted by the inverse of their noise."""
+    return np.asarray(np.average(y.astype(np.float64), axis=0, weights=1 / noise))

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy.ndimage import gaussian_filter
-from stzoo.core.arrays import Doubles
+from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import overview, slide_tissue
 from stzoo.core.slides.resampling import resample
@@ -70,7 +69,7 @@ def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weig
     return loss
 
 
-def _at(planes: npt.NDArray[np.float32], matrix: Doubles, factor: float) -> Stained:
+def _at(planes: Floats, matrix: Doubles, factor: float) -> Stained:
     """Return the planes with pixels ``factor`` times as large, slightly smoothed so that the loss has a slope."""
     rows, columns = (int(np.ceil(side / factor)) for side in planes.shape[:2])
     shrunk = resample(planes, (0.0, 0.0, columns * factor, rows * factor), (rows, columns))

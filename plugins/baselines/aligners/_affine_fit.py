@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from stzoo.core.arrays import Doubles
-from stzoo.plugins.baselines.stain_images import Stained, unlikeness
+from stzoo.plugins.baselines.aligners._stain_images import Stained, unlikeness
 
 UNIT = 0.05
 """Length of the first step that is tried: 3 degrees, or a twentieth of the tissue's radius."""

@@ -11,14 +11,13 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
-from stzoo.core.arrays import Doubles
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.workflows.design import farthest_points
-from stzoo.plugins.baselines.ot_features import Cloud
+from stzoo.plugins.baselines.aligners._ot_features import Cloud
 
 BYTES_PER_PAIR = 220
 """Peak bytes of POT's solver per pair of thinned spots, measured (with its linear program), rounded up."""
@@ -33,7 +32,7 @@ class Thinned:
     points: Doubles
     values: Doubles
     weights: Doubles
-    group: npt.NDArray[np.intp]
+    group: Indices
 
     def __len__(self) -> int:
         return len(self.points)

@@ -11,7 +11,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import in_tissue, overview, slide_tissue, spot_tissue
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.outline_search import Placement, SearchConfig, Shape, apart, search
+from stzoo.plugins.baselines.aligners._outline_search import Placement, SearchConfig, Shape, apart, search
 
 MOST_POINTS = 4000
 AMBIGUOUS = 1.3

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
-from stzoo.core.arrays import Doubles
+from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Progress
@@ -178,7 +177,7 @@ def _distinct(found: list[Placement]) -> list[Placement]:
     return kept
 
 
-def _nearest(tree: cKDTree, points: Doubles) -> tuple[Doubles, npt.NDArray[np.intp]]:
+def _nearest(tree: cKDTree, points: Doubles) -> tuple[Doubles, Indices]:
     """Return the distance and the index of the nearest point of the tree, (n,) each."""
     distance, index = tree.query(points, k=[1])
     return np.asarray(distance)[:, 0], np.asarray(index)[:, 0]

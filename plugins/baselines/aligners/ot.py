@@ -12,16 +12,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
+from stzoo.core.arrays import Indices
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.matches import Matches
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.ot_features import Cloud, clouds, usable
-from stzoo.plugins.baselines.ot_plan import Thinned, check_memory, lift, plan, procrustes, solver, thin
-from stzoo.plugins.baselines.ot_search import Found, Map, distinct, fine_map, refine, search, spacing
+from stzoo.plugins.baselines.aligners._ot_features import Cloud, clouds, usable
+from stzoo.plugins.baselines.aligners._ot_plan import Thinned, check_memory, lift, plan, procrustes, solver, thin
+from stzoo.plugins.baselines.aligners._ot_search import Found, Map, distinct, fine_map, refine, search, spacing
 
 TRIED, APART_DEG = 3, 20.0
 """Directions that are refined, and how far apart they are at least, degrees."""
@@ -137,9 +137,7 @@ class OT(Aligner):
         return best, csr_array(lifted * min(most / area for area in areas))
 
 
-def _over_all(
-    matches: csr_array, spots: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]], shape: tuple[int, int]
-) -> csr_array:
+def _over_all(matches: csr_array, spots: tuple[Indices, Indices], shape: tuple[int, int]) -> csr_array:
     """Return the matches of the spots that were compared as matches of all spots; the others have none."""
     share = min(len(spots[0]) / shape[0], len(spots[1]) / shape[1])
     entries = coo_array(matches)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, sobel
 from skimage.color import rgb2hed
 from skimage.feature import local_binary_pattern
-from stzoo.core.arrays import Floats, Pixels
+from stzoo.core.arrays import Doubles, Floats, Pixels
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 CHANNELS = 7
@@ -22,7 +21,7 @@ N_FEATURES = CHANNELS * (2 + len(QUANTILES)) + 2 * SCALES * 6 + sum(points + 2 f
 """Features of a patch."""
 
 
-def patch_features(patch: Pixels) -> npt.NDArray[np.float64]:
+def patch_features(patch: Pixels) -> Doubles:
     """Return the features of a patch.
 
     Parameters

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.arrays import Floats, Points
+from stzoo.core.arrays import Floats, Pixels, Points
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Progress
@@ -33,7 +32,7 @@ class Recipe:
         Give every feature mean 0 and spread 1 over the section (0 where it does not vary).
     """
 
-    features: Callable[[npt.NDArray[np.uint8]], Any]
+    features: Callable[[Pixels], Any]
     width: int
     tile_px: int
     mpp: float
