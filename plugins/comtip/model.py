@@ -222,7 +222,16 @@ class CoMTIP(Encoder):
 
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return CoMTIPTuning(self, sections, contrast, cache, ranks)
+        return CoMTIPTuning(
+            self.weights,
+            self.config,
+            sections,
+            contrast=contrast,
+            cache=cache,
+            seed=self.seed,
+            ranks=ranks,
+            adopt=self.tuned,
+        )
 
     def tuned(self, sections: Sequence[Section]) -> None:
         """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""

@@ -145,7 +145,7 @@ class ViTEncoder(Encoder):
             raise UsageError("'vit' has no pretraining objective to go on with", todo="tune it with --no-contrast")
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return ViTTuning(self, sections, cache, ranks)
+        return ViTTuning(self.tower, self.config, sections, cache, ranks)
 
     def quantised(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""
