@@ -175,7 +175,7 @@ def fill(job: Found) -> Found:
 
 def step(batch: int, steps: int) -> Found:
     """Train the full network of the paper for a few steps, on one gene and as many natural images."""
-    from stzoo.plugins.s2s_st.cdcin import fit_cdcin
+    from stzoo.plugins.s2s_st.cdcin.fitting import fit_cdcin
     from stzoo.plugins.s2s_st.config import CDCINConfig, TrainConfig
     from stzoo.plugins.s2s_st.images import NaturalImages
     from stzoo.plugins.s2s_st.lattice import Lattice

@@ -15,8 +15,8 @@ import torch
 from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.model import S2SST
-from stzoo.plugins.s2s_st.photographs import Masked, PhotographTask, task_of
-from stzoo.plugins.s2s_st.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.photograph_training import Masked, PhotographTask, task_of
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
 
 
 def score(refiner: Refiner, images: NaturalImages) -> tuple[float, float]:

@@ -80,7 +80,8 @@ class TrainConfig:
     gradient
         λ_∇, weight of the L1 distance of Sobel gradients (the authors' example: 0).
     window
-        Largest side P of a window, in places of the full grid (see :func:`~stzoo.plugins.s2s_st.windows.window_side`).
+        Largest side P of a window, in places of the full grid
+        (see :func:`~stzoo.plugins.s2s_st.cdcin.windows.window_side`).
     drop_rate
         Share of known input places that are dropped at random in training (the authors' example: 0).
     augment
@@ -137,7 +138,7 @@ class CDCINConfig:
 
 @dataclass
 class RefinedConfig:
-    """The refined variant, ours (see :mod:`stzoo.plugins.s2s_st.refined`).
+    """The refined variant, ours (see :mod:`stzoo.plugins.s2s_st.refined.variant`).
 
     Parameters
     ----------

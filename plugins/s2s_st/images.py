@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
-from stzoo.plugins.s2s_st.windows import posed
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -88,6 +87,11 @@ class NaturalImages:
         mirrored = posed(wide, (0, 4, 6, 2)[_draw(4, generator)])  # as it is, left-right, up-down, both
         angle = (float(torch.rand((), generator=generator)) - 0.5) * math.pi
         return turned_centre(mirrored, angle, side).clamp(0, 1)
+
+
+def posed(x: Tensor, pose: int) -> Tensor:
+    """Turn (..., p, p) by ``pose % 4`` quarters, mirrored first from pose 4 on."""
+    return torch.rot90(x.flip(-1) if pose >= 4 else x, pose % 4, dims=(-2, -1))
 
 
 def turned_centre(wide: Tensor, angle: float, side: int) -> Tensor:

@@ -14,11 +14,11 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.weights.repository import empty, open_repository, restore_module
-from stzoo.plugins.s2s_st.cascade import fill_cascade
+from stzoo.plugins.s2s_st.cdcin.variant import fill_cascade
 from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refined import Fitted, fill_refined, fit_refined
-from stzoo.plugins.s2s_st.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.variant import Fitted, fill_refined, fit_refined
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,15 +13,15 @@ from scipy.ndimage import gaussian_filter
 from stzoo.core.errors import DataError
 from stzoo.core.registry import model
 from stzoo.core.training.loop import fit
-from stzoo.plugins.s2s_st import photographs
 from stzoo.plugins.s2s_st.config import RefinedConfig, RefinerConfig
-from stzoo.plugins.s2s_st.context import Position
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.photographs import PhotographTask
-from stzoo.plugins.s2s_st.refined import fit_refined
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.sparser import SparserTask, dropped, examination, learned_columns
+from stzoo.plugins.s2s_st.refined import photograph_training as photographs
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
+from stzoo.plugins.s2s_st.refined.processes import Position
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.section_training import SparserTask, dropped, examination, learned_columns
+from stzoo.plugins.s2s_st.refined.variant import fit_refined
 
 SMALL = RefinerConfig(channels=16, dilations=[1, 2, 4])
 

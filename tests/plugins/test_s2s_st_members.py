@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from s2s_st_sections import patches, truth_of
-from stzoo.plugins.s2s_st.context import Context, Position
-from stzoo.plugins.s2s_st.factors import smooth_factors
-from stzoo.plugins.s2s_st.members import Members, equal, learned, stacked
-from stzoo.plugins.s2s_st.scene import Scene
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.members import Members, equal, learned, stacked
+from stzoo.plugins.s2s_st.refined.processes import Context, Position, smooth_factors
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 from stzoo.core.errors import ConfigError
-from stzoo.plugins.s2s_st.attention_block import WindowAttention
+from stzoo.plugins.s2s_st.cdcin.attention_block import WindowAttention
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
+from stzoo.plugins.s2s_st.cdcin.sampling import decimate, fill_nearest, place
+from stzoo.plugins.s2s_st.cdcin.training import deep_l1, gradient_l1, masked_l1, total_loss
 from stzoo.plugins.s2s_st.config import NetworkConfig, TrainConfig
-from stzoo.plugins.s2s_st.levels import decimate, fill_nearest, place
-from stzoo.plugins.s2s_st.losses import deep_l1, gradient_l1, masked_l1, total_loss
-from stzoo.plugins.s2s_st.network import CDCIN
-from stzoo.plugins.s2s_st.windows import posed
+from stzoo.plugins.s2s_st.images import posed
 
 TINY = NetworkConfig(cascades=3, channels=8, blocks=1, layers=1)
 

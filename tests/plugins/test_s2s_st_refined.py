@@ -14,11 +14,11 @@ from stzoo.core.gp.components import Components
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.core.metrics.scores import per_gene_pcc
-from stzoo.plugins.s2s_st import tiles as tiling
 from stzoo.plugins.s2s_st.config import RefinerConfig
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.tiles import Tile, tiles
+from stzoo.plugins.s2s_st.refined import tiles as tiling
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.tiles import Tile, tiles
 
 
 def scene_of(section: Section, components: int = 4) -> Scene:

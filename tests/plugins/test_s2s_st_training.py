@@ -10,14 +10,13 @@ import torch
 from stzoo.core import config as configs
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.training.loop import TrainingError
-from stzoo.plugins.s2s_st.canvas import Canvas
-from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
-from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
+from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided
+from stzoo.plugins.s2s_st.cdcin.training import CDCINTask, deep_l1
 from stzoo.plugins.s2s_st.config import CDCINConfig, InferenceConfig, NetworkConfig, TrainConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.losses import deep_l1
-from stzoo.plugins.s2s_st.network import CDCIN
-from stzoo.plugins.s2s_st.sampling import Scattered, Strided
 from torch import nn
 
 TINY = CDCINConfig(

@@ -7,11 +7,9 @@ import pytest
 import torch
 from PIL import Image
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.plugins.s2s_st.canvas import Canvas
-from stzoo.plugins.s2s_st.images import NaturalImages, turned_centre
-from stzoo.plugins.s2s_st.levels import decimate, fill_nearest
-from stzoo.plugins.s2s_st.sampling import Scattered, Strided
-from stzoo.plugins.s2s_st.windows import (
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided, decimate, fill_nearest
+from stzoo.plugins.s2s_st.cdcin.windows import (
     augmented,
     averaged,
     cut,
@@ -19,6 +17,7 @@ from stzoo.plugins.s2s_st.windows import (
     training_corners,
     window_side,
 )
+from stzoo.plugins.s2s_st.images import NaturalImages, turned_centre
 
 
 def seeded(seed=0):

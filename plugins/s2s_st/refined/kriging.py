@@ -71,7 +71,7 @@ def inputs(found: Start, given: Doubles, known: Indices, shape: tuple[int, int])
 
     Returns
     -------
-    float32 (c, 5, h, w), see :data:`~stzoo.plugins.s2s_st.refiner.CHANNELS`.
+    float32 (c, 5, h, w), see :data:`~stzoo.plugins.s2s_st.refined.refiner.CHANNELS`.
     """
     cells, columns = found.mean.shape
     planes = np.zeros((columns, 5, cells), dtype=np.float32)

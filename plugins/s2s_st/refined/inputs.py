@@ -17,7 +17,7 @@ from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.plugins.s2s_st.lattice import Lattice
-from stzoo.plugins.s2s_st.tiles import Tile, tiles
+from stzoo.plugins.s2s_st.refined.tiles import Tile, tiles
 
 LEAST_DEPTH = 0.02
 """Shallower bins than this share of the median (next to no tissue) are taken for as noisy as this."""

@@ -16,12 +16,12 @@ import torch
 from stzoo.core.arrays import Indices, Mask
 from stzoo.core.gp.fitting import Choice
 from stzoo.core.interfaces import Progress
-from stzoo.plugins.s2s_st.context import taken
-from stzoo.plugins.s2s_st.photographs import PhotographTask
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.start import inputs, start
-from stzoo.plugins.s2s_st.tiles import Tile
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.kriging import inputs, start
+from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
+from stzoo.plugins.s2s_st.refined.processes import taken
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.tiles import Tile
 from torch import Tensor, nn
 
 SHARES = (0.5, 0.25)

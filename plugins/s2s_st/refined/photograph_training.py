@@ -20,8 +20,8 @@ from stzoo.core.errors import DataError
 from stzoo.core.gp.fitting import Choice, Spectrum
 from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.start import Start, inputs, kernels
+from stzoo.plugins.s2s_st.refined.kriging import Start, inputs, kernels
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
 from torch import Tensor, nn
 
 SIDE = 48

@@ -16,14 +16,14 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit
-from stzoo.plugins.s2s_st.canvas import Canvas
-from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
+from stzoo.plugins.s2s_st.cdcin.sampling import Sampling, Scattered, Strided
+from stzoo.plugins.s2s_st.cdcin.training import CDCINTask
+from stzoo.plugins.s2s_st.cdcin.windows import averaged, inference_corners, window_side
 from stzoo.plugins.s2s_st.config import CDCINConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.lattice import Phase, stride_and_phase
-from stzoo.plugins.s2s_st.network import CDCIN
-from stzoo.plugins.s2s_st.sampling import Sampling, Scattered, Strided
-from stzoo.plugins.s2s_st.windows import averaged, inference_corners, window_side
 from torch import Tensor
 
 LARGEST = 100.0

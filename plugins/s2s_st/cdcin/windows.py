@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.interfaces import Progress
-from stzoo.plugins.s2s_st.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.images import posed
 from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -118,11 +119,6 @@ def augmented(values: Tensor, known: Tensor, generator: torch.Generator) -> tupl
     poses = torch.randint(8, (len(values),), generator=generator).tolist()
     both = [[posed(x, pose) for x, pose in zip(part, poses, strict=True)] for part in (values, known)]
     return torch.stack(both[0]), torch.stack(both[1])
-
-
-def posed(x: Tensor, pose: int) -> Tensor:
-    """Turn (..., p, p) by ``pose % 4`` quarters, mirrored first from pose 4 on."""
-    return torch.rot90(x.flip(-1) if pose >= 4 else x, pose % 4, dims=(-2, -1))
 
 
 def averaged(

@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import nnls
 from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.plugins.s2s_st.context import Process
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.sparser import parted
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.processes import Process
+from stzoo.plugins.s2s_st.refined.section_training import parted
 
 FOLDS = 5
 """Weights and confidence are learned on every measured spot, left out in one of so many parts."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from stzoo.core.errors import ConfigError
-from stzoo.plugins.s2s_st.attention_block import HEADS, WINDOW, HybridAttentionBlock
+from stzoo.plugins.s2s_st.cdcin.attention_block import HEADS, WINDOW, HybridAttentionBlock
 from stzoo.plugins.s2s_st.config import NetworkConfig
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -19,14 +19,21 @@ from stzoo.core.metrics.calibration import Calibration
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig
-from stzoo.plugins.s2s_st.context import Context, Position, Process
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.members import Members, equal, learned
-from stzoo.plugins.s2s_st.photographs import PhotographTask
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.sparser import HELD_OUT, SparserTask, dropped, examination, laid_out, learned_columns
-from stzoo.plugins.s2s_st.tiles import Tile
+from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.members import Members, equal, learned
+from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
+from stzoo.plugins.s2s_st.refined.processes import Context, Position, Process
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.section_training import (
+    HELD_OUT,
+    SparserTask,
+    dropped,
+    examination,
+    laid_out,
+    learned_columns,
+)
+from stzoo.plugins.s2s_st.refined.tiles import Tile
 
 MAPS = 64
 """Maps that the refiner corrects at a time."""
@@ -48,7 +55,7 @@ class Fitted:
     processes
         This one, and the one over context where there is one.
     weights
-        float64 (members,), of the maps that they give (see :class:`~stzoo.plugins.s2s_st.members.Members`).
+        float64 (members,), of the maps that they give (see :class:`~stzoo.plugins.s2s_st.refined.members.Members`).
     calibration
         From trust to confidence.
     refiner, strength

@@ -11,11 +11,11 @@ from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Filled, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.ranks import Ranks
-from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
+from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.config import CDCINConfig, Mode, S2SSTConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.lattice import Lattice, stride_and_phase
-from stzoo.plugins.s2s_st.network import CDCIN
 
 SHARED = 32
 """Genes that a shared network fills at a time."""
