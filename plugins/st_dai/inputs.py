@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
@@ -22,7 +21,7 @@ from stzoo.core.workflows.features import section_features, typical_distance
 
 
 @dataclass(frozen=True)
-class Scene:
+class StackInputs:
     """All spots of a stack, one section after the other.
 
     Parameters
@@ -77,7 +76,7 @@ class Scene:
         components: int,
         seed: int,
         ranks: Ranks = ALONE,
-    ) -> Scene:
+    ) -> StackInputs:
         """Gather a stack; ``values``, (n, g) a section, are read where measured only; ranks share the images."""
         if len(stack) < 2:
             raise DataError(
@@ -147,6 +146,6 @@ class Scene:
         return np.flatnonzero(self.section[self.seen] != self.central)
 
 
-def _section_means(values: Doubles, section: Indices, weights: npt.NDArray[np.float64], count: int) -> Doubles:
+def _section_means(values: Doubles, section: Indices, weights: Doubles, count: int) -> Doubles:
     """Return the weighted mean of each section's rows, float64 (sections, g)."""
     return np.stack([np.average(values[section == i], axis=0, weights=weights[section == i]) for i in range(count)])
