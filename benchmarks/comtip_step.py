@@ -62,8 +62,8 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import TrainingData
+    from stzoo.plugins.comtip.image_tower import N_STATISTICS
     from stzoo.plugins.comtip.network import Network
-    from stzoo.plugins.comtip.texture import N_STATISTICS
     from stzoo.plugins.comtip.training import TrainingTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 

@@ -125,8 +125,8 @@ def tower_and_genes(depth: int, genes: int) -> tuple[Any, Any]:
     """Return a tower of CLIP's width, and made-up symbols of two to eight tokens."""
     import torch
     from stzoo.plugins.comtip.config import Text, TextConfig, Values
-    from stzoo.plugins.comtip.sentence_tokens import learn_tokenizer, sentence_inputs
-    from stzoo.plugins.comtip.sentences import SentenceTower
+    from stzoo.plugins.comtip.sentences import SentenceTower, sentence_inputs
+    from stzoo.plugins.comtip.vocabulary import learn_tokenizer
 
     letters = torch.randint(26, (genes, 4), generator=torch.Generator().manual_seed(0)).tolist()
     symbols = ["".join(chr(65 + i) for i in row[: 2 + n % 3]) + str(n) for n, row in enumerate(letters)]

@@ -22,7 +22,7 @@ import numpy as np
 from stzoo.core.errors import StzooError
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.plugins.comtip.data import training_genes
-from stzoo.plugins.comtip.descriptions import packaged, sentence_vectors
+from stzoo.plugins.comtip.vocabulary import packaged, sentence_vectors
 
 import stzoo
 

@@ -30,8 +30,7 @@ from stzoo.core.training.loop import fit
 from stzoo.core.training.recipes import load_recipe
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.pretraining import begun
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import TrainingTask, begun
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"
 RECIPE = "comtip-tiny"

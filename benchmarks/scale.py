@@ -211,8 +211,8 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     from stzoo.core.data.section import Section
     from stzoo.core.registry import model
     from stzoo.core.runtime.blocks import batches_of, blocks_of
+    from stzoo.plugins.comtip.embedding import posed
     from stzoo.plugins.comtip.inputs import raw_inputs
-    from stzoo.plugins.comtip.spots import posed
     from stzoo.zoo.loading import load
 
     spots, base = 512, np.load(folder / "base.npy")

@@ -1,23 +1,91 @@
-"""What CoMTIP trains on: the genes, and the measured spots of the sections. Memory is that of counts and positions."""
+"""What CoMTIP trains on: genes, measured spots, and what is drawn at random. Memory is that of the counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from stzoo.core.arrays import Points
+from scipy.sparse import csr_array, diags_array, vstack
+from stzoo.core.arrays import Indices, Points
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.runtime.progress import progress_bar
 from stzoo.core.slides.tile_cache import Spots, cached_rows
-from stzoo.plugins.comtip.config import CoMTIPConfig
-from stzoo.plugins.comtip.expression import components, log_normalised, stacked
-from stzoo.plugins.comtip.inputs import CachedViews, kept_kind, section_moments
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
+from stzoo.plugins.comtip.image_tower import N_STATISTICS
+from stzoo.plugins.comtip.inputs import CachedViews, kept_kind, section_moments, turned
 from torch import Tensor
+
+TARGET = 1e4
+"""Expression is log1p of counts per 10,000."""
+COMPONENTS = 20
+"""Principal components of a profile."""
+EXACT_VALUES = 1 << 22
+"""Spots times genes up to which the components come from a singular value decomposition of the dense matrix."""
+_ROWS = 4096
+
+
+class SparseValues:
+    """Log-normalised expression of spots, (n, g); ``values[rows]`` is dense, and only those rows.
+
+    Parameters
+    ----------
+    matrix
+        CSR, float32 (n, g).
+    """
+
+    def __init__(self, matrix: csr_array) -> None:
+        self.matrix = matrix
+        self.shape: tuple[int, int] = matrix.shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Return float32 (len(rows), g)."""
+        return torch.from_numpy(self.matrix[rows.numpy()].toarray())
+
+
+def log_normalised(section: Section, genes: Sequence[str], spots: Indices) -> Iterator[csr_array]:
+    """Yield what :meth:`Section.expression` gives for some spots (measured ones), sparse, a few thousand at a time."""
+    columns, x, depth = section.gene_index(genes), section.adata.X, section.depth
+    scale = np.divide(TARGET, depth, out=np.zeros_like(depth), where=depth > 0).astype(np.float32)
+    for start in range(0, len(spots), _ROWS):
+        some = spots[start : start + _ROWS]
+        part = csr_array(x[some][:, columns], dtype=np.float32)
+        part.data = np.log1p(part.data * np.repeat(scale[some], np.diff(part.indptr)))
+        yield part
+
+
+def stacked(parts: Sequence[csr_array]) -> SparseValues:
+    """Return the rows of all parts."""
+    return SparseValues(csr_array(vstack(parts, format="csr")))
+
+
+def components(values: SparseValues) -> Tensor:
+    """Return the leading principal components of the standardised values, float32 (n, p), p at most 20.
+
+    A small matrix is decomposed as it is. A large one stays sparse: Lanczos iterations (scikit-learn's ``arpack``) with
+    the mean taken off on the way, so memory is that of the counts. Signs of components are arbitrary.
+    """
+    n, g = values.shape
+    if n * g <= EXACT_VALUES or min(n, g) <= COMPONENTS:
+        y = torch.from_numpy(values.matrix.toarray())
+        scaled = (y - y.mean(0)) / (y.std(0) + 1e-3)
+        u, s, _ = torch.linalg.svd(scaled, full_matrices=False)
+        leading: Tensor = (u * s)[:, :COMPONENTS]
+        return leading
+    from sklearn.decomposition import PCA
+
+    mean = values.matrix.sum(axis=0, dtype=np.float64) / n
+    variance = (values.matrix.multiply(values.matrix).sum(axis=0, dtype=np.float64) - n * mean**2) / (n - 1)
+    scaled_columns = values.matrix @ diags_array(1 / (np.sqrt(variance.clip(min=0)) + 1e-3)).astype(np.float32)
+    found = PCA(COMPONENTS, svd_solver="arpack", random_state=0).fit_transform(scaled_columns)
+    return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
 
 
 def training_genes(sections: Sequence[Section], min_detected: float, most: int) -> list[str]:
@@ -140,3 +208,63 @@ def _views(
         rows = cached_rows(cache, wanted, kept_kind(config.vision), about=about, progress=bar)
     moments = [section_moments(section, config.vision, 32) for section in sections]
     return CachedViews(rows, train.views, [len(own) for own in places], moments)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Augmentation of b spots.
+
+    Parameters
+    ----------
+    view, pose
+        Which of the cached tiles, and which of the eight ways to turn and mirror them: one for all spots.
+    jitter
+        (2, b, 1, f), factor and offset of each statistic; None for pixels or without jitter.
+    other, share
+        (b,), which spot each is mixed with, and its own share, above one half; None without mixing.
+    """
+
+    view: int
+    pose: int
+    jitter: Tensor | None
+    other: Tensor | None
+    share: Tensor | None
+
+    @classmethod
+    def of(cls, data: TrainingData, count: int, config: CoMTIPConfig, generator: torch.Generator) -> Draws:
+        """Draw for ``count`` spots."""
+        train = config.train
+        view = int(torch.randint(len(data.inputs), (1,), generator=generator))
+        pose = int(torch.randint(8, (1,), generator=generator))
+        jitter = other = share = None
+        if config.vision.stem is Stem.texture and train.jitter > 0:
+            shape, spread = (count, 1, N_STATISTICS), train.jitter
+            scale = 1 + 0.5 * spread * torch.randn(shape, generator=generator)
+            jitter = torch.stack([scale, spread * torch.randn(shape, generator=generator)])
+        if train.mixup > 0:
+            other = torch.randperm(count, generator=generator)
+            drawn = torch._standard_gamma(torch.full((2, count), train.mixup), generator)
+            share = drawn[0] / drawn.sum(0)
+            share = torch.maximum(share, 1 - share)  # each spot stays mostly itself, where it is
+        return cls(view, pose, jitter, other, share)
+
+    def inputs(self, data: TrainingData, chosen: Tensor, mine: slice) -> Tensor:
+        """Return the inputs of some of the ``chosen`` (b,) spots: nothing else is fetched."""
+        here = torch.arange(len(chosen))[mine]
+        own = self._fetched(data, chosen, here)
+        if self.other is None:
+            return own
+        return self._mixed(own, self._fetched(data, chosen, self.other[here]), here)
+
+    def values(self, values: Tensor) -> Tensor:
+        """Return the values (b, g) of all spots, mixed as their inputs are."""
+        return values if self.other is None else self._mixed(values, values[self.other], torch.arange(len(values)))
+
+    def _fetched(self, data: TrainingData, chosen: Tensor, rows: Tensor) -> Tensor:
+        found = turned(data.inputs[self.view, chosen[rows]], self.pose // 2, self.pose % 2 == 1)
+        return found if self.jitter is None else found * self.jitter[0, rows] + self.jitter[1, rows]
+
+    def _mixed(self, own: Tensor, others: Tensor, rows: Tensor) -> Tensor:
+        assert self.share is not None
+        share = self.share[rows].view(-1, *[1] * (own.ndim - 1))
+        return share * own + (1 - share) * others

@@ -13,9 +13,8 @@ from stzoo.core.runtime.seeding import seeded
 from stzoo.core.tunable import Batch, Tunable
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import gather
-from stzoo.plugins.comtip.neighbours import means
-from stzoo.plugins.comtip.spots import has_statistics
-from stzoo.plugins.comtip.training import Objective, Seen
+from stzoo.plugins.comtip.embedding import has_statistics
+from stzoo.plugins.comtip.objective import Objective, Seen, means
 from stzoo.plugins.comtip.weights import Weights
 from torch import Tensor, nn
 

@@ -15,7 +15,7 @@ from stzoo.core.runtime.row_file import RowFile
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.tile_cache import Kind, tile_rows
 from stzoo.plugins.comtip.config import Stem, VisionConfig
-from stzoo.plugins.comtip.texture import N_STATISTICS, VERSION, statistics
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, VERSION, statistics
 from torch import Tensor
 
 _SAMPLE = 512

@@ -17,15 +17,14 @@ from stzoo.core.interfaces import Encoder, Prediction, Progress
 from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
+from stzoo.plugins.comtip.embedding import has_statistics, own_width, spot_table, with_context
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.spots import has_statistics, own_width, spot_table, with_context
 from stzoo.plugins.comtip.vocabulary import Vocabulary
-from stzoo.plugins.comtip.weights import Weights, restored_vocabulary
-from stzoo.plugins.comtip.zero_shot import ZeroShot, check_genes
+from stzoo.plugins.comtip.weights import Start, Weights, read_start, restored_vocabulary
+from stzoo.plugins.comtip.zero_shot import check_genes
 
 if TYPE_CHECKING:
     from stzoo.core.tunable import Tunable
-    from stzoo.plugins.comtip.starting import Start
     from torch import Tensor
 
 
@@ -125,7 +124,7 @@ class CoMTIP(Encoder):
         return own[:, : self.config.embedding_dim].copy()
 
     def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
-        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.spots.spot_table`)."""
+        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.embedding.spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
         return spot_table(self.network.eval(), self.config, section, share, self.device, batch_size, progress)
@@ -179,7 +178,7 @@ class CoMTIP(Encoder):
         own = self._own(section, share, batch_size, progress)
         for rows in share.blocks:
             z = np.array(own[rows, : self.config.embedding_dim])
-            yield rows, ZeroShot(self.weights, self.config).predict(z, wanted)
+            yield rows, self.weights.zero_shot(self.config).predict(z, wanted)
 
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
@@ -189,7 +188,7 @@ class CoMTIP(Encoder):
         The symbols are free; see :meth:`unseen` for those that training never saw.
         """
         check_genes(genes)
-        return ZeroShot(self.weights, self.config).levels(self.image_vectors(section, batch_size, progress), genes)
+        return self.weights.zero_shot(self.config).levels(self.image_vectors(section, batch_size, progress), genes)
 
     def train(
         self,
@@ -205,9 +204,9 @@ class CoMTIP(Encoder):
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``.
 
         With ``validation`` every ``train.validate_every`` steps the averaged weights, which are those that a run ends
-        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.judging.Examiner`).
+        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.training.Examiner`).
         """
-        from stzoo.plugins.comtip.pretraining import Pretraining
+        from stzoo.plugins.comtip.training import Pretraining
 
         run = Pretraining(self.config, self.seed, self.device, out, self._start, resume, progress, trackers, ranks)
         self._weights, done = run.run(sections, validation)
@@ -243,8 +242,6 @@ class CoMTIP(Encoder):
 
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
         """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
-        from stzoo.plugins.comtip.starting import read_start
-
         self._start = read_start(Path(folder), self.config, source or Path(folder).name)
         return self
 
@@ -259,7 +256,7 @@ class CoMTIP(Encoder):
 
     def untrained(self, sections: Sequence[Section]) -> Self:
         """Return this model with random weights, its ridge head fitted on ``sections``: a control, never a default."""
-        from stzoo.plugins.comtip.pretraining import begun
+        from stzoo.plugins.comtip.training import begun
 
         self._weights = begun(sections, self.config, self.seed, self._start)
         self._finish(sections)
@@ -281,7 +278,9 @@ class CoMTIP(Encoder):
             counted = usable(section)
             vectors.append(self.image_vectors(section)[counted])
             truth.append(section.expression(genes, target=TARGET)[counted])
-        ZeroShot(self.weights, self.config).calibrate(np.concatenate(vectors), genes, np.concatenate(truth))
+        text = self.weights.zero_shot(self.config)
+        text.calibrate(np.concatenate(vectors), genes, np.concatenate(truth))
+        self.weights.calibration = text.calibration
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors, half precision (training ended by rounding to it, so nothing is lost)."""

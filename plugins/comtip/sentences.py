@@ -1,24 +1,184 @@
 """The paper's text branch: one sentence for each (gene, value) pair through CLIP's text transformer.
 
+"The expression value of {gene} is {value}." (paper, section 2.2). The number is one placeholder token, to which the
+vector of the value is added: its digits carry nothing, the affine map carries all (our reading; specification, A5).
+
 The transformer is causal and a sentence is read at its end-of-text token, so what stands before the value depends on
-the gene only: it is read once for each gene, and of each pair only the three tokens after it. That equals the naive
-pass (:meth:`SentenceTower.naive`) to float error, gradients too.
+the gene only: it is read once for each gene, and of each pair only the three tokens after it, which are the same for
+all (placeholder, ".", end of text). That equals the naive pass (:meth:`SentenceTower.naive`) to float error, gradients
+too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.errors import ConfigError
+from stzoo.core.errors import ConfigError, GeneError, WeightsError
 from stzoo.core.nn.blocks import KeysValues
 from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
 from stzoo.plugins.comtip.config import TextConfig, Values
-from stzoo.plugins.comtip.frugal import frugal
-from stzoo.plugins.comtip.genes import GeneInputs
+from stzoo.plugins.comtip.text_tower import GeneInputs, frugal
 from torch import Tensor, nn
+
+MAX_SYMBOL = 20
+"""Tokens of a symbol that are read at most; with them, the longest sentence has 29."""
+
+BEFORE, AFTER = ("The", "expression", "value", "of"), "is"
+
+
+@dataclass(frozen=True)
+class SentenceTokenizer:
+    """A tokenizer, and its tokens of the template.
+
+    Parameters
+    ----------
+    tokenizer
+        ``tokenizers.Tokenizer``.
+    before
+        Start of text and the words before the symbol.
+    after
+        The word between symbol and value.
+    ending
+        Placeholder of the value, ".", end of text.
+    upper
+        Symbols are read in capitals (tokenizers that were learned on symbols; CLIP's knows lower case only).
+    """
+
+    tokenizer: Any
+    before: tuple[int, ...]
+    after: int
+    ending: tuple[int, int, int]
+    upper: bool
+
+    @property
+    def suffix(self) -> Tensor:
+        """The tokens after "is", int64 (3,)."""
+        return torch.tensor(self.ending, device="cpu")  # also where modules are made without weights
+
+    @property
+    def size(self) -> int:
+        """Number of tokens there are."""
+        return int(self.tokenizer.get_vocab_size())
+
+    def symbol(self, gene: str) -> list[int]:
+        """Return the tokens of a symbol, at most :data:`MAX_SYMBOL`.
+
+        Raises
+        ------
+        GeneError
+            The symbol is blank.
+        """
+        text = gene.strip().upper() if self.upper else gene.strip()
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids[:MAX_SYMBOL]
+        if not ids:
+            raise GeneError(f"'{gene}' is no gene symbol", todo="name a gene")
+        return ids
+
+    def dumps(self) -> bytes:
+        """Return its ``tokenizer.json``."""
+        return str(self.tokenizer.to_str()).encode("utf-8")
+
+
+def load_sentence_tokenizer(data: bytes) -> SentenceTokenizer:
+    """Read what :meth:`SentenceTokenizer.dumps` wrote, learned or CLIP's.
+
+    Raises
+    ------
+    WeightsError
+        It is neither.
+    """
+    tokenizer = parse_tokenizer(data, None)
+    return (
+        wrap_learned_tokenizer(tokenizer)
+        if tokenizer.token_to_id("[START]") is not None
+        else wrap_clip_tokenizer(tokenizer, None)
+    )
+
+
+def sentence_inputs(tokenizer: SentenceTokenizer, genes: Sequence[str], known: Mapping[str, int]) -> GeneInputs:
+    """Return what :class:`~stzoo.plugins.comtip.sentences.SentenceTower` reads of genes.
+
+    Parameters
+    ----------
+    tokenizer
+        Learned or CLIP's.
+    genes
+        Symbols, g of them.
+    known
+        Place of each gene of the vocabulary of the training.
+
+    Returns
+    -------
+    Tokens of the sentences up to and including "is", 0 after them (0 may be a token too: the last token that is not 0
+    is "is"), and which of them are the symbol's. ``described`` has width 0.
+
+    Raises
+    ------
+    GeneError
+        A symbol is blank.
+    """
+    start = len(tokenizer.before)
+    symbols = [tokenizer.symbol(gene) for gene in genes]
+    length = start + max(map(len, symbols), default=0) + 1
+    tokens = torch.zeros(len(genes), length, dtype=torch.int64)
+    marks = torch.zeros(len(genes), length, dtype=torch.bool)
+    for row, mark, ids in zip(tokens, marks, symbols, strict=True):
+        prefix = [*tokenizer.before, *ids, tokenizer.after]
+        row[: len(prefix)] = torch.tensor(prefix)
+        mark[start : start + len(ids)] = True
+    index = torch.tensor([known.get(gene, -1) for gene in genes], dtype=torch.int64)
+    return GeneInputs(tokens, index, marks, torch.zeros(len(genes), 0))
+
+
+def wrap_learned_tokenizer(tokenizer: Any) -> SentenceTokenizer:
+    """Find the template among the special tokens of a tokenizer that was learned on gene symbols."""
+    before = tuple(_ids(tokenizer, "[START]", *(f"[{word}]" for word in BEFORE)))
+    value, stop, end = _ids(tokenizer, "[VALUE]", "[.]", "[END]")
+    (after,) = _ids(tokenizer, f"[{AFTER}]")
+    return SentenceTokenizer(tokenizer, before, after, (value, stop, end), upper=True)
+
+
+def wrap_clip_tokenizer(tokenizer: Any, where: Path | None) -> SentenceTokenizer:
+    """Find the template in CLIP's vocabulary; the placeholder is its token of the number 0 (our reading)."""
+    start, end, number, stop = _ids(tokenizer, "<|startoftext|>", "<|endoftext|>", "0</w>", ".</w>", where=where)
+    words = [tokenizer.encode(word, add_special_tokens=False).ids for word in (*BEFORE, AFTER)]
+    before = (start, *(piece for word in words[:-1] for piece in word))
+    if len(words[-1]) != 1 or words[-1] == [0]:
+        raise WeightsError("the tokenizer is not CLIP's: 'is' is not one token", where=where)
+    return SentenceTokenizer(tokenizer, before, words[-1][0], (number, stop, end), upper=False)
+
+
+def _ids(tokenizer: Any, *words: str, where: Path | None = None) -> list[int]:
+    ids = [tokenizer.token_to_id(word) for word in words]
+    if None in ids:
+        raise WeightsError(
+            f"the tokenizer has no token '{words[ids.index(None)]}'",
+            where=where,
+            todo="use the tokenizer that belongs to the weights",
+        )
+    return ids
+
+
+def parse_tokenizer(data: bytes, where: Path | None) -> Any:
+    """Read the content of a ``tokenizer.json``.
+
+    Raises
+    ------
+    WeightsError
+        It is none.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_str(data.decode("utf-8"))
+    except Exception as error:  # all that the package raises for what it can not parse
+        raise WeightsError(f"tokenizer.json can not be read: {error}", where=where) from error
+
 
 SAMPLES, GENES = 16, 64
 """Samples and genes that are read at a time; keys of the other samples are looked at in vain, so not too many."""

@@ -1,23 +1,29 @@
-"""What a trained CoMTIP is: networks, genes, calibration; and how that is saved and restored."""
+"""What a trained CoMTIP is: networks, genes, calibration; how it is saved, restored, and started from a checkpoint."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 import torch
-from stzoo.core.errors import WeightsError, nearest
+from stzoo.core.errors import ConfigError, WeightsError, nearest
+from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints, vit_tower
+from stzoo.core.nn.vit import ViTConfig
 from stzoo.core.weights.repository import empty, restore_module
-from stzoo.plugins.comtip.calibration import Calibration
-from stzoo.plugins.comtip.config import CoMTIPConfig
-from stzoo.plugins.comtip.descriptions import packaged
+from stzoo.plugins.comtip.config import CoMTIPConfig, Stem, Text
+from stzoo.plugins.comtip.image_tower import vit_shape
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.vocabulary import Vocabulary
+from stzoo.plugins.comtip.sentences import SentenceTokenizer, parse_tokenizer, wrap_clip_tokenizer
+from stzoo.plugins.comtip.vocabulary import Vocabulary, packaged
+from stzoo.plugins.comtip.zero_shot import Calibration, ZeroShot
 from torch import Tensor
 
 _TOKENIZER = "tokenizer.json"
 _CALIBRATION = "zero_shot.calibration"
+_CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # of CLIP's published tokenizer
 
 
 @dataclass
@@ -46,6 +52,10 @@ class Weights:
     def fresh(cls, config: CoMTIPConfig, vocabulary: Vocabulary) -> Self:
         """Return random networks for some genes, not calibrated."""
         return cls(network_for(config, vocabulary), vocabulary, Calibration.none(len(vocabulary.genes)))
+
+    def zero_shot(self, config: CoMTIPConfig) -> ZeroShot:
+        """Return zero-shot prediction by these weights, as they stand calibrated."""
+        return ZeroShot(self.network, self.vocabulary, self.calibration, config)
 
     def settle(self) -> None:
         """Freeze the networks, and round them to half precision, so that what is used is what is saved."""
@@ -131,3 +141,152 @@ def restored_vocabulary(
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What training starts from.
+
+    Parameters
+    ----------
+    state
+        Tensors by the names of :class:`~stzoo.plugins.comtip.network.Network`; what is not there starts at random.
+    tokenizer
+        The checkpoint's, where its text tower is taken over.
+    source, sha256
+        Where it came from, and the digest of its tensors.
+    """
+
+    state: dict[str, Tensor]
+    tokenizer: SentenceTokenizer | None
+    source: str
+    sha256: str
+
+    def fill(self, network: Network) -> None:
+        """Copy the tensors into a network; every one must have its place there.
+
+        Raises
+        ------
+        WeightsError
+            A tensor that the network has not, or of another shape.
+        """
+        own = network.state_dict()
+        for name, tensor in self.state.items():
+            if name not in own or own[name].shape != tensor.shape:
+                shape = tuple(own[name].shape) if name in own else "none"
+                raise WeightsError(
+                    f"'{name}' is {tuple(tensor.shape)} in the checkpoint and {shape} in this model",
+                    where=self.source,
+                    todo="choose a config of the checkpoint's size (comtip-base for CLIP and PLIP ViT-B/32)",
+                )
+        network.load_state_dict({**own, **{name: tensor.float() for name, tensor in self.state.items()}})
+
+
+def read_start(folder: Path, config: CoMTIPConfig, source: str) -> Start:
+    """Read a checkpoint: both towers of a CLIP, or the image tower of a ViT or DINO.
+
+    Parameters
+    ----------
+    folder
+        A safetensors file, or a folder with one (layouts of transformers, open_clip and timm).
+    config
+        The model that it has to fit. With ``text.kind = pairs`` only the image tower is taken.
+
+    Raises
+    ------
+    WeightsError
+        No checkpoint, a pickle, keys of no known layout.
+    ConfigError
+        The config has another shape, or reads patches by their statistics.
+    """
+    if config.vision.stem is not Stem.linear:
+        raise ConfigError("a checkpoint's image tower reads pixels", todo="set vision.stem=linear vision.skip=false")
+    tensors, hints = read_checkpoint(folder), read_hints(folder)
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].contiguous().numpy().tobytes())
+    state: dict[str, Tensor] = {}
+    tokenizer = None
+    if "logit_scale" in tensors:
+        parts = clip_towers(tensors, hints, image_px=config.vision.tile_px)
+        _same_shape(parts.vision_config, config)
+        state |= {f"image.vit.{name}": tensor for name, tensor in parts.vision.items()}
+        state["image.projection.weight"] = parts.visual_projection
+        state["logit_scale"] = parts.logit_scale
+        if config.text.kind is Text.sentences:
+            state |= {f"text.text.{name}": tensor for name, tensor in parts.text.items()}
+            state["text.projection.weight"] = parts.text_projection
+            tokenizer = clip_tokenizer(folder if folder.is_dir() else folder.parent)
+    else:
+        vision, shape = vit_tower(tensors, hints, image_px=config.vision.tile_px)
+        _same_shape(shape, config)
+        state |= {f"image.vit.{name}": tensor for name, tensor in vision.items()}
+    return Start(state, tokenizer, source, digest.hexdigest())
+
+
+def _same_shape(found: ViTConfig, config: CoMTIPConfig) -> None:
+    wanted = vit_shape(config.vision)
+    for own in fields(ViTConfig):
+        have, want = getattr(found, own.name), getattr(wanted, own.name)
+        if have != want and own.name not in ("eps", "dropout"):
+            raise ConfigError(
+                f"the checkpoint's image tower has {own.name} {have}, the config has {want}",
+                todo="set vision.* to the checkpoint's shape (vision.clip=true for CLIP and PLIP)",
+            )
+
+
+def clip_tokenizer(folder: Path) -> SentenceTokenizer:
+    """Read CLIP's tokenizer from the folder of a checkpoint: ``tokenizer.json``, or ``vocab.json`` and ``merges.txt``.
+
+    Raises
+    ------
+    WeightsError
+        They are not there, or not CLIP's.
+    """
+    folder = Path(folder)
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = parse_tokenizer(_read(folder / "tokenizer.json"), folder)
+    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        tokenizer = _from_merges(folder)
+    else:
+        raise WeightsError(
+            "the checkpoint has no tokenizer",
+            where=folder,
+            todo="put tokenizer.json, or vocab.json and merges.txt, beside its tensors",
+        )
+    return wrap_clip_tokenizer(tokenizer, folder)
+
+
+def _from_merges(folder: Path) -> Any:
+    """Build CLIP's tokenizer from its two tables; the rules around them are those of transformers and open_clip."""
+    from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers.models import BPE
+
+    try:
+        model = BPE.from_file(
+            str(folder / "vocab.json"),
+            str(folder / "merges.txt"),
+            unk_token="<|endoftext|>",
+            end_of_word_suffix="</w>",
+        )
+    except Exception as error:  # all that the package raises for what it can not parse
+        raise WeightsError(f"vocab.json and merges.txt can not be read: {error}", where=folder) from error
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_CLIP_WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"can not be read: {error.strerror}", where=path) from error

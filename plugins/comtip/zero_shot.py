@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,8 +13,64 @@ from stzoo.core.errors import GeneError
 from stzoo.core.interfaces import Prediction
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.weights import Weights
+from stzoo.plugins.comtip.vocabulary import Vocabulary
 from torch import Tensor
+
+_NOTHING = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What training spots say of each seen gene (ours).
+
+    Parameters
+    ----------
+    table
+        float32 (g, 4): scale and offset from zero-shot values to expression, mean and standard deviation of expression.
+    """
+
+    table: Tensor
+
+    @classmethod
+    def none(cls, genes: int) -> Self:
+        """Return what leaves the values of so many genes as they are."""
+        return cls(_NOTHING.repeat(genes, 1))
+
+    def of(self, places: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return scale and offset (g,) of genes by their place; genes never seen (-1) are left as they are."""
+        table = self.table.numpy()
+        rows = [table[p, :2] if p >= 0 else (1.0, 0.0) for p in places]
+        both = np.array(rows, dtype=np.float32).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def levels(self, places: Sequence[int]) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation (g,) of genes; for genes never seen the medians of those seen."""
+        table = self.table[:, 2:].numpy()
+        middle = np.median(table, axis=0)
+        both = np.array([table[p] if p >= 0 else middle for p in places], dtype=np.float32).reshape(-1, 2)
+        return both[:, 0], both[:, 1]
+
+    def without(self, places: Sequence[int]) -> Calibration:
+        """Return it with nothing known of some genes."""
+        table = self.table.clone()
+        table[places] = _NOTHING
+        return Calibration(table)
+
+    def fitted(self, places: Sequence[int], predicted: Floats, truth: Floats) -> Calibration:
+        """Return it with some genes calibrated anew on training spots (see :func:`calibration`)."""
+        table = self.table.clone()
+        table[places] = calibration(predicted, truth).table
+        return Calibration(table)
+
+
+def calibration(predicted: Floats, truth: Floats) -> Calibration:
+    """Return scale and offset by least squares on training spots, (n, g) each; the scale is not negative."""
+    x, y = torch.from_numpy(predicted).double(), torch.from_numpy(truth).double()
+    dx = x - x.mean(0)
+    scale = ((dx * (y - y.mean(0))).sum(0) / (dx**2).sum(0).clamp_min(1e-9)).clamp(0.0, 5.0)
+    offset = y.mean(0) - scale * x.mean(0)
+    return Calibration(torch.stack([scale, offset, y.mean(0), y.std(0, correction=0)], dim=1).float())
+
 
 _SPOTS = 256
 """Spots at a time."""
@@ -26,13 +83,19 @@ class ZeroShot:
 
     Parameters
     ----------
-    weights, config
-        Networks with their genes and calibration, and the options they were made by.
+    network, vocabulary
+        Both towers, and the genes of the training.
+    calibration
+        From zero-shot values to expression, a row a gene of the vocabulary; :meth:`calibrate` puts another one here.
+    config
+        The options that the network was made by.
     """
 
-    def __init__(self, weights: Weights, config: CoMTIPConfig) -> None:
-        self.weights, self.config = weights, config
-        self._device = str(next(weights.network.parameters()).device)
+    def __init__(
+        self, network: Network, vocabulary: Vocabulary, calibration: Calibration, config: CoMTIPConfig
+    ) -> None:
+        self.network, self.vocabulary, self.calibration, self.config = network, vocabulary, calibration, config
+        self._device = str(next(network.parameters()).device)
 
     def predict(self, z: Floats, genes: Sequence[str]) -> Prediction:
         """Return soft template matching over the grid of values, calibrated for genes that were seen.
@@ -43,36 +106,36 @@ class ZeroShot:
             z_img, float32 (n, d).
         """
         check_genes(genes)
-        network, images = self.weights.network, torch.from_numpy(z).to(self._device)
+        images = torch.from_numpy(z).to(self._device)
         grid = value_grid(self.config.text.value_max, self.config.objective.grid, self._device)
         values, spread = np.empty((2, len(z), len(genes)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(genes), GENES):
                 some = slice(start, min(start + GENES, len(genes)))
-                values[:, some], spread[:, some] = soft_values(network, images, self._code(genes[some]), grid)
-        scale, offset = self.weights.calibration.of(self._places(genes))
+                values[:, some], spread[:, some] = soft_values(self.network, images, self._code(genes[some]), grid)
+        scale, offset = self.calibration.of(self._places(genes))
         return Prediction(values * scale + offset, tuple(genes), "zero-shot", spread * scale)
 
     def levels(self, z: Floats, genes: Sequence[str]) -> Floats:
         """Return how high a set of genes is at each spot, float32 (n,) in standard deviations."""
         check_genes(genes)
-        known = self.weights.calibration.levels(self._places(genes))
+        known = self.calibration.levels(self._places(genes))
         with torch.inference_mode():
             images = torch.from_numpy(z).to(self._device)
-            return set_levels(self.weights.network, images, self._code(genes), *known)
+            return set_levels(self.network, images, self._code(genes), *known)
 
     def calibrate(self, z: Floats, genes: Sequence[str], truth: Floats) -> None:
         """Calibrate some genes of the vocabulary anew, on training spots: z_img (n, d), expression (n, g)."""
         places = self._places(genes)
-        self.weights.calibration = self.weights.calibration.without(places)
+        self.calibration = self.calibration.without(places)
         predicted = self.predict(z, genes).values
-        self.weights.calibration = self.weights.calibration.fitted(places, predicted, truth)
+        self.calibration = self.calibration.fitted(places, predicted, truth)
 
     def _places(self, genes: Sequence[str]) -> list[int]:
-        return [self.weights.vocabulary.place(gene) for gene in genes]
+        return [self.vocabulary.place(gene) for gene in genes]
 
     def _code(self, genes: Sequence[str]) -> Any:
-        return self.weights.network.text.encode_genes(self.weights.vocabulary.inputs(genes).to(self._device))
+        return self.network.text.encode_genes(self.vocabulary.inputs(genes).to(self._device))
 
 
 def check_genes(genes: Sequence[str]) -> None:

@@ -256,7 +256,8 @@ class STDAIConfig:
                 f"pseudo.source={self.pseudo.source.value} is the network's own prediction: set residual=false"
             )
         if self.network.learn is Learn.measured and self.pseudo.source in (LabelSource.model, LabelSource.blend):
-            raise _config_error(  # labels of measured spots would be learned from these very spots, and trusted too much
+            # labels of measured spots would be learned from these very spots, and trusted too much
+            raise _config_error(
                 f"pseudo.source={self.pseudo.source.value} needs a network that saw no adjacent spot: set"
                 " network.learn=central"
             )

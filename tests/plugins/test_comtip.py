@@ -12,10 +12,10 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, UsageError, WeightsError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, statistics
 from stzoo.plugins.comtip.inputs import turned
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
-from stzoo.plugins.comtip.texture import N_STATISTICS, statistics
+from stzoo.plugins.comtip.vocabulary import encode, load_tokenizer, train_tokenizer
 
 TINY: dict[str, Any] = {
     "embedding_dim": 16,

@@ -12,10 +12,9 @@ import torch
 from stzoo.core import config as configs
 from stzoo.core.data.section import Section
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.plugins.comtip import expression
+from stzoo.plugins.comtip import data as expression
 from stzoo.plugins.comtip.config import CoMTIPConfig
-from stzoo.plugins.comtip.data import TrainingData, gather, training_genes
-from stzoo.plugins.comtip.expression import SparseValues, components
+from stzoo.plugins.comtip.data import SparseValues, TrainingData, components, gather, training_genes
 from stzoo.plugins.comtip.inputs import raw_inputs, section_moments, standardised
 from stzoo.plugins.comtip.model import CoMTIP
 from stzoo.plugins.comtip.network import Network

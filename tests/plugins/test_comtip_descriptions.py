@@ -9,9 +9,9 @@ import pytest
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.plugins.comtip import descriptions
-from stzoo.plugins.comtip.descriptions import WIDTH, load, make, packaged
+from stzoo.plugins.comtip import vocabulary as descriptions
 from stzoo.plugins.comtip.model import CoMTIP
+from stzoo.plugins.comtip.vocabulary import WIDTH, load, make, packaged
 
 TEXT = (
     "symbol\tgene_id\tname\taliases\tother_designations\n"

@@ -9,18 +9,20 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from stzoo.core.runtime.ranks import Ranks
-from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, reversed_gradient, shuffled_values
 from stzoo.plugins.comtip.config import Generator, MFMLoss, Paat, VisionConfig
-from stzoo.plugins.comtip.objective import (
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, ImageTower, SpotGenerator
+from stzoo.plugins.comtip.losses import (
+    Discriminator,
     correlation_loss,
     feature_distance,
     info_nce,
     masked_feature_loss,
     masked_spot_loss,
+    pair_loss,
+    reversed_gradient,
+    shuffled_values,
     value_ranking,
 )
-from stzoo.plugins.comtip.texture import N_STATISTICS
-from stzoo.plugins.comtip.vision import ImageTower, SpotGenerator
 
 
 def test_info_nce_is_the_mean_of_two_cross_entropies() -> None:

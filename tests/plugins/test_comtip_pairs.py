@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from stzoo.plugins.comtip import pairs
+from stzoo.plugins.comtip import text_tower as pairs
 from stzoo.plugins.comtip.config import CoMTIPConfig, Pool, TextConfig, Values
-from stzoo.plugins.comtip.genes import GeneInputs
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.pairs import PairTower
+from stzoo.plugins.comtip.text_tower import GeneInputs, PairTower
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = TextConfig(width=16, depth=1, heads=2)

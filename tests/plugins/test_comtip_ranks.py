@@ -15,8 +15,8 @@ from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.core.training.loop import fit
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
+from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.texture import N_STATISTICS
 from stzoo.plugins.comtip.training import TrainingTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 

@@ -20,9 +20,8 @@ from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.finetuning.controls import mean_pcc
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.runtime.ranks import ALONE, Ranks, joined
-from stzoo.plugins.comtip.judging import Examiner
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import Examiner, TrainingTask
 
 TRAIN = {
     **{"steps": 6, "batch": 20, "genes": 8, "ranked_genes": 8, "views": 2, "warmup": 1, "max_genes": 12},

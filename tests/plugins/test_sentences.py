@@ -14,16 +14,16 @@ from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints
 from stzoo.core.weights.repository import restore_module
 from stzoo.plugins.comtip import sentences
 from stzoo.plugins.comtip.config import Text, TextConfig, Values
-from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.sentence_tokens import (
+from stzoo.plugins.comtip.sentences import (
     MAX_SYMBOL,
     SentenceTokenizer,
-    clip_tokenizer,
-    learn_tokenizer,
+    SentenceTower,
     load_sentence_tokenizer,
     sentence_inputs,
 )
-from stzoo.plugins.comtip.sentences import SentenceTower
+from stzoo.plugins.comtip.text_tower import GeneInputs
+from stzoo.plugins.comtip.vocabulary import learn_tokenizer
+from stzoo.plugins.comtip.weights import clip_tokenizer
 from torch import Tensor
 
 GENES = ["KRT5", "KRT8", "COL1A1", "HLA-DRB1", "GAPDH", "RP11-34P13.7", "B2M"]

@@ -1,20 +1,91 @@
 """The text branch of configuration ``plus`` (ours; specification, section 7): (gene, value) pairs.
 
 A gene is read once for all samples and a value is mixed in cheaply, so a step costs O(g) symbols and O(b g) small
-mixes instead of O(b g) sentences.
+mixes instead of O(b g) sentences. What both text branches take and offer stands here too.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from stzoo.core.nn.attention import attention
 from stzoo.core.nn.blocks import Block
 from stzoo.plugins.comtip.config import Pool, TextConfig, Values
-from stzoo.plugins.comtip.frugal import frugal
-from stzoo.plugins.comtip.genes import GeneInputs
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+@dataclass(frozen=True)
+class GeneInputs:
+    """Genes, a row each.
+
+    Parameters
+    ----------
+    tokens
+        int64 (g, l), tokens of the symbol, or of the sentence up to the value; 0 where there is none.
+    index
+        int64 (g,), place in the vocabulary of the training, -1 for a gene that was never seen.
+    symbol
+        bool (g, l), which tokens are the symbol's.
+    described
+        float32 (g, t), features of the full name and aliases; t is 0 where they are not read.
+    """
+
+    tokens: Tensor
+    index: Tensor
+    symbol: Tensor
+    described: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of genes."""
+        return len(self.index)
+
+    def __getitem__(self, rows: Tensor | slice) -> GeneInputs:
+        """Return some of the genes."""
+        return GeneInputs(self.tokens[rows], self.index[rows], self.symbol[rows], self.described[rows])
+
+    def to(self, device: str) -> GeneInputs:
+        """Return the genes on a device."""
+        return GeneInputs(*(part.to(device) for part in (self.tokens, self.index, self.symbol, self.described)))
+
+
+class TextTower(Protocol):
+    """What both text branches can do; what they keep of a gene (``code``) is their own business."""
+
+    def encode_genes(self, inputs: GeneInputs) -> Any:
+        """Return what is computed once for each gene of a batch."""
+        ...
+
+    def profiles(self, code: Any, values: Tensor, missing: Tensor | None = None) -> Tensor:
+        """Return z_txt (b, out), not normalised, of values (b, g)."""
+        ...
+
+    def alone(self, code: Any, values: Tensor) -> Tensor:
+        """Return (k, g, out): each of the pairs (k, g) as a profile of its own."""
+        ...
+
+
+def frugal(function: Callable[..., Tensor], *, when: bool = True) -> Callable[..., Tensor]:
+    """Return a function that keeps nothing for the backward pass but its inputs; it must draw no random numbers.
+
+    Parameters
+    ----------
+    when
+        False to return ``function`` itself, as is done where no gradient is wanted.
+    """
+    if not (when and torch.is_grad_enabled()):
+        return function
+
+    def run(*inputs: Any) -> Tensor:
+        out: Tensor = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return out
+
+    return run
+
 
 _BUDGET = 1 << 24
 """Numbers of the widest tensor of a part of a batch (64 MiB): profiles are read in parts, and again for gradients."""

@@ -13,9 +13,9 @@ from stzoo.core.data.section import Section
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
+from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.inputs import batches, turned
 from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.texture import N_STATISTICS
 from torch import Tensor
 
 
