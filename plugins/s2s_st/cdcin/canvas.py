@@ -85,9 +85,9 @@ class Canvas:
         size = [max(n + first, least) for n, first in zip(known.shape, rim, strict=True)]
         offset = tuple(-p % stride if whole else -p for p in (a, b))
         return cls(
-            _laid(torch.from_numpy(kept), rim, size),
-            _laid(torch.from_numpy(known.copy()), rim, size),
-            _laid(torch.from_numpy(occupied.copy()), offset, [stride * n for n in size]),
+            _lay(torch.from_numpy(kept), rim, size),
+            _lay(torch.from_numpy(known.copy()), rim, size),
+            _lay(torch.from_numpy(occupied.copy()), offset, [stride * n for n in size]),
             stride,
             side,
             (offset[0], offset[1]),
@@ -99,7 +99,7 @@ class Canvas:
         return self.side // self.stride
 
 
-def _laid(x: Tensor, first: tuple[int, ...], size: list[int]) -> Tensor:
+def _lay(x: Tensor, first: tuple[int, ...], size: list[int]) -> Tensor:
     """Lay (..., h, w) into zeros (..., *size) from row and column ``first``; a negative one cuts rows off."""
     (top, left), (h, w) = first, x.shape[-2:]
     return F.pad(x, (left, size[1] - w - left, top, size[0] - h - top))

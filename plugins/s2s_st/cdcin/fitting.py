@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import torch
-from stzoo.core import config as configs
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.seeding import seeded
-from stzoo.core.training.loop import fit
+from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.cdcin.sampling import Sampling, Scattered, Strided
 from stzoo.plugins.s2s_st.cdcin.training import CDCINTask
-from stzoo.plugins.s2s_st.cdcin.windows import averaged, inference_corners, window_side
+from stzoo.plugins.s2s_st.cdcin.windows import average_windows, choose_window_side, find_inference_corners
 from stzoo.plugins.s2s_st.config import CDCINConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.lattice import Phase, stride_and_phase
+from stzoo.plugins.s2s_st.lattice import Phase, find_stride_and_phase
 from torch import Tensor
 
 LARGEST = 100.0
@@ -40,8 +36,6 @@ def fit_cdcin(
     *,
     images: NaturalImages | None = None,
     seed: int = 0,
-    out: Path | None = None,
-    resume: bool = False,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> CDCIN:
@@ -61,10 +55,6 @@ def fit_cdcin(
         Natural images to learn from beside the section, or None.
     seed
         Of the first weights and of everything drawn.
-    out
-        Folder of the run (checkpoints, log); None to keep nothing.
-    resume
-        Go on from the last checkpoint in ``out``.
     device
         Where to train.
     progress
@@ -83,32 +73,14 @@ def fit_cdcin(
     TrainingError
         A loss that is not finite.
     """
-    sampled, side = _layout(occupied, measured, config)
+    sampled, side = _find_layout(occupied, measured, config)
     canvas = Canvas.of(maps, occupied, measured, sampled, side)
     with seeded(seed):
         network = CDCIN(config.network)
     network.to(device)
-    sampling = _sampling(sampled[0], occupied, measured)
+    sampling = _choose_sampling(sampled[0], occupied, measured)
     task = CDCINTask(network, canvas, sampling, config.train, images, progress)
-    run = {
-        "config": {part: configs.dump(getattr(config, part)) for part in ("network", "train")},
-        "values": _digest(canvas),
-        "images": images.digest if images is not None else None,
-    }
-    with ExitStack() as stack:
-        folder = out if out is not None else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        every = 1000 if out is not None else config.train.iterations
-        fit(
-            task,
-            out=folder,
-            steps=config.train.iterations,
-            seed=seed,
-            config=run,
-            resume=resume,
-            checkpoint_every=every,
-            clip=None,
-            progress=False,
-        )
+    fit_short(task, steps=config.train.iterations, seed=seed, clip=None)
     return network.eval()
 
 
@@ -144,18 +116,18 @@ def fill_cdcin(
     DataError, ConfigError
         As of :func:`fit_cdcin`.
     """
-    sampled, side = _layout(occupied, measured, config)
+    sampled, side = _find_layout(occupied, measured, config)
     canvas = Canvas.of(maps, occupied, measured, sampled, side, whole=True)
-    sampling = _sampling(sampled[0], occupied, measured)
+    sampling = _choose_sampling(sampled[0], occupied, measured)
     device, scale = next(network.parameters()).device, config.train.gene_scale
 
     def predict(values: Tensor, known: Tensor) -> Tensor:
-        x0, mask = sampling.lifted((values.to(device) / scale, known.to(device)))
+        x0, mask = sampling.lift((values.to(device) / scale, known.to(device)))
         return network.predict(x0, mask) * scale
 
-    with _evaluating(network), torch.inference_mode():
-        corners = inference_corners(canvas, config.inference.step)
-        full = averaged(canvas, corners, predict, batch=config.inference.batch, progress=progress)
+    with _evaluation_mode(network), torch.inference_mode():
+        corners = find_inference_corners(canvas, config.inference.step)
+        full = average_windows(canvas, corners, predict, batch=config.inference.batch, progress=progress)
     (top, left), (h, w) = canvas.offset, occupied.shape
     filled = full[:, top : top + h, left : left + w].clamp(0, LARGEST).numpy()
     filled[:, ~occupied] = np.nan
@@ -164,9 +136,9 @@ def fill_cdcin(
     return np.ascontiguousarray(filled, dtype=np.float32)
 
 
-def _layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[tuple[int, Phase], int]:
+def _find_layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[tuple[int, Phase], int]:
     """Return stride and phase, and the side of windows; stride 1 for an irregular mask."""
-    sampled = stride_and_phase(occupied, measured) or (1, (0, 0))
+    sampled = find_stride_and_phase(occupied, measured) or (1, (0, 0))
     if sampled[0] == 1 and not config.network.mask_channel:
         raise ConfigError(
             "the measured spots are no regular sub-lattice (one place in 2 x 2, 3 x 3 or 4 x 4)",
@@ -174,25 +146,18 @@ def _layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[tuple[
             todo="set network.mask_channel=true, or measure on a grid: --measured grid:2",
         )
     height, width = occupied.shape
-    return sampled, window_side(config.train.window, sampled[0], (height, width))
+    return sampled, choose_window_side(config.train.window, sampled[0], (height, width))
 
 
-def _sampling(stride: int, occupied: Mask, measured: Mask) -> Sampling:
+def _choose_sampling(stride: int, occupied: Mask, measured: Mask) -> Sampling:
     """Return how levels are made; scattered places thin out by the share that was measured, as strides do (ours)."""
     if stride > 1:
         return Strided(stride)
     return Scattered(min(float(measured.sum() / occupied.sum()), MOST_KEPT))
 
 
-def _digest(canvas: Canvas) -> str:
-    found = hashlib.sha256(f"{canvas.stride} {canvas.side} {tuple(canvas.values.shape)}".encode())
-    for tensor in (canvas.values, canvas.known, canvas.occupied):
-        found.update(tensor.numpy().tobytes())
-    return found.hexdigest()
-
-
 @contextmanager
-def _evaluating(network: CDCIN) -> Iterator[None]:
+def _evaluation_mode(network: CDCIN) -> Iterator[None]:
     was_training = network.training
     network.eval()
     try:

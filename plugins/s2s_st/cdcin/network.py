@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from stzoo.core.errors import ConfigError
 from stzoo.plugins.s2s_st.cdcin.attention_block import HEADS, WINDOW, HybridAttentionBlock
-from stzoo.plugins.s2s_st.config import NetworkConfig
+from stzoo.plugins.s2s_st.config import CDCINNetworkConfig
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def consistent(z: Tensor, x0: Tensor, mask: Tensor, weight: float | None = None) -> Tensor:
+def impose_consistency(z: Tensor, x0: Tensor, mask: Tensor, weight: float | None = None) -> Tensor:
     """Put known values into an estimate: data consistency.
 
     Parameters
@@ -64,7 +64,7 @@ class ImputationBlock(nn.Module):
         Its shape.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: CDCINNetworkConfig) -> None:
         super().__init__()
         c = config.channels
         self.shallow1 = nn.Conv2d(2 if config.mask_channel else 1, c, 3, padding=1)
@@ -79,7 +79,7 @@ class ImputationBlock(nn.Module):
         first = self.shallow1(z)
         u, outputs = self.shallow2(first), []
         for block in self.blocks:
-            u = _again(block, u) if self.frugal and torch.is_grad_enabled() else block(u)
+            u = _recompute(block, u) if self.frugal and torch.is_grad_enabled() else block(u)
             outputs.append(u)
         out: Tensor = self.last(self.fuse(torch.cat(outputs, dim=1)) + first)
         return out
@@ -99,7 +99,7 @@ class CDCIN(nn.Module):
         A shape that can not be built.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: CDCINNetworkConfig) -> None:
         super().__init__()
         _check(config)
         self.config = config
@@ -123,18 +123,18 @@ class CDCIN(nn.Module):
         z = x0
         for block in self.cascade:
             if estimates:
-                z = self.consistent(estimates[-1], x0, mask)
+                z = self.impose_consistency(estimates[-1], x0, mask)
             seen = torch.cat([z, mask.to(z.dtype)], dim=1) if self.config.mask_channel else z
             estimates.append(z + block(seen))
         return estimates
 
-    def consistent(self, estimate: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
+    def impose_consistency(self, estimate: Tensor, x0: Tensor, mask: Tensor) -> Tensor:
         """Return z_k of an estimate r_k: data consistency, unless it is switched off."""
         if not self.config.consistency:
             return estimate
-        return consistent(estimate, x0, mask, self.config.noise_weight)
+        return impose_consistency(estimate, x0, mask, self.config.noise_weight)
 
-    def be_frugal(self, frugal: bool) -> None:
+    def set_frugal(self, frugal: bool) -> None:
         """Keep only the inputs of the dense blocks for the backward pass, or all that it needs."""
         for block in self.cascade:
             block.frugal = frugal  # type: ignore[assignment]
@@ -142,16 +142,16 @@ class CDCIN(nn.Module):
     def predict(self, x0: Tensor, mask: Tensor) -> Tensor:
         """Return r_N (b, 1, H, W), with data consistency where ``final_dc`` is on (specification A3)."""
         last = self(x0, mask)[-1]
-        return self.consistent(last, x0, mask) if self.config.final_dc else last
+        return self.impose_consistency(last, x0, mask) if self.config.final_dc else last
 
 
-def _again(block: nn.Module, x: Tensor) -> Tensor:
+def _recompute(block: nn.Module, x: Tensor) -> Tensor:
     """Run a block that is run again for its gradient; it draws no random numbers."""
     out: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
     return out
 
 
-def _check(config: NetworkConfig) -> None:
+def _check(config: CDCINNetworkConfig) -> None:
     for name in ("cascades", "channels", "blocks", "layers"):
         if getattr(config, name) < 1:
             raise ConfigError(f"network.{name} is {getattr(config, name)}", todo="give 1 or more")

@@ -38,7 +38,7 @@ def fill_nearest(x: Tensor, stride: int) -> Tensor:
     return x.repeat_interleave(stride, dim=-2).repeat_interleave(stride, dim=-1)
 
 
-def place(known: Tensor, stride: int) -> Tensor:
+def place_mask(known: Tensor, stride: int) -> Tensor:
     """Put a mask onto the next level: the mask of data consistency of ``fill_nearest(x, stride)``.
 
     Parameters
@@ -63,23 +63,23 @@ Known = tuple[Tensor, Tensor]
 class Sampling(Protocol):
     """The relations between the levels of a section."""
 
-    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+    def thin(self, measured: Known, generator: torch.Generator) -> Known:
         """Return level l of level m."""
         ...
 
-    def lifted(self, level: Known) -> Known:
+    def lift(self, level: Known) -> Known:
         """Return the network's input and mask of data consistency on the grid of the next finer level."""
         ...
 
-    def lowered(self, estimate: Tensor) -> Tensor:
+    def lower(self, estimate: Tensor) -> Tensor:
         """Return what an estimate of level h says of level m."""
         ...
 
-    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+    def select_scored(self, measured: Tensor, sparser: Tensor) -> Tensor:
         """Return which places of level m are scored when it is asked for from level l, both bool."""
         ...
 
-    def shown(self, image: Tensor, measured: Tensor) -> Known:
+    def sample_image(self, image: Tensor, measured: Tensor) -> Known:
         """Sample a full image (b, 1, P, P) as the section was: level m of it."""
         ...
 
@@ -96,23 +96,23 @@ class Strided:
 
     stride: int
 
-    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+    def thin(self, measured: Known, generator: torch.Generator) -> Known:
         """Decimate."""
         return decimate(measured[0], self.stride), decimate(measured[1], self.stride)
 
-    def lifted(self, level: Known) -> Known:
+    def lift(self, level: Known) -> Known:
         """Fill by the nearest value to the top left."""
-        return fill_nearest(level[0], self.stride), place(level[1], self.stride)
+        return fill_nearest(level[0], self.stride), place_mask(level[1], self.stride)
 
-    def lowered(self, estimate: Tensor) -> Tensor:
+    def lower(self, estimate: Tensor) -> Tensor:
         """Decimate."""
         return decimate(estimate, self.stride)
 
-    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+    def select_scored(self, measured: Tensor, sparser: Tensor) -> Tensor:
         """Score every measured place, as the authors' code does."""
         return measured
 
-    def shown(self, image: Tensor, measured: Tensor) -> Known:
+    def sample_image(self, image: Tensor, measured: Tensor) -> Known:
         """Decimate; every place of an image is known."""
         return decimate(image, self.stride), torch.ones_like(measured)
 
@@ -129,7 +129,7 @@ class Scattered:
 
     kept: float
 
-    def sparser(self, measured: Known, generator: torch.Generator) -> Known:
+    def thin(self, measured: Known, generator: torch.Generator) -> Known:
         """Drop a random share of the measured places."""
         values, known = measured
         rank = torch.rand(known.shape, generator=generator).masked_fill(~known, 2.0).flatten(1).argsort(1).argsort(1)
@@ -138,18 +138,18 @@ class Scattered:
         fewer = (rank < keep).view(known.shape)
         return values * fewer, fewer
 
-    def lifted(self, level: Known) -> Known:
+    def lift(self, level: Known) -> Known:
         """Change nothing: values are filled with 0 already."""
         return level
 
-    def lowered(self, estimate: Tensor) -> Tensor:
+    def lower(self, estimate: Tensor) -> Tensor:
         """Change nothing: levels have one size."""
         return estimate
 
-    def guessed(self, measured: Tensor, sparser: Tensor) -> Tensor:
+    def select_scored(self, measured: Tensor, sparser: Tensor) -> Tensor:
         """Score the places that were dropped."""
         return measured & ~sparser
 
-    def shown(self, image: Tensor, measured: Tensor) -> Known:
+    def sample_image(self, image: Tensor, measured: Tensor) -> Known:
         """Show the image at the measured places of a window."""
         return image * measured, measured

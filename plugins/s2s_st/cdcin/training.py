@@ -11,8 +11,8 @@ from stzoo.core.interfaces import Progress
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.cdcin.sampling import Known, Sampling
-from stzoo.plugins.s2s_st.cdcin.windows import augmented, cut, training_corners
-from stzoo.plugins.s2s_st.config import TrainConfig
+from stzoo.plugins.s2s_st.cdcin.windows import augment, cut_windows, find_training_corners
+from stzoo.plugins.s2s_st.config import CDCINTrainConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ def gradient_l1(estimate: Tensor, target: Tensor, scored: Tensor) -> Tensor:
     return (difference * whole).sum() / whole.sum().clamp(min=1)
 
 
-def total_loss(parts: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
+def total_loss(parts: Mapping[str, Tensor], config: CDCINTrainConfig) -> Tensor:
     """Return (λ_g / κ) (s2s + s2d) + g1 + g2 + λ_∇ gradient, of those that are given.
 
     Parameters
@@ -93,7 +93,7 @@ class CDCINTask:
         network: CDCIN,
         canvas: Canvas,
         sampling: Sampling,
-        config: TrainConfig,
+        config: CDCINTrainConfig,
         images: NaturalImages | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -101,10 +101,10 @@ class CDCINTask:
         self.network, self.canvas, self.sampling, self.config = network, canvas, sampling, config
         self.images = images if config.g1 or config.g2 else None
         self.progress = progress
-        self.corners = training_corners(canvas)
+        self.corners = find_training_corners(canvas)
         if self.images is not None:
             self.images.require(canvas.side)
-        network.be_frugal(config.frugal)
+        network.set_frugal(config.frugal)
 
     def module(self) -> nn.Module:
         """Return the network."""
@@ -126,7 +126,7 @@ class CDCINTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the losses that are switched on, and their weighted sum."""
-        measured = self._windows(generator)
+        measured = self._draw_windows(generator)
         parts = self._gene_losses(measured, generator)
         if self.images is not None:
             parts |= self._image_losses(self.images, measured[1], generator)
@@ -135,73 +135,73 @@ class CDCINTask:
             parts["gradient"] = torch.stack(gradients).sum()
         return {"loss": total_loss(parts, self.config), **parts}
 
-    def _windows(self, generator: torch.Generator) -> Known:
+    def _draw_windows(self, generator: torch.Generator) -> Known:
         """Draw level m of a batch: measured places only, and only then turned and mirrored (D1)."""
         batch = self.config.batch
         genes = torch.randint(len(self.canvas.values), (batch,), generator=generator)
         chosen = torch.randint(len(self.corners), (batch,), generator=generator)
-        measured = cut(self.canvas, genes, self.corners[chosen])
+        measured = cut_windows(self.canvas, genes, self.corners[chosen])
         if self.config.augment:
-            measured = augmented(*measured, generator)
+            measured = augment(*measured, generator)
         return measured[0] / self.config.gene_scale, measured[1]
 
     def _gene_losses(self, measured: Known, generator: torch.Generator) -> dict[str, Tensor]:
         """Return s2s and s2d in log-normalised units, of level m in network units."""
         sampling, scale = self.sampling, self.config.gene_scale
         parts: dict[str, Tensor] = {}
-        target, known = self._moved(measured)
+        target, known = self._to_device(measured)
         if self.config.s2s:
-            fewer = sampling.sparser(measured, generator)
-            estimates = self._estimates(self._dropped(fewer, generator))
-            scored = sampling.guessed(measured[1], fewer[1])
+            fewer = sampling.thin(measured, generator)
+            estimates = self._estimate(self._drop(fewer, generator))
+            scored = sampling.select_scored(measured[1], fewer[1])
             parts["s2s"] = scale * deep_l1(estimates, target, scored.to(target.device))
             if self.config.gradient > 0:
                 weight = self.config.gene_weight
                 parts["gradient s2s"] = weight * gradient_l1(estimates[-1], target, known)
         if self.config.s2d:
-            estimates = [sampling.lowered(r) for r in self._estimates(self._dropped(measured, generator))]
+            estimates = [sampling.lower(r) for r in self._estimate(self._drop(measured, generator))]
             parts["s2d"] = scale * deep_l1(estimates, target, known)
         return parts
 
     def _image_losses(self, images: NaturalImages, known: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         """Return g1 and g2 in grey levels."""
-        full = images.crops(self.config.batch, self.canvas.side, generator)
-        measured = self.sampling.shown(full, known)
+        full = images.draw_crops(self.config.batch, self.canvas.side, generator)
+        measured = self.sampling.sample_image(full, known)
         parts: dict[str, Tensor] = {}
         if self.config.g1:
-            fewer = self.sampling.sparser(measured, generator)
-            scored = self.sampling.guessed(measured[1], fewer[1])
+            fewer = self.sampling.thin(measured, generator)
+            scored = self.sampling.select_scored(measured[1], fewer[1])
             parts |= self._image_loss("g1", fewer, measured[0], scored)
         if self.config.g2:
             parts |= self._image_loss("g2", measured, full, torch.ones_like(full, dtype=torch.bool))
         return parts
 
     def _image_loss(self, name: str, shown: Known, target: Tensor, scored: Tensor) -> dict[str, Tensor]:
-        estimates = self._estimates(shown)
-        target, scored = self._moved((target, scored))
+        estimates = self._estimate(shown)
+        target, scored = self._to_device((target, scored))
         parts = {name: deep_l1(estimates, target, scored)}
         if self.config.gradient > 0:
             parts[f"gradient {name}"] = gradient_l1(estimates[-1], target, scored)
         return parts
 
-    def _dropped(self, level: Known, generator: torch.Generator) -> Known:
+    def _drop(self, level: Known, generator: torch.Generator) -> Known:
         """Drop known input places at random, from values and mask alike."""
         if self.config.drop_rate == 0:
             return level
         kept = level[1] & (torch.rand(level[1].shape, generator=generator) >= self.config.drop_rate)
         return level[0] * kept, kept
 
-    def _estimates(self, level: Known) -> list[Tensor]:
+    def _estimate(self, level: Known) -> list[Tensor]:
         """Return r_1 .. r_N of the next finer level; data consistency is on in every pass (D2)."""
-        estimates: list[Tensor] = self.network(*self._moved(self.sampling.lifted(level)))
+        estimates: list[Tensor] = self.network(*self._to_device(self.sampling.lift(level)))
         return estimates
 
-    def _moved(self, level: Known) -> Known:
+    def _to_device(self, level: Known) -> Known:
         device = next(self.network.parameters()).device
         return level[0].to(device), level[1].to(device)
 
 
-def _check(config: TrainConfig, images: NaturalImages | None) -> None:
+def _check(config: CDCINTrainConfig, images: NaturalImages | None) -> None:
     if not (config.s2s or config.s2d or (images is not None and (config.g1 or config.g2))):
         todo = "switch on train.s2s or train.s2d, or give natural images for train.g1 and train.g2"
         raise ConfigError("every loss is off", todo=todo)

@@ -15,7 +15,7 @@ from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.config import CDCINConfig, Mode, S2SSTConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.lattice import Lattice, stride_and_phase
+from stzoo.plugins.s2s_st.lattice import Lattice, find_stride_and_phase
 
 SHARED = 32
 """Genes that a shared network fills at a time."""
@@ -53,34 +53,34 @@ def fill_cascade(
     if lattice.kind == "hexagonal":  # turning a halved array would change who is whose neighbour
         options = replace(options, train=replace(options.train, augment=False))
 
-    def trained(some: Floats, told: Progress | None) -> CDCIN:
+    def train(some: Floats, told: Progress | None) -> CDCIN:
         return fit_cdcin(
             some, lattice.occupied, measured, options, images=images, seed=seed, device=device, progress=told
         )
 
-    jobs = list(_jobs(len(maps), config.mode))
+    jobs = list(_split_genes(len(maps), config.mode))
     own = ranks.own(len(jobs))
     network: CDCIN | None = None
     if config.mode is not Mode.per_gene:
-        network = ranks.each(1, lambda _: trained(maps, _nth(progress, 0, max(len(own), 1))))[0]
+        network = ranks.each(1, lambda _: train(maps, _share_progress(progress, 0, max(len(own), 1))))[0]
     for number, part in enumerate(jobs[own.start : own.stop]):
-        fitted = network or trained(maps[part], _nth(progress, number, len(own)))
+        fitted = network or train(maps[part], _share_progress(progress, number, len(own)))
         filled = lattice.from_grid(fill_cdcin(fitted, maps[part], lattice.occupied, measured, options))
-        sure = _examined(fitted, maps[part], lattice.occupied, measured, options)
+        sure = _score_sparser(fitted, maps[part], lattice.occupied, measured, options)
         yield part, Filled(filled, np.broadcast_to(sure, filled.shape))
         if progress:
             progress(number + 1, len(own))
 
 
-def _jobs(genes: int, mode: Mode) -> Iterator[slice]:
+def _split_genes(genes: int, mode: Mode) -> Iterator[slice]:
     size = 1 if mode is Mode.per_gene else SHARED
     for first in range(0, genes, size):
         yield slice(first, min(first + size, genes))
 
 
-def _examined(network: CDCIN, maps: Floats, occupied: Mask, measured: Mask, options: CDCINConfig) -> Floats:
+def _score_sparser(network: CDCIN, maps: Floats, occupied: Mask, measured: Mask, options: CDCINConfig) -> Floats:
     """Return the squared correlation (0 where it is negative or undefined) at measured places that were dropped."""
-    known, kept = _sparser(maps, occupied, measured)
+    known, kept = _thin(maps, occupied, measured)
     there = np.isfinite(known[0])
     asked = there & ~kept
     if asked.sum() < 3 or not kept.any():
@@ -91,14 +91,14 @@ def _examined(network: CDCIN, maps: Floats, occupied: Mask, measured: Mask, opti
     return np.asarray(np.clip(found, 0, 1) ** 2, dtype=np.float32)
 
 
-def _sparser(maps: Floats, occupied: Mask, measured: Mask) -> tuple[Floats, Mask]:
+def _thin(maps: Floats, occupied: Mask, measured: Mask) -> tuple[Floats, Mask]:
     """Return the measured places as maps of their own, (g, h', w'), and which of them are kept at the level below.
 
     Maps are NaN where nothing was measured. A phase of a stride thins out by the same stride; scattered places are
     halved, every second one in reading order.
     """
     known = np.where(measured, maps, np.nan)
-    found = stride_and_phase(occupied, measured)
+    found = find_stride_and_phase(occupied, measured)
     kept = np.zeros_like(measured)
     if found is None:
         rows, cols = np.nonzero(measured)
@@ -111,7 +111,7 @@ def _sparser(maps: Floats, occupied: Mask, measured: Mask) -> tuple[Floats, Mask
     return known, kept
 
 
-def _nth(progress: Progress | None, number: int, jobs: int) -> Progress | None:
+def _share_progress(progress: Progress | None, number: int, jobs: int) -> Progress | None:
     if progress is None:
         return None
     whole = progress

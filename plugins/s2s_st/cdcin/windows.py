@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.interfaces import Progress
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
-from stzoo.plugins.s2s_st.images import posed
+from stzoo.plugins.s2s_st.images import turn_and_mirror
 from torch import Tensor
 
 Predict = Callable[[Tensor, Tensor], Tensor]
@@ -24,7 +24,7 @@ LEAST_KNOWN = 2
 """Measured spots of a training window, at least (ours): one to show and one to guess."""
 
 
-def window_side(largest: int, stride: int, shape: tuple[int, int]) -> int:
+def choose_window_side(largest: int, stride: int, shape: tuple[int, int]) -> int:
     """Choose the side P of the windows of a grid.
 
     P is the largest multiple of s² (two decimations come out even; specification A4) that is not above ``largest``
@@ -42,7 +42,7 @@ def window_side(largest: int, stride: int, shape: tuple[int, int]) -> int:
     return min(largest // unit, -(-min(shape) // unit)) * unit
 
 
-def training_corners(canvas: Canvas) -> Tensor:
+def find_training_corners(canvas: Canvas) -> Tensor:
     """Return the corners of the windows to train on, int64 (k, 2), the last row and column included (D4).
 
     Windows with a spot in more than half of their places; where there is none, those with more than half as many
@@ -54,7 +54,7 @@ def training_corners(canvas: Canvas) -> Tensor:
         No window has enough measured spots.
     """
     share = _occupied_share(canvas)
-    known = _pooled(canvas.known, canvas.small_side, 1) * canvas.small_side**2
+    known = _pool(canvas.known, canvas.small_side, 1) * canvas.small_side**2
     usable = known.round() >= LEAST_KNOWN
     least = min(LEAST_OCCUPIED, float(share.max()) / 2)
     corners = torch.nonzero((share > least) & usable)
@@ -66,7 +66,7 @@ def training_corners(canvas: Canvas) -> Tensor:
     return corners
 
 
-def inference_corners(canvas: Canvas, step: int) -> Tensor:
+def find_inference_corners(canvas: Canvas, step: int) -> Tensor:
     """Return corners of overlapping windows that cover every spot, int64 (k, 2).
 
     Parameters
@@ -83,16 +83,16 @@ def inference_corners(canvas: Canvas, step: int) -> Tensor:
     window that holds one (ours: the code leaves such spots out of its scores).
     """
     apart = min(max(1, step // canvas.stride), canvas.small_side)
-    at = [_steps(n - canvas.small_side, apart) for n in canvas.known.shape]
+    at = [_list_steps(n - canvas.small_side, apart) for n in canvas.known.shape]
     corners = torch.cartesian_prod(*at)
     share = _occupied_share(canvas)[corners[:, 0], corners[:, 1]]
     chosen = share > LEAST_OCCUPIED
-    bare = canvas.occupied & (_coverage(canvas, corners[chosen]) == 0)
-    touches = _pooled(bare, canvas.side, canvas.stride)[corners[:, 0], corners[:, 1]] > 0
+    bare = canvas.occupied & (_count_coverage(canvas, corners[chosen]) == 0)
+    touches = _pool(bare, canvas.side, canvas.stride)[corners[:, 0], corners[:, 1]] > 0
     return corners[chosen | touches]
 
 
-def cut(canvas: Canvas, genes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
+def cut_windows(canvas: Canvas, genes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]:
     """Cut windows out of a canvas.
 
     Parameters
@@ -111,17 +111,17 @@ def cut(canvas: Canvas, genes: Tensor, corners: Tensor) -> tuple[Tensor, Tensor]
     return canvas.values[genes[:, None, None], rows, cols][:, None], canvas.known[rows, cols][:, None]
 
 
-def augmented(values: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(values: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Turn and mirror each window, (b, 1, p, p), and its mask alike, by one of the eight poses of a square.
 
     It is given measured places only: to mirror the full grid first would move hidden ones onto their phase (D1).
     """
     poses = torch.randint(8, (len(values),), generator=generator).tolist()
-    both = [[posed(x, pose) for x, pose in zip(part, poses, strict=True)] for part in (values, known)]
+    both = [[turn_and_mirror(x, pose) for x, pose in zip(part, poses, strict=True)] for part in (values, known)]
     return torch.stack(both[0]), torch.stack(both[1])
 
 
-def averaged(
+def average_windows(
     canvas: Canvas, corners: Tensor, predict: Predict, *, batch: int, progress: Progress | None = None
 ) -> Tensor:
     """Average the estimates of overlapping windows, gene by gene, a few windows in memory at a time.
@@ -135,21 +135,21 @@ def averaged(
     jobs = torch.cartesian_prod(torch.arange(n_genes), torch.arange(len(corners)))
     for start in range(0, len(jobs), batch):
         genes, at = jobs[start : start + batch].unbind(dim=1)
-        found = predict(*cut(canvas, genes, corners[at])).float().cpu()
+        found = predict(*cut_windows(canvas, genes, corners[at])).float().cpu()
         for gene, corner, window in zip(genes.tolist(), corners[at].tolist(), found, strict=True):
             i, j = (canvas.stride * c for c in corner)
             total[gene, i : i + side, j : j + side] += window[0]
         if progress is not None:
             progress(start + len(genes), len(jobs))
-    count = _coverage(canvas, corners)
+    count = _count_coverage(canvas, corners)
     return total / count  # 0 / 0 is NaN
 
 
-def _steps(last: int, step: int) -> Tensor:
+def _list_steps(last: int, step: int) -> Tensor:
     return torch.tensor(sorted({*range(0, last, step), last}))
 
 
-def _coverage(canvas: Canvas, corners: Tensor) -> Tensor:
+def _count_coverage(canvas: Canvas, corners: Tensor) -> Tensor:
     """Return how many windows reach each place, float32 (s H, s W)."""
     count = torch.zeros(canvas.occupied.shape)
     for i, j in (canvas.stride * corners).tolist():
@@ -159,8 +159,8 @@ def _coverage(canvas: Canvas, corners: Tensor) -> Tensor:
 
 def _occupied_share(canvas: Canvas) -> Tensor:
     """Return the occupied share of the window at every corner, float32."""
-    return _pooled(canvas.occupied, canvas.side, canvas.stride)
+    return _pool(canvas.occupied, canvas.side, canvas.stride)
 
 
-def _pooled(mask: Tensor, side: int, step: int) -> Tensor:
+def _pool(mask: Tensor, side: int, step: int) -> Tensor:
     return F.avg_pool2d(mask[None, None].float(), side, step)[0, 0]

@@ -17,14 +17,14 @@ from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
 from stzoo.plugins.s2s_st.lattice import Lattice
-from stzoo.plugins.s2s_st.refined.tiles import Tile, tiles
+from stzoo.plugins.s2s_st.refined.tiles import Tile, cut_tiles
 
 LEAST_DEPTH = 0.02
 """Shallower bins than this share of the median (next to no tissue) are taken for as noisy as this."""
 
 
 @dataclass(frozen=True)
-class Scene:
+class RefinedInputs:
     """A section on its grid.
 
     Parameters
@@ -61,7 +61,7 @@ class Scene:
     shift: int
 
     @classmethod
-    def of(cls, section: Section, values: Floats, components: int, *, seed: int) -> Scene:
+    def of(cls, section: Section, values: Floats, components: int, *, seed: int) -> RefinedInputs:
         """Gather a section; ``values``, (n, g), are read where measured only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
@@ -107,9 +107,9 @@ class Scene:
         """Mean distance of measured spots, pitches."""
         return float(self.share**-0.5)
 
-    def tiles(self) -> list[Tile]:
+    def cut_tiles(self) -> list[Tile]:
         """Return the tiles in which the section is worked on."""
-        return list(tiles(self.lattice.shape, len(self.seen), self.share))
+        return list(cut_tiles(self.lattice.shape, len(self.seen), self.share))
 
     def around(self, tile: Tile) -> Indices:
         """Return the measured spots of a tile and its margin, indices into ``seen``."""
@@ -127,7 +127,7 @@ class Scene:
         """Return the blocks of measured spots, indices into ``seen``, that kernels are chosen on."""
         return fit_blocks(self.places.um)
 
-    def joint(self, components: Doubles, genes: Indices) -> Doubles:
+    def combine_components(self, components: Doubles, genes: Indices) -> Doubles:
         """Put genes together from predicted components, (m, k) in standard deviations.
 
         Returns
@@ -136,7 +136,7 @@ class Scene:
         """
         return np.asarray((components * self.spread[: self.n_components]) @ self.loadings[:, genes])
 
-    def finished(self, values: Doubles, genes: Indices) -> Doubles:
+    def add_means(self, values: Doubles, genes: Indices) -> Doubles:
         """Add the means of genes to float64 (m, p), and let nothing below the floor."""
         return np.asarray(np.maximum(values + self.means[genes], self.floor[genes]))
 

@@ -16,7 +16,7 @@ LENGTHS = 8
 
 
 @dataclass(frozen=True)
-class Start:
+class KrigedMaps:
     """Kriged maps of some columns over some places.
 
     Parameters
@@ -37,27 +37,27 @@ class Start:
         return self.explained * self.reliability
 
 
-def kernels(spacing: float, extent: float) -> list[Kernel]:
+def list_kernels(spacing: float, extent: float) -> list[Kernel]:
     """Return the kernels tried over position: exponential, of several length scales (units of the positions)."""
     return [Kernel(length, shape="exponential") for length in length_scales(spacing, extent, LENGTHS)]
 
 
-def chosen(tried: list[Kernel], blocks: list[tuple[Places, Doubles]], most: int) -> Choice:
+def choose_kernels(tried: list[Kernel], blocks: list[tuple[Places, Doubles]], most: int) -> Choice:
     """Return, for each column, the kernel (of at most ``most``) and noise ratio of greatest likelihood over blocks."""
     likelihood = likelihoods(tried, blocks)
     kept = few(likelihood.max(axis=1), most)
     return choose([tried[i] for i in kept], likelihood[kept])
 
 
-def start(choice: Choice, seen: Places, y: Doubles, at: Places) -> Start:
+def krige(choice: Choice, seen: Places, y: Doubles, at: Places) -> KrigedMaps:
     """Krige columns ``y``, (n, c), of places ``seen`` at other places."""
     mean, explained = np.zeros((len(at), y.shape[1])), np.zeros((len(at), y.shape[1]))
     for rows, columns, value, share in predict(choice, seen, y, at):
         mean[rows, columns], explained[rows, columns] = value, share
-    return Start(mean, explained, choice.reliability())
+    return KrigedMaps(mean, explained, choice.reliability())
 
 
-def inputs(found: Start, given: Doubles, known: Indices, shape: tuple[int, int]) -> Tensor:
+def stack_channels(found: KrigedMaps, given: Doubles, known: Indices, shape: tuple[int, int]) -> Tensor:
     """Lay a start out for the refiner.
 
     Parameters

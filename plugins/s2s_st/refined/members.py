@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import nnls
 from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.plugins.s2s_st.refined.inputs import Scene
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.processes import Process
-from stzoo.plugins.s2s_st.refined.section_training import parted
+from stzoo.plugins.s2s_st.refined.section_training import split_held_out
 
 FOLDS = 5
 """Weights and confidence are learned on every measured spot, left out in one of so many parts."""
@@ -36,32 +36,36 @@ class Members:
     trust: Sequence[Doubles]
 
     @classmethod
-    def of(cls, scene: Scene, processes: Sequence[Process], near: Indices, at: Indices, genes: Indices) -> Members:
-        """Predict genes at spots ``at`` from measured spots ``near`` (indices into ``scene.seen``)."""
-        k, maps, trust = scene.n_components, [], []
+    def of(
+        cls, inputs: RefinedInputs, processes: Sequence[Process], near: Indices, at: Indices, genes: Indices
+    ) -> Members:
+        """Predict genes at spots ``at`` from measured spots ``near`` (indices into ``inputs.seen``)."""
+        k, maps, trust = inputs.n_components, [], []
         for process in processes:
             columns = np.arange(k) if process is not processes[-1] else np.concatenate([np.arange(k), k + genes])
-            found = process.start(scene, near, columns.astype(np.intp), at)
-            maps.append(scene.joint(found.mean[:, :k], genes))
-            trust.append(found.trust[:, :k] @ scene.shares[:, genes])
-        maps.append(found.mean[:, k:] * scene.spread[k + genes])
-        trust.append(found.trust[:, k:] * (scene.spread[k + genes] > 0))
+            found = process.krige(inputs, near, columns.astype(np.intp), at)
+            maps.append(inputs.combine_components(found.mean[:, :k], genes))
+            trust.append(found.trust[:, :k] @ inputs.shares[:, genes])
+        maps.append(found.mean[:, k:] * inputs.spread[k + genes])
+        trust.append(found.trust[:, k:] * (inputs.spread[k + genes] > 0))
         return cls(maps, trust)
 
-    def weighed(self, weights: Doubles) -> tuple[Doubles, Doubles]:
+    def combine(self, weights: Doubles) -> tuple[Doubles, Doubles]:
         """Return the weighted sum of the maps, and the weighted mean of what they are trusted."""
         value = sum((w * m for w, m in zip(weights, self.maps, strict=True)), np.zeros_like(self.maps[0]))
         trust = sum((w * t for w, t in zip(weights, self.trust, strict=True)), np.zeros_like(self.maps[0]))
         return value, np.clip(trust / max(weights.sum(), 1e-12), 0, 1)
 
 
-def equal(processes: Sequence[Process]) -> Doubles:
+def weigh_equally(processes: Sequence[Process]) -> Doubles:
     """Return equal weights of all members: what is taken where nothing can be learned."""
     count = len(processes) + 1
     return np.full(count, 1 / count)
 
 
-def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator) -> tuple[Doubles, Calibration]:
+def learn_weights(
+    inputs: RefinedInputs, processes: Sequence[Process], rng: np.random.Generator
+) -> tuple[Doubles, Calibration]:
     """Learn the weights of the members, and what confidence they deserve, on measured spots that are left out in turn.
 
     The weights are the same for all genes: stacking by non-negative least squares (Breiman 1996), in standard
@@ -71,30 +75,32 @@ def learned(scene: Scene, processes: Sequence[Process], rng: np.random.Generator
     -------
     float64 (members,), and the curve from trust to confidence.
     """
-    k = scene.n_components
-    varying = np.flatnonzero(scene.spread[k:] > 0)
+    k = inputs.n_components
+    varying = np.flatnonzero(inputs.spread[k:] > 0)
     genes = np.sort(rng.permutation(varying)[:GENES]).astype(np.intp)
-    fold = rng.permutation(len(scene.seen)) % FOLDS
+    fold = rng.permutation(len(inputs.seen)) % FOLDS
     found, truth, noise = [], [], []
-    assert scene.places.noise is not None  # a scene always has it
+    assert inputs.places.noise is not None  # these inputs always have it
     for number in range(FOLDS):
-        for _, asked, left in parted(scene, fold == number):
-            found.append(Members.of(scene, processes, left, scene.seen[asked], genes))
-            truth.append(scene.columns[np.ix_(asked, k + genes)])
-            noise.append(scene.places.noise[asked])
+        for _, asked, left in split_held_out(inputs, fold == number):
+            found.append(Members.of(inputs, processes, left, inputs.seen[asked], genes))
+            truth.append(inputs.columns[np.ix_(asked, k + genes)])
+            noise.append(inputs.places.noise[asked])
     if not found:
-        return equal(processes), Calibration.none()
-    spread = scene.spread[k + genes]
-    weights = stacked(found, truth, noise, spread)
+        return weigh_equally(processes), Calibration.none()
+    spread = inputs.spread[k + genes]
+    weights = stack_members(found, truth, noise, spread)
     trust, explained = [], []
     for one, true in zip(found, truth, strict=True):
-        value, believed = one.weighed(weights)
+        value, believed = one.combine(weights)
         trust.append(believed)
         explained.append(1 - (true - value / spread) ** 2)
     return weights, Calibration.of(trust, explained)
 
 
-def stacked(found: Sequence[Members], truth: Sequence[Doubles], noise: Sequence[Doubles], spread: Doubles) -> Doubles:
+def stack_members(
+    found: Sequence[Members], truth: Sequence[Doubles], noise: Sequence[Doubles], spread: Doubles
+) -> Doubles:
     """Return the non-negative weights of the members with the smallest squared error.
 
     Parameters

@@ -20,7 +20,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.gp.fitting import Choice, Spectrum
 from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refined.kriging import Start, inputs, kernels
+from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, list_kernels, stack_channels
 from stzoo.plugins.s2s_st.refined.refiner import Refiner
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ DRAWN = 4
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedGrid:
     """A mask with the decompositions that all crops behind it share.
 
     Parameters
@@ -61,19 +61,19 @@ class Masked:
     spectra: tuple[Spectrum, ...]
 
     @classmethod
-    def drawn(cls, rng: np.random.Generator) -> Masked:
+    def draw(cls, rng: np.random.Generator) -> MaskedGrid:
         """Draw a mask."""
-        occupied, known = _occupied(rng), _pattern(rng)
+        occupied, known = _draw_tissue(rng), _draw_pattern(rng)
         known = known & occupied
         at = np.argwhere(np.ones((SIDE, SIDE))).astype(np.float64)
         seen = np.flatnonzero(known)
         noise = np.exp(rng.normal(0.0, 0.25, len(seen)))
         places = Places(at[seen], np.zeros(len(seen), dtype=np.intp), noise=noise)
         everywhere = Places(at, np.zeros(len(at), dtype=np.intp))
-        tried = kernels(math.sqrt(occupied.sum() / known.sum()), float(SIDE))
+        tried = list_kernels(math.sqrt(occupied.sum() / known.sum()), float(SIDE))
         return cls(occupied, known, places, everywhere, tuple(Spectrum.of(kernel, places) for kernel in tried))
 
-    def start(self, y: Doubles) -> Start:
+    def krige(self, y: Doubles) -> KrigedMaps:
         """Krige columns, float64 (n, c), each with its best kernel and noise."""
         likelihood = np.stack([spectrum.likelihood(y) for spectrum in self.spectra])
         best: Indices = likelihood.max(axis=1).argmax(axis=0)
@@ -84,7 +84,7 @@ class Masked:
             found = self.spectra[number].predict(self.everywhere, y[:, columns], noise[columns])
             mean[:, columns], explained[:, columns] = found
         tried: list[Kernel] = [spectrum.kernel for spectrum in self.spectra]
-        return Start(mean, explained, Choice(tried, best, noise).reliability())
+        return KrigedMaps(mean, explained, Choice(tried, best, noise).reliability())
 
 
 class PhotographTask:
@@ -107,7 +107,7 @@ class PhotographTask:
     ) -> None:
         self.refiner, self.images, self.steps, self.batch, self.rate = refiner, images, steps, batch, learning_rate
         self.seed = seed
-        self.masks = [Masked.drawn(np.random.default_rng((seed, i))) for i in range(MASKS)]
+        self.masks = [MaskedGrid.draw(np.random.default_rng((seed, i))) for i in range(MASKS)]
         self.made: tuple[int, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def module(self) -> nn.Module:
@@ -124,7 +124,7 @@ class PhotographTask:
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the squared error at hidden places, and that of the start beside it."""
-        x, target, hidden = self._batch(step)
+        x, target, hidden = self._load_batch(step)
         start = ((x[:, 0] - target) ** 2)[:, hidden].mean()
         loss = ((x[:, 0] + self.refiner(x) - target) ** 2)[:, hidden].mean()
         return {"loss": loss, "start": start}
@@ -132,34 +132,34 @@ class PhotographTask:
     def after_step(self, step: int) -> None:
         """Do nothing more."""
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _load_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs (b, 5, h, w), targets (b, h, w), hidden places (h, w); they depend on seed and step only."""
         group, part = divmod(step, DRAWN)
         if self.made is None or self.made[0] != group:
             rng = np.random.default_rng((self.seed, MASKS + group))
-            self.made = group, task_of(self.images, self.masks[rng.integers(MASKS)], DRAWN * self.batch, rng)
+            self.made = group, make_examples(self.images, self.masks[rng.integers(MASKS)], DRAWN * self.batch, rng)
         x, target, hidden = self.made[1]
         piece = slice(part * self.batch, (part + 1) * self.batch)
         return x[piece], target[piece], hidden
 
 
-def task_of(
-    images: NaturalImages, masked: Masked, count: int, rng: np.random.Generator
+def make_examples(
+    images: NaturalImages, masked: MaskedGrid, count: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return inputs (count, 5, h, w), the crops (count, h, w) in the same units, and where they are hidden (h, w)."""
-    truth = np.stack([_crop(images, rng).ravel() for _ in range(count)], axis=1)  # (cells, count)
+    truth = np.stack([_draw_crop(images, rng).ravel() for _ in range(count)], axis=1)  # (cells, count)
     known = np.flatnonzero(masked.known)
     assert masked.seen.noise is not None  # drawn with the mask
     ratio = np.exp(rng.uniform(math.log(NOISE_RANGE[0]), math.log(NOISE_RANGE[1]), count))
     y = truth[known] + rng.normal(size=(len(known), count)) * np.sqrt(ratio * masked.seen.noise[:, None])
     mean, spread = y.mean(axis=0), y.std(axis=0)
     y, truth = (y - mean) / spread, (truth - mean) / spread
-    x = inputs(masked.start(y), y, known, (SIDE, SIDE))
+    x = stack_channels(masked.krige(y), y, known, (SIDE, SIDE))
     target = torch.from_numpy(truth.T.reshape(count, SIDE, SIDE).astype(np.float32))
     return x, target, torch.from_numpy(masked.occupied & ~masked.known)
 
 
-def _crop(images: NaturalImages, rng: np.random.Generator) -> Doubles:
+def _draw_crop(images: NaturalImages, rng: np.random.Generator) -> Doubles:
     """Return a random crop, shrunk, mirrored, turned, inverted or not, of mean 0 and standard deviation 1."""
     for _ in range(TRIES):
         image: Pixels = images.images[rng.integers(len(images.images))]
@@ -179,7 +179,7 @@ def _crop(images: NaturalImages, rng: np.random.Generator) -> Doubles:
     )
 
 
-def _occupied(rng: np.random.Generator) -> Mask:
+def _draw_tissue(rng: np.random.Generator) -> Mask:
     """Return a tissue: half of the time the whole grid, else with holes and missing places."""
     if rng.random() < 0.5:
         return np.ones((SIDE, SIDE), dtype=bool)
@@ -188,7 +188,7 @@ def _occupied(rng: np.random.Generator) -> Mask:
     return occupied & (rng.random((SIDE, SIDE)) > rng.uniform(0, 0.1))
 
 
-def _pattern(rng: np.random.Generator) -> Mask:
+def _draw_pattern(rng: np.random.Generator) -> Mask:
     """Return which places would be measured: a phase of stride 2 (half of the time), 3 or 4, or a random share."""
     known = np.zeros((SIDE, SIDE), dtype=bool)
     stride = int(rng.choice((2, 2, 2, 3, 4, 0)))

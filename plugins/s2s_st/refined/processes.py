@@ -19,8 +19,8 @@ from stzoo.core.arrays import Doubles, Indices, Points
 from stzoo.core.gp.blocks import FIT_SPOTS
 from stzoo.core.gp.fitting import Choice, Spectrum, centred
 from stzoo.core.gp.kernels import Kernel, Places
-from stzoo.plugins.s2s_st.refined.inputs import Scene
-from stzoo.plugins.s2s_st.refined.kriging import Start, chosen, kernels, start
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, choose_kernels, krige, list_kernels
 
 NEIGHBOURS = 4
 """Nearest measured spots whose differences tell the noise."""
@@ -79,8 +79,8 @@ FEW = 3
 class Process(Protocol):
     """A Gaussian process whose kernels are chosen."""
 
-    def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
-        """Krige some columns at spots ``at`` from measured spots ``near`` (indices into ``scene.seen``)."""
+    def krige(self, inputs: RefinedInputs, near: Indices, columns: Indices, at: Indices) -> KrigedMaps:
+        """Krige some columns at spots ``at`` from measured spots ``near`` (indices into ``inputs.seen``)."""
         ...
 
 
@@ -97,16 +97,16 @@ class Position:
     choice: Choice
 
     @classmethod
-    def of(cls, scene: Scene) -> Position:
+    def of(cls, inputs: RefinedInputs) -> Position:
         """Choose kernels."""
-        blocks = [(scene.places.take(block), centred(scene.columns[block])) for block in scene.fit_blocks()]
-        tried = _plain(scene)
-        return cls(chosen(tried, blocks, _most(scene, tried)))
+        blocks = [(inputs.places.take(block), centred(inputs.columns[block])) for block in inputs.fit_blocks()]
+        tried = _list_position_kernels(inputs)
+        return cls(choose_kernels(tried, blocks, _limit_kernels(inputs, tried)))
 
-    def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
+    def krige(self, inputs: RefinedInputs, near: Indices, columns: Indices, at: Indices) -> KrigedMaps:
         """Krige some columns (see :class:`Process`)."""
-        y = scene.columns[np.ix_(near, columns)]
-        return start(taken(self.choice, columns), scene.places.take(near), y, scene.spots(at))
+        y = inputs.columns[np.ix_(near, columns)]
+        return krige(select_columns(self.choice, columns), inputs.places.take(near), y, inputs.spots(at))
 
 
 @dataclass(frozen=True)
@@ -131,42 +131,42 @@ class Context:
     choice: Choice
 
     @classmethod
-    def of(cls, scene: Scene) -> Context:
+    def of(cls, inputs: RefinedInputs) -> Context:
         """Find the factors and krige them, then choose kernels over position and surroundings."""
-        scores = scene.columns[:, : scene.n_components] * scene.spread[: scene.n_components]
-        assert scene.places.noise is not None  # a scene always has it
-        factors = smooth_factors(scores, scene.places.um, 1 / scene.places.noise, FACTORS)
-        parts, plain = scene.fit_blocks(), _plain(scene)
-        blocks = [(scene.places.take(part), centred(factors[part])) for part in parts]
-        surroundings = chosen(plain, blocks, _most(scene, plain))
-        own = [_kriged(surroundings, scene.places.take(part), factors[part], None)[0] for part in parts]
+        scores = inputs.columns[:, : inputs.n_components] * inputs.spread[: inputs.n_components]
+        assert inputs.places.noise is not None  # these inputs always have it
+        factors = smooth_factors(scores, inputs.places.um, 1 / inputs.places.noise, FACTORS)
+        parts, plain = inputs.fit_blocks(), _list_position_kernels(inputs)
+        blocks = [(inputs.places.take(part), centred(factors[part])) for part in parts]
+        surroundings = choose_kernels(plain, blocks, _limit_kernels(inputs, plain))
+        own = [_krige_left_out(surroundings, inputs.places.take(part), factors[part], None)[0] for part in parts]
         few = np.concatenate(own)[:: max(1, len(np.concatenate(own)) // 500)]
         typical = float(np.median(pdist(few))) if len(few) > 1 and factors.shape[1] else 0.0
         typical = typical if typical > 0 else 1.0
-        places = [replace(scene.places.take(part), features=f / typical) for part, f in zip(parts, own, strict=True)]
-        blocks = [(at, centred(scene.columns[part])) for part, at in zip(parts, places, strict=True)]
+        places = [replace(inputs.places.take(part), features=f / typical) for part, f in zip(parts, own, strict=True)]
+        blocks = [(at, centred(inputs.columns[part])) for part, at in zip(parts, places, strict=True)]
         tried = plain + [
             replace(kernel, weight=weight, feature_length=length)
             for kernel in plain[::EVERY]
             for weight in WEIGHTS
             for length in LENGTHS
         ]
-        return cls(factors, surroundings, typical, chosen(tried, blocks, _most(scene, tried)))
+        return cls(factors, surroundings, typical, choose_kernels(tried, blocks, _limit_kernels(inputs, tried)))
 
-    def start(self, scene: Scene, near: Indices, columns: Indices, at: Indices) -> Start:
+    def krige(self, inputs: RefinedInputs, near: Indices, columns: Indices, at: Indices) -> KrigedMaps:
         """Krige some columns (see :class:`Process`); the surroundings are read off ``near`` as well."""
-        seen, places = scene.places.take(near), scene.spots(at)
-        own, there = _kriged(self.surroundings, seen, self.factors[near], places)
+        seen, places = inputs.places.take(near), inputs.spots(at)
+        own, there = _krige_left_out(self.surroundings, seen, self.factors[near], places)
         seen, places = (replace(p, features=f / self.typical) for p, f in ((seen, own), (places, there)))
-        return start(taken(self.choice, columns), seen, scene.columns[np.ix_(near, columns)], places)
+        return krige(select_columns(self.choice, columns), seen, inputs.columns[np.ix_(near, columns)], places)
 
 
-def taken(choice: Choice, columns: Indices) -> Choice:
+def select_columns(choice: Choice, columns: Indices) -> Choice:
     """Return the choice of some columns."""
     return Choice(choice.kernels, choice.kernel[columns], choice.noise[columns])
 
 
-def _kriged(choice: Choice, seen: Places, y: Doubles, at: Places | None) -> tuple[Doubles, Doubles]:
+def _krige_left_out(choice: Choice, seen: Places, y: Doubles, at: Places | None) -> tuple[Doubles, Doubles]:
     """Krige columns, (n, c), at the places of measured spots, each itself left out, and at other places."""
     own, there = np.zeros_like(y), np.zeros((0 if at is None else len(at), y.shape[1]))
     for kernel, columns in choice.groups():
@@ -177,11 +177,11 @@ def _kriged(choice: Choice, seen: Places, y: Doubles, at: Places | None) -> tupl
     return own, there
 
 
-def _plain(scene: Scene) -> list[Kernel]:
+def _list_position_kernels(inputs: RefinedInputs) -> list[Kernel]:
     """Return the kernels over position that are tried."""
-    return kernels(scene.spacing, float(np.ptp(scene.places.um, axis=0).max()))
+    return list_kernels(inputs.spacing, float(np.ptp(inputs.places.um, axis=0).max()))
 
 
-def _most(scene: Scene, tried: list[Kernel]) -> int:
+def _limit_kernels(inputs: RefinedInputs, tried: list[Kernel]) -> int:
     """Return how many kernels may be kept: each costs an eigendecomposition of all measured spots of a tile."""
-    return len(tried) if len(scene.seen) <= FIT_SPOTS else FEW
+    return len(tried) if len(inputs.seen) <= FIT_SPOTS else FEW

@@ -46,7 +46,7 @@ class Refiner(nn.Module):
         correction: Tensor = self.last(features)[:, 0] * x[:, 1].clamp(min=0).sqrt()
         return correction
 
-    def posed_mean(self, x: Tensor) -> Tensor:
+    def average_mirrored(self, x: Tensor) -> Tensor:
         """Return the mean correction over the four mirror images of the inputs."""
         total: Tensor = self(x)
         for dims in ([2], [3], [2, 3]):

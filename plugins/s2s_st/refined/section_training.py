@@ -16,10 +16,10 @@ import torch
 from stzoo.core.arrays import Indices, Mask
 from stzoo.core.gp.fitting import Choice
 from stzoo.core.interfaces import Progress
-from stzoo.plugins.s2s_st.refined.inputs import Scene
-from stzoo.plugins.s2s_st.refined.kriging import inputs, start
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.kriging import krige, stack_channels
 from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
-from stzoo.plugins.s2s_st.refined.processes import taken
+from stzoo.plugins.s2s_st.refined.processes import select_columns
 from stzoo.plugins.s2s_st.refined.refiner import Refiner
 from stzoo.plugins.s2s_st.refined.tiles import Tile
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ SIDE = 48
 
 
 @dataclass(frozen=True)
-class Dropped:
+class SparserRegion:
     """A region with some of its measured spots taken away.
 
     Parameters
@@ -64,9 +64,9 @@ class Examination:
     Parameters
     ----------
     spots
-        intp (m,), indices into ``scene.seen``.
+        intp (m,), indices into ``inputs.seen``.
     left
-        intp (l,), the measured spots that they are predicted from, indices into ``scene.seen``.
+        intp (l,), the measured spots that they are predicted from, indices into ``inputs.seen``.
     x, at
         Inputs of the refiner for all components, and the places of the spots in them.
     """
@@ -85,7 +85,7 @@ class SparserTask:
     refiner
         What goes on learning.
     dropped
-        From :func:`dropped`.
+        From :func:`drop_spots`.
     components
         The first columns are components; a quarter of a batch is drawn from them.
     steps, batch, learning_rate
@@ -99,7 +99,7 @@ class SparserTask:
     def __init__(
         self,
         refiner: Refiner,
-        dropped: list[Dropped],
+        dropped: list[SparserRegion],
         components: int,
         *,
         steps: int,
@@ -127,8 +127,8 @@ class SparserTask:
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted squared error at dropped spots, in variances of the measured values."""
         one = self.dropped[step % len(self.dropped)]
-        columns = self._columns(len(one.x), generator)
-        x, target, weight = _posed(_cropped((one.x[columns], one.target[columns], one.weight), generator), generator)
+        columns = self._draw_columns(len(one.x), generator)
+        x, target, weight = _mirror(_crop((one.x[columns], one.target[columns], one.weight), generator), generator)
         error = (x[:, 0] + self.refiner(x) - target) ** 2
         loss = (error * weight).sum() / (weight.sum() * len(x)).clamp(min=1e-6)
         parts = {"sparser": loss}
@@ -141,80 +141,82 @@ class SparserTask:
         if self.progress:
             self.progress(step + 1, self.steps)
 
-    def _columns(self, count: int, generator: torch.Generator) -> Tensor:
+    def _draw_columns(self, count: int, generator: torch.Generator) -> Tensor:
         few = min(self.batch // 4, self.components)
         first = torch.randperm(max(self.components, 1), generator=generator)[:few]
         return torch.cat([first, torch.randint(count, (self.batch - few,), generator=generator)])
 
 
-def regions(scene: Scene) -> list[tuple[Tile, Indices]]:
+def choose_regions(inputs: RefinedInputs) -> list[tuple[Tile, Indices]]:
     """Return the tiles that are learned from, with the measured spots in and around them."""
-    found = [(tile, scene.around(tile)) for tile in scene.tiles()]
+    found = [(tile, inputs.around(tile)) for tile in inputs.cut_tiles()]
     found = [(tile, near) for tile, near in found if len(near) >= 30]
     step = max(1, math.ceil(len(found) / REGIONS))
     return found[::step]
 
 
-def learned_columns(scene: Scene, rng: np.random.Generator) -> Indices:
+def choose_columns(inputs: RefinedInputs, rng: np.random.Generator) -> Indices:
     """Return the columns that are learned from: components first."""
-    k = scene.n_components
-    genes = k + np.flatnonzero(scene.spread[k:] > 0)
+    k = inputs.n_components
+    genes = k + np.flatnonzero(inputs.spread[k:] > 0)
     few = np.sort(rng.permutation(genes)[: max(COLUMNS - k, 0)])
     return np.concatenate([np.arange(k), few]).astype(np.intp)
 
 
-def dropped(scene: Scene, choice: Choice, held: Mask, columns: Indices, rng: np.random.Generator) -> list[Dropped]:
-    """Take spots away from each region in turn, never to learn those that are held out (bool over ``scene.seen``)."""
+def drop_spots(
+    inputs: RefinedInputs, choice: Choice, held: Mask, columns: Indices, rng: np.random.Generator
+) -> list[SparserRegion]:
+    """Take spots away from each region in turn, never to learn those that are held out (bool over ``inputs.seen``)."""
     found = []
-    areas = regions(scene)
+    areas = choose_regions(inputs)
     for number in range(DROPS if areas else 0):
         tile, near = areas[number % len(areas)]
         gone = rng.random(len(near)) < SHARES[(number // len(areas)) % len(SHARES)]
         if gone.all() or not (gone & ~held[near]).any():
             continue
-        x = laid_out(scene, choice, tile, near[~gone], columns)
+        x = build_inputs(inputs, choice, tile, near[~gone], columns)
         taught = near[gone & ~held[near]]
-        found.append(Dropped(x, *_targets(scene, tile, taught, columns)))
+        found.append(SparserRegion(x, *_build_targets(inputs, tile, taught, columns)))
     return found
 
 
-def examination(scene: Scene, choice: Choice, held: Mask) -> list[Examination]:
+def prepare_examinations(inputs: RefinedInputs, choice: Choice, held: Mask) -> list[Examination]:
     """Lay out the held-out spots of each region, to be predicted from all others around them."""
-    found, components = [], np.arange(scene.n_components)
-    for tile, asked, left in parted(scene, held):
-        at = tile.number(scene.lattice.row[scene.seen[asked]], scene.lattice.col[scene.seen[asked]])
-        found.append(Examination(asked, left, laid_out(scene, choice, tile, left, components), at))
+    found, components = [], np.arange(inputs.n_components)
+    for tile, asked, left in split_held_out(inputs, held):
+        at = tile.number(inputs.lattice.row[inputs.seen[asked]], inputs.lattice.col[inputs.seen[asked]])
+        found.append(Examination(asked, left, build_inputs(inputs, choice, tile, left, components), at))
     return found
 
 
-def parted(scene: Scene, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]:
-    """Yield each region with its held-out spots, and the others in and around it (both into ``scene.seen``)."""
-    for tile, near in regions(scene):
-        spots = scene.seen[near]
-        own = np.isin(np.arange(len(near)), tile.inside(scene.lattice.row[spots], scene.lattice.col[spots]))
+def split_held_out(inputs: RefinedInputs, held: Mask) -> Iterator[tuple[Tile, Indices, Indices]]:
+    """Yield each region with its held-out spots, and the others in and around it (both into ``inputs.seen``)."""
+    for tile, near in choose_regions(inputs):
+        spots = inputs.seen[near]
+        own = np.isin(np.arange(len(near)), tile.inside(inputs.lattice.row[spots], inputs.lattice.col[spots]))
         asked, left = near[held[near] & own], near[~held[near]]
         if len(asked) and len(left):
             yield tile, asked, left
 
 
-def laid_out(scene: Scene, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
-    """Return the inputs of the refiner, all cells of a tile, from measured spots ``left`` (into ``scene.seen``)."""
-    y, spots = scene.columns[np.ix_(left, columns)], scene.seen[left]
-    found = start(taken(choice, columns), scene.places.take(left), y, scene.cells(tile))
-    known = tile.number(scene.lattice.row[spots], scene.lattice.col[spots])
-    return inputs(found, y, known, tile.shape)
+def build_inputs(inputs: RefinedInputs, choice: Choice, tile: Tile, left: Indices, columns: Indices) -> Tensor:
+    """Return the inputs of the refiner, all cells of a tile, from measured spots ``left`` (into ``inputs.seen``)."""
+    y, spots = inputs.columns[np.ix_(left, columns)], inputs.seen[left]
+    found = krige(select_columns(choice, columns), inputs.places.take(left), y, inputs.cells(tile))
+    known = tile.number(inputs.lattice.row[spots], inputs.lattice.col[spots])
+    return stack_channels(found, y, known, tile.shape)
 
 
-def _targets(scene: Scene, tile: Tile, taught: Indices, columns: Indices) -> tuple[Tensor, Tensor]:
-    (h, w), spots = tile.shape, scene.seen[taught]
-    at = tile.number(scene.lattice.row[spots], scene.lattice.col[spots])
+def _build_targets(inputs: RefinedInputs, tile: Tile, taught: Indices, columns: Indices) -> tuple[Tensor, Tensor]:
+    (h, w), spots = tile.shape, inputs.seen[taught]
+    at = tile.number(inputs.lattice.row[spots], inputs.lattice.col[spots])
     target, weight = np.zeros((len(columns), h * w), dtype=np.float32), np.zeros(h * w, dtype=np.float32)
-    assert scene.places.noise is not None  # a scene always has it
-    target[:, at], weight[at] = scene.columns[np.ix_(taught, columns)].T, 1 / scene.places.noise[taught]
+    assert inputs.places.noise is not None  # these inputs always have it
+    target[:, at], weight[at] = inputs.columns[np.ix_(taught, columns)].T, 1 / inputs.places.noise[taught]
     return torch.from_numpy(target.reshape(-1, h, w)), torch.from_numpy(weight.reshape(h, w))
 
 
-def _cropped(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+def _crop(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Cut the same window of at most SIDE places a side out of all maps, (..., h, w)."""
     cut = []
     for n in maps[0].shape[-2:]:
@@ -223,7 +225,7 @@ def _cropped(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tens
     return tuple(x[..., cut[0], cut[1]] for x in maps)
 
 
-def _posed(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
+def _mirror(maps: tuple[Tensor, ...], generator: torch.Generator) -> tuple[Tensor, ...]:
     """Mirror all maps, (..., h, w), alike."""
     dims = [d for d in (-2, -1) if torch.rand((), generator=generator) < 0.5]
     return tuple(torch.flip(x, dims) for x in maps) if dims else maps

@@ -55,7 +55,7 @@ class Tile:
         return rows.ravel().astype(np.intp), cols.ravel().astype(np.intp)
 
 
-def tiles(shape: tuple[int, int], measured: int, share: float) -> Iterator[Tile]:
+def cut_tiles(shape: tuple[int, int], measured: int, share: float) -> Iterator[Tile]:
     """Cut a grid into tiles of about as many measured spots each.
 
     Parameters

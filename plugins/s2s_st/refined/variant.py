@@ -20,18 +20,18 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refined.inputs import Scene
-from stzoo.plugins.s2s_st.refined.members import Members, equal, learned
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.members import Members, learn_weights, weigh_equally
 from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
 from stzoo.plugins.s2s_st.refined.processes import Context, Position, Process
 from stzoo.plugins.s2s_st.refined.refiner import Refiner
 from stzoo.plugins.s2s_st.refined.section_training import (
     HELD_OUT,
     SparserTask,
-    dropped,
-    examination,
-    laid_out,
-    learned_columns,
+    build_inputs,
+    choose_columns,
+    drop_spots,
+    prepare_examinations,
 )
 from stzoo.plugins.s2s_st.refined.tiles import Tile
 
@@ -45,12 +45,12 @@ confidence stays uncalibrated."""
 
 
 @dataclass
-class Fitted:
+class FittedSection:
     """What was learned from the measured spots of a section.
 
     Parameters
     ----------
-    scene, position
+    inputs, position
         The section, and the process over position.
     processes
         This one, and the one over context where there is one.
@@ -62,7 +62,7 @@ class Fitted:
         The network, and how far it is followed, in [0, 1].
     """
 
-    scene: Scene
+    inputs: RefinedInputs
     position: Position
     processes: Sequence[Process]
     weights: Doubles
@@ -81,7 +81,7 @@ def fit_refined(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
-) -> Fitted:
+) -> FittedSection:
     """Learn from the measured spots of a section.
 
     Parameters
@@ -99,24 +99,26 @@ def fit_refined(
     progress
         Called with (steps done, steps).
     """
-    scene = Scene.of(section, values, config.components, seed=seed)
-    position = Position.of(scene)
+    inputs = RefinedInputs.of(section, values, config.components, seed=seed)
+    position = Position.of(inputs)
     processes: list[Process] = [position]
     refiner = copy.deepcopy(refiner).to(device)
-    if len(scene.seen) < LEAST or not scene.spread.any():
-        return Fitted(scene, position, processes, equal(processes), Calibration.none(), refiner.eval(), 1.0)
-    if config.context and scene.n_components:
-        processes.append(Context.of(scene))
+    if len(inputs.seen) < LEAST or not inputs.spread.any():
+        return FittedSection(
+            inputs, position, processes, weigh_equally(processes), Calibration.none(), refiner.eval(), 1.0
+        )
+    if config.context and inputs.n_components:
+        processes.append(Context.of(inputs))
     rng = np.random.default_rng(seed)
-    held = rng.random(len(scene.seen)) < HELD_OUT
-    _learn(scene, position, held, config, refiner, images, seed, rng, progress)
-    weights, calibration = learned(scene, processes, rng)
-    strength = _strength(scene, position, processes, weights, refiner.eval(), held)
-    return Fitted(scene, position, processes, weights, calibration, refiner, strength)
+    held = rng.random(len(inputs.seen)) < HELD_OUT
+    _learn(inputs, position, held, config, refiner, images, seed, rng, progress)
+    weights, calibration = learn_weights(inputs, processes, rng)
+    strength = _choose_strength(inputs, position, processes, weights, refiner.eval(), held)
+    return FittedSection(inputs, position, processes, weights, calibration, refiner, strength)
 
 
 def fill_refined(
-    fitted: Fitted, ranks: Ranks = ALONE, *, progress: Progress | None = None
+    fitted: FittedSection, ranks: Ranks = ALONE, *, progress: Progress | None = None
 ) -> Iterator[tuple[Indices, slice, Filled]]:
     """Predict every spot of the section that has no measured counts, tile by tile and some genes at a time.
 
@@ -133,49 +135,53 @@ def fill_refined(
     ------
     Spots, intp (m,), genes, and their values and confidence.
     """
-    scene = fitted.scene
-    lattice, total = scene.lattice, len(scene.means)
+    inputs = fitted.inputs
+    lattice, total = inputs.lattice, len(inputs.means)
     wanted = np.ones(len(lattice.row), dtype=bool)
-    wanted[scene.seen] = False
-    work = scene.tiles()
+    wanted[inputs.seen] = False
+    work = inputs.cut_tiles()
     own = ranks.own(len(work))
     for done, tile in enumerate(work[own.start : own.stop], 1):
         inside = tile.inside(lattice.row, lattice.col)
         at = inside[wanted[inside]]
-        near = scene.around(tile)
-        correction = _corrections(scene, fitted.position, fitted.refiner, tile, near, at) if len(near) else None
+        near = inputs.around(tile)
+        correction = _correct_components(inputs, fitted.position, fitted.refiner, tile, near, at) if len(near) else None
         for first in range(0, total if len(at) else 0, GENES):
             genes = slice(first, min(first + GENES, total))
             part = np.arange(genes.start, genes.stop)
             value = trust = np.zeros((len(at), len(part)))
             if correction is not None:
-                members = Members.of(scene, fitted.processes, near, at, part)
-                value, trust = members.weighed(fitted.weights)
-                value = value + fitted.strength * scene.joint(correction, part)
+                members = Members.of(inputs, fitted.processes, near, at, part)
+                value, trust = members.combine(fitted.weights)
+                value = value + fitted.strength * inputs.combine_components(correction, part)
             sure = np.asarray(fitted.calibration.apply(trust), dtype=np.float32)
-            yield at, genes, Filled(np.asarray(scene.finished(value, part), dtype=np.float32), sure)
+            yield at, genes, Filled(np.asarray(inputs.add_means(value, part), dtype=np.float32), sure)
         if progress:
             progress(done, len(own))
 
 
-def _corrections(scene: Scene, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices) -> Doubles:
+def _correct_components(
+    inputs: RefinedInputs, position: Position, refiner: Refiner, tile: Tile, near: Indices, at: Indices
+) -> Doubles:
     """Return the corrections of all components at spots ``at`` of a tile, float64 (m, k)."""
-    x = laid_out(scene, position.choice, tile, near, np.arange(scene.n_components))
-    return _corrected(refiner, x, tile.number(scene.lattice.row[at], scene.lattice.col[at]))
+    x = build_inputs(inputs, position.choice, tile, near, np.arange(inputs.n_components))
+    return _run_refiner(refiner, x, tile.number(inputs.lattice.row[at], inputs.lattice.col[at]))
 
 
-def _corrected(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Doubles:
+def _run_refiner(refiner: Refiner, x: torch.Tensor, cells: Indices) -> Doubles:
     """Return the corrections of all maps, (c, 5, h, w), at some cells: float64 (m, c)."""
     device = next(refiner.parameters()).device
     if not len(x):
         return np.zeros((len(cells), 0))
     with torch.inference_mode():
-        parts = [refiner.posed_mean(piece.to(device)).flatten(1)[:, cells].cpu() for piece in torch.split(x, MAPS)]
+        parts = [
+            refiner.average_mirrored(piece.to(device)).flatten(1)[:, cells].cpu() for piece in torch.split(x, MAPS)
+        ]
     return torch.cat(parts).numpy().astype(np.float64).T
 
 
 def _learn(
-    scene: Scene,
+    inputs: RefinedInputs,
     position: Position,
     held: Mask,
     config: RefinedConfig,
@@ -190,20 +196,20 @@ def _learn(
         return
     task = SparserTask(
         refiner,
-        dropped(scene, position.choice, held, learned_columns(scene, rng), rng),
-        scene.n_components,
+        drop_spots(inputs, position.choice, held, choose_columns(inputs, rng), rng),
+        inputs.n_components,
         steps=config.steps,
         batch=config.batch,
         learning_rate=config.learning_rate,
-        photographs=_photographs(refiner, images, config, seed),
+        photographs=_make_photograph_task(refiner, images, config, seed),
         progress=progress,
     )
     if task.dropped:
         fit_short(task, steps=config.steps, seed=seed)
 
 
-def _strength(
-    scene: Scene,
+def _choose_strength(
+    inputs: RefinedInputs,
     position: Position,
     processes: Sequence[Process],
     weights: Doubles,
@@ -214,19 +220,19 @@ def _strength(
 
     Errors are in standard deviations of each gene, of the weighed maps that the refiner adds to.
     """
-    genes = np.flatnonzero(scene.spread[scene.n_components :] > 0)
+    genes = np.flatnonzero(inputs.spread[inputs.n_components :] > 0)
     above = below = 0.0
-    for one in examination(scene, position.choice, held):
-        at, k = scene.seen[one.spots], scene.n_components
-        spread = scene.spread[k + genes]
-        value, _ = Members.of(scene, processes, one.left, at, genes).weighed(weights)
-        left = scene.columns[np.ix_(one.spots, k + genes)] - value / spread
-        change = scene.joint(_corrected(refiner, one.x, one.at), genes) / spread
+    for one in prepare_examinations(inputs, position.choice, held):
+        at, k = inputs.seen[one.spots], inputs.n_components
+        spread = inputs.spread[k + genes]
+        value, _ = Members.of(inputs, processes, one.left, at, genes).combine(weights)
+        left = inputs.columns[np.ix_(one.spots, k + genes)] - value / spread
+        change = inputs.combine_components(_run_refiner(refiner, one.x, one.at), genes) / spread
         above, below = above + float((left * change).sum()), below + float((change**2).sum())
     return float(np.clip(above / below, 0, 1)) if below > 0 else 0.0
 
 
-def _photographs(
+def _make_photograph_task(
     refiner: Refiner, images: NaturalImages | None, config: RefinedConfig, seed: int
 ) -> PhotographTask | None:
     if images is None:
