@@ -17,7 +17,7 @@ from stzoo.core.runtime.progress import progress_bar
 from stzoo.core.slides.tile_cache import Spots, cached_rows
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
-from stzoo.plugins.comtip.inputs import CachedViews, kept_kind, section_moments, turned
+from stzoo.plugins.comtip.inputs import CachedViews, choose_cache_kind, measure_moments, turn
 from torch import Tensor
 
 TARGET = 1e4
@@ -50,7 +50,7 @@ class SparseValues:
         return torch.from_numpy(self.matrix[rows.numpy()].toarray())
 
 
-def log_normalised(section: Section, genes: Sequence[str], spots: Indices) -> Iterator[csr_array]:
+def log_normalise(section: Section, genes: Sequence[str], spots: Indices) -> Iterator[csr_array]:
     """Yield what :meth:`Section.expression` gives for some spots (measured ones), sparse, a few thousand at a time."""
     columns, x, depth = section.gene_index(genes), section.adata.X, section.depth
     scale = np.divide(TARGET, depth, out=np.zeros_like(depth), where=depth > 0).astype(np.float32)
@@ -61,12 +61,12 @@ def log_normalised(section: Section, genes: Sequence[str], spots: Indices) -> It
         yield part
 
 
-def stacked(parts: Sequence[csr_array]) -> SparseValues:
+def stack_rows(parts: Sequence[csr_array]) -> SparseValues:
     """Return the rows of all parts."""
     return SparseValues(csr_array(vstack(parts, format="csr")))
 
 
-def components(values: SparseValues) -> Tensor:
+def compute_components(values: SparseValues) -> Tensor:
     """Return the leading principal components of the standardised values, float32 (n, p), p at most 20.
 
     A small matrix is decomposed as it is. A large one stays sparse: Lanczos iterations (scikit-learn's ``arpack``) with
@@ -88,7 +88,7 @@ def components(values: SparseValues) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
 
 
-def training_genes(sections: Sequence[Section], min_detected: float, most: int) -> list[str]:
+def choose_training_genes(sections: Sequence[Section], min_detected: float, most: int) -> list[str]:
     """Return the genes that all sections have and that are detected in enough of the measured spots.
 
     Of those, the ``most`` of highest mean expression, in the order of the first section.
@@ -103,7 +103,7 @@ def training_genes(sections: Sequence[Section], min_detected: float, most: int) 
     seen, total, spots = np.zeros(len(genes)), np.zeros(len(genes)), 0
     for section in sections:
         measured = np.flatnonzero(section.measured)
-        for values in log_normalised(section, genes, measured):
+        for values in log_normalise(section, genes, measured):
             seen += (values > 0).sum(axis=0)
             total += values.sum(axis=0, dtype=np.float64)
         spots += len(measured)
@@ -116,7 +116,7 @@ def training_genes(sections: Sequence[Section], min_detected: float, most: int) 
     return [genes[i] for i in kept[chosen]]
 
 
-class Views(Protocol):
+class TileViews(Protocol):
     """Inputs of the image tower: ``inputs[view, spots]``, and ``len(inputs)`` views."""
 
     def __len__(self) -> int:
@@ -126,7 +126,7 @@ class Views(Protocol):
         """Return the inputs (b, ...) of spots, int64 (b,), in one view."""
 
 
-class Values(Protocol):
+class ExpressionRows(Protocol):
     """Expression: ``values[spots]`` is float32 (b, g), log1p of counts per 10,000; ``len(values)`` spots."""
 
     def __len__(self) -> int:
@@ -152,8 +152,8 @@ class TrainingData:
         (n, 2) positions in µm, and int64 (n,) which section a spot is of.
     """
 
-    inputs: Views
-    values: Values
+    inputs: TileViews
+    values: ExpressionRows
     profiles: Tensor
     um: Tensor
     section: Tensor
@@ -184,15 +184,15 @@ def gather(
     """
     usable = [np.flatnonzero(section.measured & (np.nan_to_num(section.depth) > 0)) for section in sections]
     pairs = list(zip(sections, usable, strict=True))
-    values = stacked([part for section, spots in pairs for part in log_normalised(section, genes, spots)])
+    values = stack_rows([part for section, spots in pairs for part in log_normalise(section, genes, spots)])
     um = torch.cat([torch.from_numpy(section.um[spots]).float() for section, spots in pairs])
     number_of = torch.repeat_interleave(torch.tensor([len(spots) for spots in usable]))
-    profiles = components(values) if config.objective.soft_targets > 0 else torch.zeros(len(values), 0)
-    inputs = _views(sections, [section.pixels[spots] for section, spots in pairs], config, seed, cache, progress)
+    profiles = compute_components(values) if config.objective.soft_targets > 0 else torch.zeros(len(values), 0)
+    inputs = _cache_views(sections, [section.pixels[spots] for section, spots in pairs], config, seed, cache, progress)
     return TrainingData(inputs, values, profiles, um, number_of)
 
 
-def _views(
+def _cache_views(
     sections: Sequence[Section], places: Sequence[Points], config: CoMTIPConfig, seed: int, cache: Path, progress: bool
 ) -> CachedViews:
     """Read every view of every spot into the cache."""
@@ -205,8 +205,8 @@ def _views(
         wanted.append(Spots(section.name, slide, np.concatenate([own, *shifted])))
     about = {"views": train.views, "shift_um": train.shift_um, "seed": seed}
     with progress_bar("read slides", show=progress) as bar:
-        rows = cached_rows(cache, wanted, kept_kind(config.vision), about=about, progress=bar)
-    moments = [section_moments(section, config.vision, 32) for section in sections]
+        rows = cached_rows(cache, wanted, choose_cache_kind(config.vision), about=about, progress=bar)
+    moments = [measure_moments(section, config.vision, 32) for section in sections]
     return CachedViews(rows, train.views, [len(own) for own in places], moments)
 
 
@@ -251,20 +251,20 @@ class Draws:
     def inputs(self, data: TrainingData, chosen: Tensor, mine: slice) -> Tensor:
         """Return the inputs of some of the ``chosen`` (b,) spots: nothing else is fetched."""
         here = torch.arange(len(chosen))[mine]
-        own = self._fetched(data, chosen, here)
+        own = self._fetch(data, chosen, here)
         if self.other is None:
             return own
-        return self._mixed(own, self._fetched(data, chosen, self.other[here]), here)
+        return self._mix(own, self._fetch(data, chosen, self.other[here]), here)
 
     def values(self, values: Tensor) -> Tensor:
         """Return the values (b, g) of all spots, mixed as their inputs are."""
-        return values if self.other is None else self._mixed(values, values[self.other], torch.arange(len(values)))
+        return values if self.other is None else self._mix(values, values[self.other], torch.arange(len(values)))
 
-    def _fetched(self, data: TrainingData, chosen: Tensor, rows: Tensor) -> Tensor:
-        found = turned(data.inputs[self.view, chosen[rows]], self.pose // 2, self.pose % 2 == 1)
+    def _fetch(self, data: TrainingData, chosen: Tensor, rows: Tensor) -> Tensor:
+        found = turn(data.inputs[self.view, chosen[rows]], self.pose // 2, self.pose % 2 == 1)
         return found if self.jitter is None else found * self.jitter[0, rows] + self.jitter[1, rows]
 
-    def _mixed(self, own: Tensor, others: Tensor, rows: Tensor) -> Tensor:
+    def _mix(self, own: Tensor, others: Tensor, rows: Tensor) -> Tensor:
         assert self.share is not None
         share = self.share[rows].view(-1, *[1] * (own.ndim - 1))
         return share * own + (1 - share) * others

@@ -14,7 +14,7 @@ from stzoo.core.tunable import Batch, Tunable
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.embedding import has_statistics
-from stzoo.plugins.comtip.objective import Objective, Seen, means
+from stzoo.plugins.comtip.objective import ImageOutputs, Objective, average_neighbours
 from stzoo.plugins.comtip.weights import Weights
 from torch import Tensor, nn
 
@@ -94,18 +94,18 @@ class CoMTIPTuning(Tunable):
 
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
         """Embed spots, and compute the losses of pretraining on them if they are asked for."""
-        seen = self.objective.look(chosen, generator)
-        losses = self.objective.parts(seen, generator) if self.contrast else {}
-        return Batch(self._embedding(seen), losses)
+        seen = self.objective.encode_images(chosen, generator)
+        losses = self.objective.loss_terms(seen, generator) if self.contrast else {}
+        return Batch(self._embed(seen), losses)
 
-    def _embedding(self, seen: Seen) -> Tensor:
+    def _embed(self, seen: ImageOutputs) -> Tensor:
         """Return what ``CoMTIP.embed`` would: z_img, the patch statistics, and their means over the batch's spots."""
         own = seen.z
         if has_statistics(self.config):
             own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)
         ranks, count, widths = self.objective.ranks, len(seen.chosen), self.config.context_um
         mine, around = ranks.share(count), ranks.gathered(own, count) if widths else own
-        return torch.cat([own, *(mean[mine] for mean in means(seen.um, around, widths))], dim=1)
+        return torch.cat([own, *(mean[mine] for mean in average_neighbours(seen.um, around, widths))], dim=1)
 
     def finish(self, sections: Sequence[Section]) -> None:
         """Freeze and round the network; calibrate zero-shot on the sections, for the genes that they have."""

@@ -17,7 +17,7 @@ from stzoo.plugins.comtip.config import Generator, Stem, VisionConfig
 from torch import Tensor, nn
 
 VERSION = 1
-"""Part of the name of a cache of statistics: raise it when :func:`statistics` returns other values."""
+"""Part of the name of a cache of statistics: raise it when :func:`compute_statistics` returns other values."""
 LEVELS = 4
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
@@ -26,7 +26,7 @@ _STAINS = ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11), (0.27, 0.57, 0.78))
 N_STATISTICS = 4 + 4 + 2 * len(_QUANTILES) + LEVELS * 4 * 2
 
 
-def statistics(tiles: Tensor, patch_px: int) -> Tensor:
+def compute_statistics(tiles: Tensor, patch_px: int) -> Tensor:
     """Return the statistics of every patch.
 
     Parameters
@@ -46,11 +46,11 @@ def statistics(tiles: Tensor, patch_px: int) -> Tensor:
     unmix = torch.linalg.inv(F.normalize(torch.tensor(_STAINS), dim=1)).to(density.device)
     stains = torch.einsum("bchw,cs->bshw", density, unmix)
     planes = torch.cat([stains, density.mean(1, keepdim=True)], dim=1)  # (b, 4, h, w)
-    found = [*_moments(planes, patch_px), _quantiles(stains[:, :2], patch_px)]
+    found = [*_moments(planes, patch_px), _pool_quantiles(stains[:, :2], patch_px)]
     level = stains[:, :2]
     for scale in range(LEVELS):
         smooth = _smooth(level)
-        gradient = _gradient(smooth)
+        gradient = _measure_gradient(smooth)
         band = level - smooth
         side = patch_px >> scale
         found += [*_moments(gradient, side), F.avg_pool2d(band.abs(), side), F.avg_pool2d(F.relu(band) ** 2, side)]
@@ -63,7 +63,7 @@ def _moments(planes: Tensor, side: int) -> tuple[Tensor, Tensor]:
     return mean, (F.avg_pool2d(planes**2, side) - mean**2).clamp_min(0).sqrt()
 
 
-def _quantiles(stains: Tensor, side: int) -> Tensor:
+def _pool_quantiles(stains: Tensor, side: int) -> Tensor:
     b, c, h, w = stains.shape
     cells = stains.view(b, c, h // side, side, w // side, side)[:, :, :, ::2, :, ::2]  # every second pixel will do
     flat = cells.permute(0, 1, 2, 4, 3, 5).flatten(4).sort(dim=-1).values  # (b, c, rows, columns, pixels)
@@ -78,14 +78,14 @@ def _smooth(planes: Tensor) -> Tensor:
     return F.conv2d(F.pad(across, (0, 0, 2, 2), mode="replicate"), kernel.view(5, 1).expand(c, 1, 5, 1), groups=c)
 
 
-def _gradient(planes: Tensor) -> Tensor:
+def _measure_gradient(planes: Tensor) -> Tensor:
     padded = F.pad(planes, (1, 1, 1, 1), mode="replicate")
     dx = (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2
     dy = (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
     return torch.sqrt(dx**2 + dy**2 + 1e-8)
 
 
-def vit_shape(config: VisionConfig) -> ViTConfig:
+def make_vit_config(config: VisionConfig) -> ViTConfig:
     """Return the shape of the ViT: timm's variant, or CLIP's."""
     c = config
     if not c.clip:
@@ -110,7 +110,7 @@ class ImageTower(nn.Module):
     def __init__(self, config: VisionConfig, out: int, generator: Generator = Generator.attention) -> None:
         super().__init__()
         self.config = config
-        shape = vit_shape(config)
+        shape = make_vit_config(config)
         self.vit = ViT(shape)
         if config.stem is Stem.texture:
             self.vit.patch_embedding = nn.Identity()  # type: ignore[assignment]  # the statistics take its place
@@ -121,7 +121,7 @@ class ImageTower(nn.Module):
         self.context = nn.ModuleList(nn.Linear(out, out) for _ in config.context_um)
         self.generator = FeatureGenerator(config.width, shape.patches, config.heads, generator)
 
-    def tokens(self, inputs: Tensor) -> Tensor:
+    def embed_tokens(self, inputs: Tensor) -> Tensor:
         """Embed patches, (b, P, width), of statistics (b, P, n), or of pixels (b, 3, h, w) for a linear stem."""
         if self.config.stem is Stem.linear:
             return self.vit.embed_patches(inputs)
@@ -130,13 +130,13 @@ class ImageTower(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return the vector of each tile by itself (b, out), and the patch features Z (b, P, width)."""
-        features = self.vit.encode(self.tokens(inputs))[:, 1:]
+        features = self.vit.encode(self.embed_tokens(inputs))[:, 1:]
         z: Tensor = self.projection(features.mean(1))
         if self.skip is not None:
             z = z + self.skip(torch.cat([inputs.mean(1), inputs.std(1)], dim=-1))
         return z, features
 
-    def placed(self, z: Tensor, means: Sequence[Tensor]) -> Tensor:
+    def add_context(self, z: Tensor, means: Sequence[Tensor]) -> Tensor:
         """Return z_img (b, out), not normalised, of tiles among their neighbours (ours).
 
         Parameters
@@ -150,7 +150,7 @@ class ImageTower(nn.Module):
             z = z + layer(mean)
         return z
 
-    def masked(self, inputs: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def encode_masked(self, inputs: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode visible patches only and generate the features of the hidden ones.
 
         Parameters
@@ -166,7 +166,7 @@ class ImageTower(nn.Module):
         -------
         Visible indices (b, v), their features (b, v, width), hidden indices (b, h), generated features (b, h, width).
         """
-        tokens = self.tokens(inputs)
+        tokens = self.embed_tokens(inputs)
         n = tokens.shape[1]
         visible, hidden = order[:, math.floor(n * share) :], order[:, : math.floor(n * share)]
         seen = self.vit.encode(take(tokens, visible))[:, 1:]
@@ -243,14 +243,14 @@ class SpotGenerator(nn.Module):
         """
         shown = torch.ones(len(z), dtype=torch.bool, device=z.device)
         shown[hidden] = False
-        place = self.place(self._code(um - um.mean(0)))
+        place = self.place(self._encode_positions(um - um.mean(0)))
         seen = z[shown] + place[shown]
         q, k, v = (self._split(x) for x in (self.to_q(place[hidden]), self.to_k(seen), self.to_v(seen)))
         made = attention(q, k, v)[0].transpose(0, 1).flatten(1)
         generated: Tensor = made + self.out(made)
         return generated
 
-    def _code(self, um: Tensor) -> Tensor:
+    def _encode_positions(self, um: Tensor) -> Tensor:
         waves = torch.tensor(self.WAVES_UM, device=um.device)
         angles = (2 * math.pi * um[:, :, None] / waves).flatten(1)
         return torch.cat([angles.sin(), angles.cos()], dim=1)

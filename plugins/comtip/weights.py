@@ -14,11 +14,11 @@ from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints, v
 from stzoo.core.nn.vit import ViTConfig
 from stzoo.core.weights.repository import empty, restore_module
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem, Text
-from stzoo.plugins.comtip.image_tower import vit_shape
-from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.image_tower import make_vit_config
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.sentences import SentenceTokenizer, parse_tokenizer, wrap_clip_tokenizer
-from stzoo.plugins.comtip.vocabulary import Vocabulary, packaged
-from stzoo.plugins.comtip.zero_shot import Calibration, ZeroShot
+from stzoo.plugins.comtip.vocabulary import Vocabulary, load_packaged_descriptions
+from stzoo.plugins.comtip.zero_shot import ZeroShot, ZeroShotCalibration
 from torch import Tensor
 
 _TOKENIZER = "tokenizer.json"
@@ -42,22 +42,22 @@ class Weights:
         How validation chose them (:attr:`stzoo.core.model.Model.validated`), or empty.
     """
 
-    network: Network
+    network: CoMTIPNetwork
     vocabulary: Vocabulary
-    calibration: Calibration
+    calibration: ZeroShotCalibration
     started_from: Mapping[str, str] = field(default_factory=dict)
     validated: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def fresh(cls, config: CoMTIPConfig, vocabulary: Vocabulary) -> Self:
+    def initialise(cls, config: CoMTIPConfig, vocabulary: Vocabulary) -> Self:
         """Return random networks for some genes, not calibrated."""
-        return cls(network_for(config, vocabulary), vocabulary, Calibration.none(len(vocabulary.genes)))
+        return cls(make_network(config, vocabulary), vocabulary, ZeroShotCalibration.none(len(vocabulary.genes)))
 
     def zero_shot(self, config: CoMTIPConfig) -> ZeroShot:
         """Return zero-shot prediction by these weights, as they stand calibrated."""
         return ZeroShot(self.network, self.vocabulary, self.calibration, config)
 
-    def settle(self) -> None:
+    def round_to_half(self) -> None:
         """Freeze the networks, and round them to half precision, so that what is used is what is saved."""
         self.network.requires_grad_(False).eval()
         with torch.no_grad():
@@ -74,7 +74,7 @@ class Weights:
         return {
             "genes": list(self.vocabulary.genes),
             "expression": "log1p of counts per 10,000",
-            **({"gene_text": packaged().sha256} if self.vocabulary.n_described else {}),
+            **({"gene_text": load_packaged_descriptions().sha256} if self.vocabulary.n_described else {}),
             **({"started_from": dict(self.started_from)} if self.started_from else {}),
             **({"validated": dict(self.validated)} if self.validated else {}),
         }
@@ -84,7 +84,7 @@ class Weights:
         return {_TOKENIZER: self.vocabulary.dumps()}
 
     @classmethod
-    def restored(
+    def restore(
         cls, config: CoMTIPConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], description: Mapping[str, Any]
     ) -> Self:
         """Return what was saved, strictly.
@@ -99,25 +99,23 @@ class Weights:
         if table is None or tuple(table.shape) != (genes, 4):
             raise WeightsError(f"tensor '{_CALIBRATION}' is missing or not ({genes}, 4)")
         with empty():
-            network = network_for(config, vocabulary)
+            network = make_network(config, vocabulary)
         stray = [key for key in own if not key.startswith("network.")]
         if stray:
             raise WeightsError(f"tensor '{stray[0]}' is not known to the model{nearest(stray[0], own)}")
         restore_module(network, {key.removeprefix("network."): value for key, value in own.items()})
         network.requires_grad_(False).eval()
-        started_from, validated = (_mapping(description.get(name)) for name in ("started_from", "validated"))
-        return cls(network, vocabulary, Calibration(table), started_from, validated)
+        started_from, validated = (_as_mapping(description.get(name)) for name in ("started_from", "validated"))
+        return cls(network, vocabulary, ZeroShotCalibration(table), started_from, validated)
 
 
-def network_for(config: CoMTIPConfig, vocabulary: Vocabulary) -> Network:
+def make_network(config: CoMTIPConfig, vocabulary: Vocabulary) -> CoMTIPNetwork:
     """Return networks for the genes of a vocabulary, at random."""
     v = vocabulary
-    return Network(config, len(v.genes), v.n_tokens, v.n_described, v.suffix)
+    return CoMTIPNetwork(config, len(v.genes), v.n_tokens, v.n_described, v.suffix)
 
 
-def restored_vocabulary(
-    config: CoMTIPConfig, description: Mapping[str, Any], assets: Mapping[str, bytes]
-) -> Vocabulary:
+def restore_vocabulary(config: CoMTIPConfig, description: Mapping[str, Any], assets: Mapping[str, bytes]) -> Vocabulary:
     """Return the genes that were saved, and how they are read.
 
     Raises
@@ -130,8 +128,8 @@ def restored_vocabulary(
         raise WeightsError("the repository has no gene vocabulary", todo="pull the weights again")
     if _TOKENIZER not in assets:
         raise WeightsError(f"the repository has no {_TOKENIZER}", todo="pull the weights again")
-    vocabulary = Vocabulary.restored(genes, config.text, assets[_TOKENIZER])
-    if vocabulary.n_described and description.get("gene_text") != packaged().sha256:
+    vocabulary = Vocabulary.restore(genes, config.text, assets[_TOKENIZER])
+    if vocabulary.n_described and description.get("gene_text") != load_packaged_descriptions().sha256:
         raise WeightsError(
             "these weights were trained with another table of gene descriptions than this stzoo has",
             todo="install the version of stzoo that they were made with, or newer weights",
@@ -139,18 +137,18 @@ def restored_vocabulary(
     return vocabulary
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _as_mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
 
 
 @dataclass(frozen=True)
-class Start:
+class StartingWeights:
     """What training starts from.
 
     Parameters
     ----------
     state
-        Tensors by the names of :class:`~stzoo.plugins.comtip.network.Network`; what is not there starts at random.
+        Tensors by the names of :class:`~stzoo.plugins.comtip.network.CoMTIPNetwork`; what is missing starts at random.
     tokenizer
         The checkpoint's, where its text tower is taken over.
     source, sha256
@@ -162,7 +160,7 @@ class Start:
     source: str
     sha256: str
 
-    def fill(self, network: Network) -> None:
+    def fill(self, network: CoMTIPNetwork) -> None:
         """Copy the tensors into a network; every one must have its place there.
 
         Raises
@@ -182,7 +180,7 @@ class Start:
         network.load_state_dict({**own, **{name: tensor.float() for name, tensor in self.state.items()}})
 
 
-def read_start(folder: Path, config: CoMTIPConfig, source: str) -> Start:
+def read_start(folder: Path, config: CoMTIPConfig, source: str) -> StartingWeights:
     """Read a checkpoint: both towers of a CLIP, or the image tower of a ViT or DINO.
 
     Parameters
@@ -209,7 +207,7 @@ def read_start(folder: Path, config: CoMTIPConfig, source: str) -> Start:
     tokenizer = None
     if "logit_scale" in tensors:
         parts = clip_towers(tensors, hints, image_px=config.vision.tile_px)
-        _same_shape(parts.vision_config, config)
+        _check_shape(parts.vision_config, config)
         state |= {f"image.vit.{name}": tensor for name, tensor in parts.vision.items()}
         state["image.projection.weight"] = parts.visual_projection
         state["logit_scale"] = parts.logit_scale
@@ -219,13 +217,13 @@ def read_start(folder: Path, config: CoMTIPConfig, source: str) -> Start:
             tokenizer = clip_tokenizer(folder if folder.is_dir() else folder.parent)
     else:
         vision, shape = vit_tower(tensors, hints, image_px=config.vision.tile_px)
-        _same_shape(shape, config)
+        _check_shape(shape, config)
         state |= {f"image.vit.{name}": tensor for name, tensor in vision.items()}
-    return Start(state, tokenizer, source, digest.hexdigest())
+    return StartingWeights(state, tokenizer, source, digest.hexdigest())
 
 
-def _same_shape(found: ViTConfig, config: CoMTIPConfig) -> None:
-    wanted = vit_shape(config.vision)
+def _check_shape(found: ViTConfig, config: CoMTIPConfig) -> None:
+    wanted = make_vit_config(config.vision)
     for own in fields(ViTConfig):
         have, want = getattr(found, own.name), getattr(wanted, own.name)
         if have != want and own.name not in ("eps", "dropout"):

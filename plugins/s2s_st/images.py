@@ -78,7 +78,7 @@ class NaturalImages:
         An image at random; a crop of twice the side; each mirroring with probability 1/2; a rotation by an angle in
         ±90°, nearest value; the centre. Everything random comes from ``generator``.
         """
-        return torch.stack([self._crop(side, generator) for _ in range(count)])[:, None]
+        return torch.stack([self._draw_crop(side, generator) for _ in range(count)])[:, None]
 
     def _draw_crop(self, side: int, generator: torch.Generator) -> Tensor:
         image = self.images[_draw(len(self.images), generator)]

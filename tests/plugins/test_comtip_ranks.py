@@ -16,7 +16,7 @@ from stzoo.core.training.loop import fit
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
-from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.training import TrainingTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 
@@ -54,7 +54,7 @@ def train(case: str, folder: Path, ranks: Ranks = ALONE) -> TrainingTask:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     vocabulary = Vocabulary(GENES, config.text)
-    network = Network(config, len(GENES), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
+    network = CoMTIPNetwork(config, len(GENES), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
     pixels = config.vision.stem.value == "linear"
     inputs = torch.randn(2, 24, 3, 64, 64) if pixels else torch.randn(2, 24, 4, N_STATISTICS)
     data = TrainingData(
@@ -69,7 +69,7 @@ def rank(number: int, port: int, folder: Path) -> None:
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with joined() as ranks:
         for case in CASES:
-            averaged = train(case, folder / "two" / case, ranks).averaged()
+            averaged = train(case, folder / "two" / case, ranks).gather_average()
             if ranks.is_main:
                 torch.save(averaged, folder / f"{case}.pt")
 
@@ -95,5 +95,5 @@ def test_two_ranks_give_the_losses_of_one(case: str, by_two: Path, tmp_path: Pat
     for want, got in zip(losses(tmp_path), losses(by_two / "two" / case), strict=True):
         assert got == pytest.approx(want, abs=1e-4, rel=1e-4)
     averaged = torch.load(by_two / f"{case}.pt", weights_only=True)
-    for name, tensor in task.averaged().items():
+    for name, tensor in task.gather_average().items():
         torch.testing.assert_close(averaged[name], tensor, atol=2e-3, rtol=1e-2)
