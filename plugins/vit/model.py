@@ -65,9 +65,9 @@ class ViTEncoder(Encoder):
         WeightsError
             No checkpoint, a pickle, keys of no known layout, or a tensor missing or of another shape.
         """
-        from stzoo.plugins.vit.checkpoint import read
+        from stzoo.plugins.vit.foreign import read_foreign
 
-        checkpoint = read(Path(folder))
+        checkpoint = read_foreign(Path(folder))
         model = cls(checkpoint.config)
         model._take(checkpoint.state)
         model._checkpoint = {"source": source, "sha256": checkpoint.sha256}

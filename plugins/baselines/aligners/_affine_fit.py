@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from stzoo.core.arrays import Doubles
-from stzoo.plugins.baselines.aligners._stain_images import Stained, unlikeness
+from stzoo.plugins.baselines.aligners._stain_images import StainLevel, unlikeness
 
 UNIT = 0.05
 """Length of the first step that is tried: 3 degrees, or a twentieth of the tissue's radius."""
@@ -55,7 +55,7 @@ class Frame:
 
 
 @dataclass(frozen=True, eq=False)
-class Fit:
+class AffineFit:
     """Where a descent ended: the loss, and the values (see :meth:`Frame.matrix`), float64 (6,)."""
 
     loss: float
@@ -63,8 +63,8 @@ class Fit:
 
 
 def descend(
-    frame: Frame, values: Doubles, moving: Stained, fixed: Stained, *, outline_weight: float, steps: int
-) -> Fit:
+    frame: Frame, values: Doubles, moving: StainLevel, fixed: StainLevel, *, outline_weight: float, steps: int
+) -> AffineFit:
     """Lower the loss from some values by L-BFGS, in at most so many steps; it never ends above the start."""
 
     def loss_and_slope(scaled: Doubles) -> tuple[float, Doubles]:
@@ -75,4 +75,4 @@ def descend(
 
     solve: Any = minimize  # its stubs do not know that jac=True changes what the function returns
     done = solve(loss_and_slope, values / UNIT, jac=True, method="L-BFGS-B", options={"maxiter": steps})
-    return Fit(float(done.fun), np.asarray(done.x) * UNIT)
+    return AffineFit(float(done.fun), np.asarray(done.x) * UNIT)

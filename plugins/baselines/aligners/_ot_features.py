@@ -34,7 +34,7 @@ class Cloud:
         return len(self.points)
 
 
-def usable(section: Section) -> Indices:
+def find_usable(section: Section) -> Indices:
     """Return the spots that are compared: measured, with counts, and under tissue where the section says so.
 
     Raises
@@ -56,7 +56,7 @@ def usable(section: Section) -> Indices:
     return np.flatnonzero(chosen)
 
 
-def clouds(moving: Section, fixed: Section, *, genes: int, components: int) -> tuple[Cloud, Cloud]:
+def make_clouds(moving: Section, fixed: Section, *, genes: int, components: int) -> tuple[Cloud, Cloud]:
     """Return both sections in common components; counts of hidden spots are not used.
 
     Parameters
@@ -73,36 +73,36 @@ def clouds(moving: Section, fixed: Section, *, genes: int, components: int) -> t
     DataError
         A section has too few measured spots.
     """
-    sections, spots = (moving, fixed), (usable(moving), usable(fixed))
-    shared = _shared(moving, fixed)
+    sections, spots = (moving, fixed), (find_usable(moving), find_usable(fixed))
+    shared = _find_shared_genes(moving, fixed)
     moments = [_moments(s, at, shared) for s, at in zip(sections, spots, strict=True)]
     seen = (np.minimum(*(m.seen for m in moments)) >= SEEN) & (np.minimum(*(m.variance for m in moments)) > 0)
-    _enough(int(seen.sum()), moving, fixed)
+    _require_genes(int(seen.sum()), moving, fixed)
     variance = np.where(seen, np.minimum(*(m.variance for m in moments)), -1.0)
     kept = np.argsort(-variance, kind="stable")[: min(genes, int(seen.sum()))]
     names = [shared[i] for i in kept]
     scales = [(m.mean[kept], np.sqrt(m.variance[kept])) for m in moments]
     gram = np.zeros((len(kept), len(kept)))
     for section, at, (mean, spread) in zip(sections, spots, scales, strict=True):
-        for values in _blocks(section, at, names):
+        for values in _iterate_blocks(section, at, names):
             standard = (values - mean) / spread
             gram += standard.T @ standard / len(at)  # both sections count alike, whatever their numbers of spots
     axes = eigh(gram, subset_by_index=(max(0, len(kept) - components), len(kept) - 1))[1]
     made = []
     for section, at, (mean, spread) in zip(sections, spots, scales, strict=True):
-        parts = [(values - mean) / spread @ axes for values in _blocks(section, at, names)]
+        parts = [(values - mean) / spread @ axes for values in _iterate_blocks(section, at, names)]
         made.append(Cloud(section.um[at], np.concatenate(parts)))
     return made[0], made[1]
 
 
-def _shared(moving: Section, fixed: Section) -> list[str]:
+def _find_shared_genes(moving: Section, fixed: Section) -> list[str]:
     there = set(fixed.genes)
     shared = [gene for gene in moving.genes if gene in there]
-    _enough(len(shared), moving, fixed)
+    _require_genes(len(shared), moving, fixed)
     return shared
 
 
-def _enough(count: int, moving: Section, fixed: Section) -> None:
+def _require_genes(count: int, moving: Section, fixed: Section) -> None:
     if count < FEWEST_GENES:
         raise GeneError(
             f"'{moving.name}' and '{fixed.name}' share {count} genes that are seen in {SEEN:.0%} of the spots of both, "
@@ -122,7 +122,7 @@ class _Moments:
 
 def _moments(section: Section, spots: Indices, genes: list[str]) -> _Moments:
     total, square, seen = (np.zeros(len(genes)) for _ in range(3))
-    for values in _blocks(section, spots, genes):
+    for values in _iterate_blocks(section, spots, genes):
         total += values.sum(axis=0)
         square += (values**2).sum(axis=0)
         seen += (values > 0).sum(axis=0)
@@ -130,7 +130,7 @@ def _moments(section: Section, spots: Indices, genes: list[str]) -> _Moments:
     return _Moments(mean, np.maximum(square / len(spots) - mean**2, 0), seen / len(spots))
 
 
-def _blocks(section: Section, spots: Indices, genes: list[str]) -> Iterator[Doubles]:
+def _iterate_blocks(section: Section, spots: Indices, genes: list[str]) -> Iterator[Doubles]:
     """Yield log-normalised expression of some spots at a time, float64 (b, g)."""
     rows = max(1, _BLOCK_VALUES // section.n_genes)
     for start in range(0, len(spots), rows):

@@ -38,7 +38,7 @@ class Thinned:
         return len(self.points)
 
 
-def solver() -> Any:
+def import_solver() -> Any:
     """Return POT.
 
     Raises
@@ -54,7 +54,7 @@ def solver() -> Any:
         ) from error
 
 
-def needed_bytes(moving: int, fixed: int) -> int:
+def estimate_bytes(moving: int, fixed: int) -> int:
     """Return the memory that a plan between so many groups takes, bytes."""
     return BYTES_PER_PAIR * moving * fixed
 
@@ -67,7 +67,7 @@ def check_memory(moving: int, fixed: int, limit_gib: float) -> None:
     DataError
         With what would be needed.
     """
-    needed = needed_bytes(moving, fixed) / 2**30
+    needed = estimate_bytes(moving, fixed) / 2**30
     if needed > limit_gib:
         raise DataError(
             f"a plan of {moving} x {fixed} spots needs about {needed:.3g} GiB, and memory_gib is {limit_gib:.3g}",
@@ -88,7 +88,7 @@ def thin(cloud: Cloud, count: int) -> Thinned:
     return Thinned(np.asarray(member @ cloud.points), np.asarray(member @ cloud.values), size / len(cloud), group)
 
 
-def plan(
+def match_groups(
     moving: Thinned, fixed: Thinned, matrix: Doubles, *, areas: tuple[float, float], share: float, alpha: float
 ) -> Doubles:
     """Match the groups of two sections.
@@ -108,7 +108,7 @@ def plan(
     -------
     float64 (groups of moving, groups of fixed), in units of the larger mass.
     """
-    ot = solver()
+    ot = import_solver()
     most = max(areas)
     masses = moving.weights * areas[0] / most, fixed.weights * areas[1] / most
     moved = share * min(areas) / most
@@ -124,7 +124,7 @@ def plan(
     return np.asarray(found, dtype=np.float64)
 
 
-def procrustes(moving: Doubles, fixed: Doubles, weights: Doubles, *, side: float) -> Doubles:
+def fit_procrustes(moving: Doubles, fixed: Doubles, weights: Doubles, *, side: float) -> Doubles:
     """Return the turn (with a mirror where ``side`` is -1) and shift of least squares over soft matches, (2, 3).
 
     Kabsch 1976, weighted; PASTE makes a plan a transform in the same way, without the mirror.

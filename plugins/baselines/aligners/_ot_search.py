@@ -73,7 +73,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Found:
+class ScoredTransform:
     """A rigid transform, how well expression agrees under it (at most 1), and the share of tissue that overlaps."""
 
     score: float
@@ -81,22 +81,22 @@ class Found:
     matrix: Doubles
 
 
-def spacing(cloud: Cloud) -> float:
+def measure_spacing(cloud: Cloud) -> float:
     """Return the usual distance of a spot from its nearest neighbour, micrometres."""
     distance, _ = cKDTree(cloud.points).query(cloud.points, k=2)
     return float(np.median(np.asarray(distance)[:, 1]))
 
 
-def fine_map(cloud: Cloud) -> Map:
+def make_fine_map(cloud: Cloud) -> Map:
     """Return the map of a section on which a transform is refined: cells of half the distance between its spots."""
-    gap = spacing(cloud)
+    gap = measure_spacing(cloud)
     cell = max(gap / 2, float(np.ptp(cloud.points, axis=0).max()) / 1000)
     low = cloud.points.min(axis=0) - 4 * gap
     columns, rows = np.ceil((cloud.points.max(axis=0) + 4 * gap - low) / cell).astype(int)
     return Map.of(cloud, cloud.points, low=low, cell=cell, shape=(int(rows), int(columns)), width=1.5 * cell)
 
 
-def search(moving: Cloud, fixed: Cloud, *, step_deg: float, flips: bool, overlap: float) -> list[Found]:
+def search(moving: Cloud, fixed: Cloud, *, step_deg: float, flips: bool, overlap: float) -> list[ScoredTransform]:
     """Return the best shift of every turn and side, best first.
 
     The score is the normalised correlation of all components over the tissue that overlaps (Padfield 2012, masked
@@ -112,7 +112,7 @@ def search(moving: Cloud, fixed: Cloud, *, step_deg: float, flips: bool, overlap
     centres = [cloud.points.mean(axis=0) for cloud in (moving, fixed)]
     reach = max(np.linalg.norm(c.points - m, axis=1).max() for c, m in zip((moving, fixed), centres, strict=True))
     cell = 2.04 * float(reach) / CELLS
-    low, width = np.full(2, -CELLS / 2 * cell), max(cell, spacing(moving), spacing(fixed))
+    low, width = np.full(2, -CELLS / 2 * cell), max(cell, measure_spacing(moving), measure_spacing(fixed))
     grid = {"low": low, "cell": cell, "shape": (CELLS, CELLS), "width": width}
     target = _Spectra.of(Map.of(fixed, fixed.points - centres[1], **grid))  # type: ignore[arg-type]
     found = []
@@ -122,7 +122,7 @@ def search(moving: Cloud, fixed: Cloud, *, step_deg: float, flips: bool, overlap
             placed = Map.of(moving, (moving.points - centres[0]) @ turn.T, **grid)  # type: ignore[arg-type]
             score, share, shift = target.best(placed, overlap)
             matrix = np.column_stack([turn, centres[1] + shift * cell - turn @ centres[0]])
-            found.append(Found(score, share, matrix))
+            found.append(ScoredTransform(score, share, matrix))
     return sorted(found, key=lambda one: -one.score)
 
 
@@ -165,9 +165,9 @@ def _correlation(fixed: npt.NDArray[np.complex128], moving: npt.NDArray[np.compl
     return np.asarray(irfft2(fixed * np.conj(moving), (2 * CELLS, 2 * CELLS)))
 
 
-def distinct(found: list[Found], count: int, *, apart_deg: float) -> list[Found]:
+def select_distinct(found: list[ScoredTransform], count: int, *, apart_deg: float) -> list[ScoredTransform]:
     """Return the best few that differ from one another by more than some degrees, or by side."""
-    kept: list[Found] = []
+    kept: list[ScoredTransform] = []
     least = 2 * np.sin(np.deg2rad(apart_deg) / 2)  # spectral norm of the difference of two turns
     for one in found:
         if all(np.linalg.norm(one.matrix[:, :2] - other.matrix[:, :2], ord=2) > least for other in kept):
@@ -175,7 +175,7 @@ def distinct(found: list[Found], count: int, *, apart_deg: float) -> list[Found]
     return kept[:count]
 
 
-def refine(moving: Cloud, fixed: Map, start: Doubles, *, reach: float) -> Found:
+def refine(moving: Cloud, fixed: Map, start: Doubles, *, reach: float) -> ScoredTransform:
     """Turn and shift a little, to where expression agrees best with the map of the fixed section.
 
     Parameters
@@ -205,4 +205,4 @@ def refine(moving: Cloud, fixed: Map, start: Doubles, *, reach: float) -> Found:
     best = least(lambda step: -agreement(step)[0], np.zeros(3), method="Nelder-Mead", options=options).x
     turn = Transform.rigid(float(np.rad2deg(best[0] / radius))).matrix[:, :2] @ start[:, :2]
     score, share = agreement(best)
-    return Found(score, share, np.column_stack([turn, centre + best[1:] - turn @ middle]))
+    return ScoredTransform(score, share, np.column_stack([turn, centre + best[1:] - turn @ middle]))

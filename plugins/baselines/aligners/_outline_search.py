@@ -94,7 +94,7 @@ class Placement:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class Placements:
     """What a search found, best first.
 
     Parameters
@@ -109,9 +109,9 @@ class Found:
     coarse: list[Placement]
 
 
-def search(source: Shape, target: Shape, config: SearchConfig, progress: Progress | None = None) -> Found:
+def search(source: Shape, target: Shape, config: SearchConfig, progress: Progress | None = None) -> Placements:
     """Try every direction and side."""
-    starts = list(_starts(source.centre, target.centre, config))
+    starts = list(_iterate_starts(source.centre, target.centre, config))
     outline = cKDTree(target.outline)
     thin, middle = source.outline[:: max(1, len(source.outline) // 400)], (1 + config.overlap) / 2
     coarse: list[Placement] = []
@@ -126,19 +126,19 @@ def search(source: Shape, target: Shape, config: SearchConfig, progress: Progres
     for placed, side in product(coarse[:BEST], ((reach, 0), (-reach, 0), (0, reach), (0, -reach))):
         shifted = placed.matrix + np.column_stack([np.zeros((2, 2)), side])
         beside.append(_icp(thin, outline, shifted, config.overlap, config.iterations))
-    best = _distinct(coarse[:BEST] + sorted(beside, key=_score)[:BEST])
+    best = _drop_duplicates(coarse[:BEST] + sorted(beside, key=_score)[:BEST])
     tree, shares = cKDTree(target.points), np.linspace(config.overlap, 1, 5)
     fine = [_icp(source.points, tree, one.matrix, share, config.iterations) for one in best for share in shares]
-    return Found(sorted(fine, key=_score), coarse)
+    return Placements(sorted(fine, key=_score), coarse)
 
 
-def apart(a: Doubles, b: Doubles) -> bool:
+def is_apart(a: Doubles, b: Doubles) -> bool:
     """Say whether two matrices (2, 3) are different orientations."""
     # 2 sin(angle / 2) for two turns, 2 for a flip
     return bool(np.linalg.norm(a[:, :2] - b[:, :2], ord=2) > 2 * np.sin(np.deg2rad(OTHER_DEG / 2)))
 
 
-def _starts(source: Doubles, target: Doubles, config: SearchConfig) -> Iterator[Doubles]:
+def _iterate_starts(source: Doubles, target: Doubles, config: SearchConfig) -> Iterator[Doubles]:
     """Yield one matrix (2, 3) a direction and side, each laying one centre of the tissue upon the other."""
     for flip in (False, True) if config.flips else (False,):
         for angle in np.arange(0, 360, config.step_deg):
@@ -151,16 +151,16 @@ def _icp(source: Doubles, target: cKDTree, matrix: Doubles, share: float, iterat
     side = np.sign(np.linalg.det(turn))
     kept = max(3, int(share * len(source)))
     for _ in range(iterations):
-        distance, nearest = _nearest(target, source @ turn.T + shift)
+        distance, nearest = _find_nearest(target, source @ turn.T + shift)
         near = np.argpartition(distance, kept - 1)[:kept]
-        better, moved = _fitted(source[near], target.data[nearest[near]], side)
+        better, moved = _fit_rigid(source[near], target.data[nearest[near]], side)
         still = np.abs(better - turn).max() < 1e-7 and np.abs(moved - shift).max() < 1e-3
         turn, shift = better, moved
         if still:
             break
     placed = source @ turn.T + shift
-    there, back = _nearest(target, placed)[0], _nearest(cKDTree(placed), target.data)[0]
-    score = (_trimmed(there, share) + _trimmed(back, share)) / 2
+    there, back = _find_nearest(target, placed)[0], _find_nearest(cKDTree(placed), target.data)[0]
+    score = (_trim_mean(there, share) + _trim_mean(back, share)) / 2
     return Placement(score / share**3, np.column_stack([turn, shift]))
 
 
@@ -168,7 +168,7 @@ def _score(found: Placement) -> float:
     return found.score
 
 
-def _distinct(found: list[Placement]) -> list[Placement]:
+def _drop_duplicates(found: list[Placement]) -> list[Placement]:
     """Leave out matrices that ICP reached from several starts."""
     kept: list[Placement] = []
     for one in found:
@@ -177,17 +177,17 @@ def _distinct(found: list[Placement]) -> list[Placement]:
     return kept
 
 
-def _nearest(tree: cKDTree, points: Doubles) -> tuple[Doubles, Indices]:
+def _find_nearest(tree: cKDTree, points: Doubles) -> tuple[Doubles, Indices]:
     """Return the distance and the index of the nearest point of the tree, (n,) each."""
     distance, index = tree.query(points, k=[1])
     return np.asarray(distance)[:, 0], np.asarray(index)[:, 0]
 
 
-def _trimmed(distance: Doubles, share: float) -> float:
+def _trim_mean(distance: Doubles, share: float) -> float:
     return float(np.sort(distance)[: max(3, int(share * len(distance)))].mean())
 
 
-def _fitted(source: Doubles, target: Doubles, side: float) -> tuple[Doubles, Doubles]:
+def _fit_rigid(source: Doubles, target: Doubles, side: float) -> tuple[Doubles, Doubles]:
     """Return the turn (with a mirror where ``side`` is -1) and shift of least squares (Kabsch 1976)."""
     middle, goal = source.mean(axis=0), target.mean(axis=0)
     u, _, v = np.linalg.svd((target - goal).T @ (source - middle))

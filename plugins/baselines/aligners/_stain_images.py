@@ -19,7 +19,7 @@ _TINY = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Stained:
+class StainLevel:
     """A section at one resolution.
 
     Parameters
@@ -34,7 +34,7 @@ class Stained:
     matrix: Doubles
 
 
-def stained(section: Section, levels_um: Sequence[float]) -> list[Stained]:
+def prepare_levels(section: Section, levels_um: Sequence[float]) -> list[StainLevel]:
     """Return a section at several resolutions (µm/px), in that order.
 
     Haematoxylin is scaled between its 1st and 99th percentile in the tissue, so that stain and scanner do not matter.
@@ -45,10 +45,10 @@ def stained(section: Section, levels_um: Sequence[float]) -> list[Stained]:
     low, high = np.percentile(density[tissue.mask], [1, 99])
     density = np.clip((density - low) / (high - low + _TINY), 0, 1) * tissue.mask
     planes = np.stack([density, tissue.mask, np.ones_like(density)], axis=-1).astype(np.float32)
-    return [_at(planes, tissue.matrix, max(1.0, um / small.mpp)) for um in levels_um]
+    return [_shrink(planes, tissue.matrix, max(1.0, um / small.mpp)) for um in levels_um]
 
 
-def unlikeness(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weight: float) -> torch.Tensor:
+def unlikeness(matrix: torch.Tensor, moving: StainLevel, fixed: StainLevel, outline_weight: float) -> torch.Tensor:
     """Return the loss of a map from fixed to moving micrometres, float64 (2, 3): 0 for the same picture.
 
     ``1 - NCC`` of haematoxylin where both show tissue, and, with its weight, ``1 - Dice`` of the tissue where both
@@ -60,8 +60,8 @@ def unlikeness(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_we
     return (there + back) / 2
 
 
-def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weight: float) -> torch.Tensor:
-    stain, tissue, seen = _sampled(matrix, moving, fixed)[0]
+def _one_way(matrix: torch.Tensor, moving: StainLevel, fixed: StainLevel, outline_weight: float) -> torch.Tensor:
+    stain, tissue, seen = _sample(matrix, moving, fixed)[0]
     stain_there, tissue_there, _ = fixed.planes[0]
     both = tissue * tissue_there
     dice = 2 * (both * seen).sum() / ((tissue + tissue_there) * seen).sum().clamp_min(_TINY)
@@ -69,14 +69,14 @@ def _one_way(matrix: torch.Tensor, moving: Stained, fixed: Stained, outline_weig
     return loss
 
 
-def _at(planes: Floats, matrix: Doubles, factor: float) -> Stained:
+def _shrink(planes: Floats, matrix: Doubles, factor: float) -> StainLevel:
     """Return the planes with pixels ``factor`` times as large, slightly smoothed so that the loss has a slope."""
     rows, columns = (int(np.ceil(side / factor)) for side in planes.shape[:2])
     shrunk = resample(planes, (0.0, 0.0, columns * factor, rows * factor), (rows, columns))
     shrunk[..., :2] = gaussian_filter(shrunk[..., :2], (1, 1, 0))
     corner = matrix[:, :2] @ np.full(2, (factor - 1) / 2) + matrix[:, 2]
     stacked = torch.from_numpy(np.ascontiguousarray(shrunk.transpose(2, 0, 1)))[None]  # (1, 3, h, w)
-    return Stained(stacked, np.column_stack([matrix[:, :2] * factor, corner]))
+    return StainLevel(stacked, np.column_stack([matrix[:, :2] * factor, corner]))
 
 
 def _ncc(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ def _ncc(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.Tensor
     return (weight * a * b).sum() / (spread + _TINY).sqrt()
 
 
-def _sampled(matrix: torch.Tensor, moving: Stained, fixed: Stained) -> torch.Tensor:
+def _sample(matrix: torch.Tensor, moving: StainLevel, fixed: StainLevel) -> torch.Tensor:
     """Return the moving planes on the pixels of the fixed section, (1, 3, h, w); 0 outside the moving slide."""
     rows, columns = fixed.planes.shape[2:]
     size_f = torch.tensor([columns, rows], dtype=torch.float64)

@@ -12,10 +12,10 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.aligners._affine_fit import Fit, Frame, descend
-from stzoo.plugins.baselines.aligners._outline_search import Found, SearchConfig, apart, search
-from stzoo.plugins.baselines.aligners._stain_images import Stained, stained, unlikeness
-from stzoo.plugins.baselines.aligners.rigid import image_shape
+from stzoo.plugins.baselines.aligners._affine_fit import AffineFit, Frame, descend
+from stzoo.plugins.baselines.aligners._outline_search import Placements, SearchConfig, is_apart, search
+from stzoo.plugins.baselines.aligners._stain_images import StainLevel, prepare_levels, unlikeness
+from stzoo.plugins.baselines.aligners.rigid import outline_image
 
 LEVELS_UM = (64.0, 32.0, 16.0)
 FIRST_STEPS = 15
@@ -89,30 +89,32 @@ class AffineImage(Aligner):
         self.config.check(self.name)
         for section in (moving, fixed):
             _require_slide(section)
-        shapes = [image_shape(section, self.config.mask_um) for section in (moving, fixed)]
+        shapes = [outline_image(section, self.config.mask_um) for section in (moving, fixed)]
         found = search(shapes[0], shapes[1], self.config, progress)
         levels = [um for um in LEVELS_UM if um >= self.config.finest_um]
-        pictures = list(zip(stained(moving, levels), stained(fixed, levels), strict=True))
+        pictures = list(zip(prepare_levels(moving, levels), prepare_levels(fixed, levels), strict=True))
         radius = float(np.linalg.norm(shapes[0].outline - shapes[0].centre, axis=1).mean())
-        frame, fit = self._best(self._orientations(found, *pictures[0]), shapes[0].centre, radius, *pictures[0])
+        frame, fit = self._choose_best(
+            self._list_orientations(found, *pictures[0]), shapes[0].centre, radius, *pictures[0]
+        )
         frame = Frame(frame.start, frame.centre, radius, self.config.stretch)
         for a, b in pictures:
             fit = self._descend(frame, fit.values, a, b, self.config.steps)
         return Transform(frame.matrix(torch.tensor(fit.values)).numpy()).inverse()
 
-    def _orientations(self, found: Found, moving: Stained, fixed: Stained) -> list[Doubles]:
+    def _list_orientations(self, found: Placements, moving: StainLevel, fixed: StainLevel) -> list[Doubles]:
         """Return distinct placements, most alike first, as maps from fixed to moving micrometres."""
         back = [Transform(one.matrix).inverse().matrix for one in [*found.fine, *found.coarse]]
         losses = [float(unlikeness(torch.tensor(m), moving, fixed, self.config.outline_weight)) for m in back]
         kept: list[Doubles] = []
         for index in np.argsort(losses, kind="stable"):
-            if not any(not apart(back[index], other) for other in kept):
+            if not any(not is_apart(back[index], other) for other in kept):
                 kept.append(back[index])
         return kept[:TRIED]
 
-    def _best(
-        self, starts: list[Doubles], centre: Doubles, radius: float, moving: Stained, fixed: Stained
-    ) -> tuple[Frame, Fit]:
+    def _choose_best(
+        self, starts: list[Doubles], centre: Doubles, radius: float, moving: StainLevel, fixed: StainLevel
+    ) -> tuple[Frame, AffineFit]:
         """Refine each orientation a little, without stretch, and return the most alike."""
         tried = []
         for start in starts:
@@ -122,7 +124,7 @@ class AffineImage(Aligner):
         _warn_if_ambiguous([(fit.loss, frame.matrix(torch.tensor(fit.values)).numpy()) for frame, fit in tried])
         return tried[0]
 
-    def _descend(self, frame: Frame, values: Doubles, a: Stained, b: Stained, steps: int) -> Fit:
+    def _descend(self, frame: Frame, values: Doubles, a: StainLevel, b: StainLevel, steps: int) -> AffineFit:
         return descend(frame, values, a, b, outline_weight=self.config.outline_weight, steps=steps)
 
 
@@ -130,7 +132,7 @@ def _warn_if_ambiguous(tried: list[tuple[float, Doubles]]) -> None:
     """Say so when another orientation looks nearly as alike as the best; ``tried`` is sorted."""
     best, matrix = tried[0]
     for loss, other in tried[1:]:
-        if apart(matrix, other) and loss < best + ALIKE:
+        if is_apart(matrix, other) and loss < best + ALIKE:
             logging.getLogger(__name__).warning(
                 "affine-image: another orientation looks nearly as alike (loss %.2f against %.2f): check the result; "
                 "where the section can not be mirrored, set flips=false",

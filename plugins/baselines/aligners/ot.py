@@ -19,9 +19,25 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.matches import Matches
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.aligners._ot_features import Cloud, clouds, usable
-from stzoo.plugins.baselines.aligners._ot_plan import Thinned, check_memory, lift, plan, procrustes, solver, thin
-from stzoo.plugins.baselines.aligners._ot_search import Found, Map, distinct, fine_map, refine, search, spacing
+from stzoo.plugins.baselines.aligners._ot_features import Cloud, find_usable, make_clouds
+from stzoo.plugins.baselines.aligners._ot_plan import (
+    Thinned,
+    check_memory,
+    fit_procrustes,
+    import_solver,
+    lift,
+    match_groups,
+    thin,
+)
+from stzoo.plugins.baselines.aligners._ot_search import (
+    Map,
+    ScoredTransform,
+    make_fine_map,
+    measure_spacing,
+    refine,
+    search,
+    select_distinct,
+)
 
 TRIED, APART_DEG = 3, 20.0
 """Directions that are refined, and how far apart they are at least, degrees."""
@@ -99,36 +115,40 @@ class OT(Aligner):
         UnitsError
             A section has no µm/px.
         """
-        solver()
+        import_solver()
         config, tell = self.config, progress or (lambda done, total: None)
-        spots = usable(moving), usable(fixed)
+        spots = find_usable(moving), find_usable(fixed)
         check_memory(min(len(spots[0]), config.spots), min(len(spots[1]), config.spots), config.memory_gib)
-        pair = clouds(moving, fixed, genes=config.genes, components=config.components)
+        pair = make_clouds(moving, fixed, genes=config.genes, components=config.components)
         tell(1, 4)
         found = search(*pair, step_deg=config.step_deg, flips=config.flips, overlap=config.overlap)
         tell(2, 4)
-        best, maps = self._refined(pair, found)
+        best, maps = self._refine(pair, found)
         tell(3, 4)
-        best, matches = self._matched(pair, maps, best)
-        whole = _over_all(matches, spots, (len(moving), len(fixed)))
+        best, matches = self._match(pair, maps, best)
+        whole = _extend_to_all(matches, spots, (len(moving), len(fixed)))
         tell(4, 4)
         return Transform(best.matrix, matches=Matches(whole))
 
-    def _refined(self, pair: tuple[Cloud, Cloud], found: list[Found]) -> tuple[Found, tuple[Map, Map]]:
+    def _refine(
+        self, pair: tuple[Cloud, Cloud], found: list[ScoredTransform]
+    ) -> tuple[ScoredTransform, tuple[Map, Map]]:
         """Refine the best few directions, and keep the one under which expression agrees best."""
-        maps, gap = (fine_map(pair[0]), fine_map(pair[1])), spacing(pair[1])
-        starts = distinct(found, TRIED, apart_deg=APART_DEG)
+        maps, gap = (make_fine_map(pair[0]), make_fine_map(pair[1])), measure_spacing(pair[1])
+        starts = select_distinct(found, TRIED, apart_deg=APART_DEG)
         refined = [refine(pair[0], maps[1], start.matrix, reach=2 * gap) for start in starts]
         return max(refined, key=lambda one: one.score), maps
 
-    def _matched(self, pair: tuple[Cloud, Cloud], maps: tuple[Map, Map], best: Found) -> tuple[Found, csr_array]:
+    def _match(
+        self, pair: tuple[Cloud, Cloud], maps: tuple[Map, Map], best: ScoredTransform
+    ) -> tuple[ScoredTransform, csr_array]:
         """Match the spots, let the plan propose a transform, and keep that where expression agrees better."""
-        gap, areas = spacing(pair[1]), (maps[0].area, maps[1].area)
+        gap, areas = measure_spacing(pair[1]), (maps[0].area, maps[1].area)
         groups: tuple[Thinned, Thinned] = (thin(pair[0], self.config.spots), thin(pair[1], self.config.spots))
         common = min(1.0, best.share * areas[0] / min(areas))
-        weights = plan(*groups, best.matrix, areas=areas, share=SURE * common, alpha=self.config.alpha)
+        weights = match_groups(*groups, best.matrix, areas=areas, share=SURE * common, alpha=self.config.alpha)
         side = float(np.sign(np.linalg.det(best.matrix[:, :2])))
-        proposed = procrustes(groups[0].points, groups[1].points, weights, side=side)
+        proposed = fit_procrustes(groups[0].points, groups[1].points, weights, side=side)
         best = max(best, refine(pair[0], maps[1], proposed, reach=gap), key=lambda one: one.score)
         moved = Transform(best.matrix).apply(pair[0].points)
         most = max(areas)
@@ -137,7 +157,7 @@ class OT(Aligner):
         return best, csr_array(lifted * min(most / area for area in areas))
 
 
-def _over_all(matches: csr_array, spots: tuple[Indices, Indices], shape: tuple[int, int]) -> csr_array:
+def _extend_to_all(matches: csr_array, spots: tuple[Indices, Indices], shape: tuple[int, int]) -> csr_array:
     """Return the matches of the spots that were compared as matches of all spots; the others have none."""
     share = min(len(spots[0]) / shape[0], len(spots[1]) / shape[1])
     entries = coo_array(matches)

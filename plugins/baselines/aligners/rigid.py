@@ -11,7 +11,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import in_tissue, overview, slide_tissue, spot_tissue
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.interfaces import Aligner, Progress
-from stzoo.plugins.baselines.aligners._outline_search import Placement, SearchConfig, Shape, apart, search
+from stzoo.plugins.baselines.aligners._outline_search import Placement, SearchConfig, Shape, is_apart, search
 
 MOST_POINTS = 4000
 AMBIGUOUS = 1.3
@@ -71,17 +71,17 @@ class Rigid(Aligner):
 
     def _shape(self, section: Section, images: bool) -> Shape:
         """Return the points that stand for a section's tissue."""
-        return image_shape(section, self.config.mask_um) if images else _of_spots(section, self.seed)
+        return outline_image(section, self.config.mask_um) if images else _outline_spots(section, self.seed)
 
 
-def image_shape(section: Section, mask_um: float) -> Shape:
+def outline_image(section: Section, mask_um: float) -> Shape:
     """Return the outline of the tissue on a section's slide."""
     tissue = slide_tissue(section, overview(section, mask_um))
     outline = tissue.outline()
     return Shape(outline, outline, tissue.points().mean(axis=0))
 
 
-def _of_spots(section: Section, seed: int) -> Shape:
+def _outline_spots(section: Section, seed: int) -> Shape:
     """Return the shape that the spots of a section cover."""
     outline = spot_tissue(section).outline()
     points = section.um[in_tissue(section)]
@@ -94,7 +94,7 @@ def _warn_if_ambiguous(found: list[Placement], moving: str, fixed: str) -> None:
     """Say so when another orientation of a section fits nearly as well as the best; ``found`` is sorted."""
     best = found[0]
     for other in found[1:]:
-        if apart(other.matrix, best.matrix) and other.score < AMBIGUOUS * best.score + 1:
+        if is_apart(other.matrix, best.matrix) and other.score < AMBIGUOUS * best.score + 1:
             logging.getLogger(__name__).warning(
                 "rigid: another orientation of '%s' on '%s' fits nearly as well (%.0f against %.0f µm): check the "
                 "result; where the section can not be mirrored, set flips=false",

@@ -15,7 +15,7 @@ from stzoo.core.runtime.blocks import Share, batches_of, blocks_of
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PatchEmbedding:
     """How the patches of a section become an embedding.
 
     Parameters
@@ -43,7 +43,7 @@ class Recipe:
         self, section: Section, share: Share, batch_size: int, progress: Progress | None
     ) -> Iterator[tuple[slice, Floats]]:
         """Yield the embedding of this process's blocks, float32 (m, width * (1 + number of contexts))."""
-        own = self._own(section, share, batch_size, progress)
+        own = self._embed_own(section, share, batch_size, progress)
         table = share.table("surrounded", self.width * (1 + len(self.context_um)), np.float64)
         near = Neighbourhood(section.um)
         for rows in share.blocks:
@@ -54,7 +54,7 @@ class Recipe:
             away = table[rows] - mean
             yield rows, np.divide(away, spread, out=np.zeros_like(away), where=spread > 0).astype(np.float32)
 
-    def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Points:
+    def _embed_own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Points:
         slide, centres = section.require_slide(), section.pixels
         own = share.table("own", self.width, np.float64)
         batches = batches_of(share.blocks, batch_size)

@@ -17,7 +17,7 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
-from stzoo.plugins.baselines.encoders._surroundings import Recipe
+from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class ColourTexture(Encoder):
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`)."""
         own = self.config
-        recipe = Recipe(_features, N_FEATURES, own.tile_px, own.mpp, own.context_um, standardise=True)
+        recipe = PatchEmbedding(_features, N_FEATURES, own.tile_px, own.mpp, own.context_um, standardise=True)
         yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
 
     def state(self) -> dict[str, torch.Tensor]:

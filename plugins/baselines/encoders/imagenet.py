@@ -18,7 +18,7 @@ from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, stacked
-from stzoo.plugins.baselines.encoders._surroundings import Recipe
+from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 
 if TYPE_CHECKING:
     import torch
@@ -93,9 +93,9 @@ class ImageNet(Encoder):
         """Embed block by block (see :class:`Encoder`)."""
         section.require_slide()
         if self._network is None:
-            self._network = pretrained()
+            self._network = load_pretrained()
         own = self.config
-        recipe = Recipe(self._features, N_FEATURES, own.tile_px, own.mpp, own.context_um, own.standardise)
+        recipe = PatchEmbedding(self._features, N_FEATURES, own.tile_px, own.mpp, own.context_um, own.standardise)
         yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
 
     def _features(self, tiles: Any) -> Floats:
@@ -124,7 +124,7 @@ class ImageNet(Encoder):
         super().restore(take_heads(self, state, description), description, assets)
 
 
-def pretrained() -> torch.nn.Module:
+def load_pretrained() -> torch.nn.Module:
     """Return EfficientNet-Lite0 with its ImageNet weights, frozen; only tensors are read from the weights file.
 
     Raises

@@ -57,17 +57,17 @@ class Surroundings:
         """Return the median distance between nearest measured spots, µm (1 for a single spot)."""
         return spacing(self.positions)
 
-    def near(self, points: Points, count: int) -> tuple[Doubles, Indices]:
+    def find_near(self, points: Points, count: int) -> tuple[Doubles, Indices]:
         """Return distances (m, k) and indices (m, k) of the nearest measured spots, k = min(count, n)."""
         count = min(count, len(self.positions))
         distance, index = self.tree.query(points, k=np.arange(1, count + 1))
         return np.asarray(distance, dtype=np.float64), np.asarray(index, dtype=np.intp)
 
-    def held_out(self, count: int) -> tuple[Indices, Doubles, Indices]:
+    def leave_out(self, count: int) -> tuple[Indices, Doubles, Indices]:
         """Return measured spots to leave out, with distances and indices of their neighbours, themselves excluded."""
         n = len(self.positions)
         left_out = np.unique(np.linspace(0, n - 1, min(n, HELD_OUT)).astype(np.intp))
-        distance, index = self.near(self.positions[left_out], count + 1)
+        distance, index = self.find_near(self.positions[left_out], count + 1)
         self_at = (index == left_out[:, None]).argmax(axis=1)
         self_at[~(index == left_out[:, None]).any(axis=1)] = index.shape[1] - 1  # crowded out by spots at its place
         keep = np.ones(index.shape, dtype=bool)
@@ -82,7 +82,7 @@ class Surroundings:
         rows = csr_array((share.ravel(), index.ravel(), np.arange(m + 1) * k), shape=(m, len(self.positions)))
         return np.asarray(rows @ self.values, dtype=np.float32)
 
-    def explained(self, guessed: Floats, left_out: Indices) -> Floats:
+    def score_guess(self, guessed: Floats, left_out: Indices) -> Floats:
         """Return the share of each gene's variance that a guess of left-out measured spots explains, float32 (g,).
 
         The squared correlation, 0 where it is negative or undefined.
@@ -93,15 +93,16 @@ class Surroundings:
     def trust(self, points: Points, explained: Floats) -> Floats:
         """Return a confidence in [0, 1], float32 (m, g).
 
-        What was :meth:`explained`, times spacing / (spacing + distance) for the distance to the nearest measured spot.
+        The result of :meth:`score_guess`, times spacing / (spacing + distance) for the distance to the nearest measured
+        spot.
         """
-        distance = self.near(points, 1)[0][:, 0]
+        distance = self.find_near(points, 1)[0][:, 0]
         spacing = self.spacing()
         reach = spacing / (spacing + distance)
         return np.asarray(reach[:, None] * explained, dtype=np.float32)
 
 
-def means_around(
+def fill_around(
     number: int,
     section: Section,
     seen: Surroundings,
@@ -124,8 +125,8 @@ def means_around(
     """
     um, explained = section.um, np.zeros(seen.values.shape[1], dtype=np.float32)
     if len(seen.positions) > 1:
-        left_out, distance, index = seen.held_out(count)
-        explained = seen.explained(seen.mean(weights(distance), index), left_out)
+        left_out, distance, index = seen.leave_out(count)
+        explained = seen.score_guess(seen.mean(weights(distance), index), left_out)
     for rows in Share(len(um), ranks).blocks:
-        distance, index = seen.near(um[rows], count)
+        distance, index = seen.find_near(um[rows], count)
         yield FilledPart(number, rows, Filled(seen.mean(weights(distance), index), seen.trust(um[rows], explained)))

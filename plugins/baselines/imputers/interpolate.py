@@ -48,7 +48,7 @@ class BicubicConfig:
 
 
 @dataclass(frozen=True)
-class Lattice:
+class NodeLattice:
     """The regular lattice that measured spots are nodes of.
 
     Parameters
@@ -66,9 +66,9 @@ class Lattice:
     shape: tuple[int, int]
 
     @classmethod
-    def of(cls, section: Section, seen: Mask) -> Lattice | None:
+    def of(cls, section: Section, seen: Mask) -> NodeLattice | None:
         """Find the lattice of the measured spots, in ``array_row`` and ``array_col``; None where there is none."""
-        array = _array(section)
+        array = _read_array(section)
         if array is None:
             return None
         low, given = array[seen].min(axis=0), array[seen]
@@ -113,7 +113,7 @@ class Lattice:
         return out
 
 
-def _array(section: Section) -> npt.NDArray[np.int64] | None:
+def _read_array(section: Section) -> npt.NDArray[np.int64] | None:
     """Return array row and column of every spot, int64 (n, 2); None where a spot has none."""
     if not {"array_row", "array_col"} <= set(section.adata.obs):
         return None
@@ -130,7 +130,7 @@ def _spline(values: Any, at: Doubles, degree: int, *, axis: int) -> Any:
     return make_interp_spline(np.arange(count), values, k=min(degree, count - 1), axis=axis)(at)
 
 
-def scattered(seen: Surroundings, points: Points, degree: int) -> Floats:
+def interpolate_scattered(seen: Surroundings, points: Points, degree: int) -> Floats:
     """Return what a triangulation of measured spots says at other places, float32 (n, g).
 
     Parameters
@@ -139,7 +139,7 @@ def scattered(seen: Surroundings, points: Points, degree: int) -> Floats:
         0: the nearest measured spot; 1: linear; 3: cubic (Clough and Tocher), both inside the hull of the measured
         spots. Outside, and where there is no triangle (a line of spots), the nearest.
     """
-    index = seen.near(points, 1)[1][:, 0]
+    index = seen.find_near(points, 1)[1][:, 0]
     out = np.array(seen.values[index], dtype=np.float32)
     if degree == 0 or seen.values.shape[1] == 0:
         return out
@@ -175,19 +175,23 @@ class _Interpolating(PartImputer):
     def _fill(self, section: Section, values: Floats) -> Filled:
         known, um = informative(section), section.um
         seen = Surroundings.of(section, values)
-        lattice = Lattice.of(section, known) if self.degree else None
-        out = scattered(seen, um, self.degree) if lattice is None else lattice.interpolate(values[known], self.degree)
+        lattice = NodeLattice.of(section, known) if self.degree else None
+        out = (
+            interpolate_scattered(seen, um, self.degree)
+            if lattice is None
+            else lattice.interpolate(values[known], self.degree)
+        )
         out = np.maximum(out, np.minimum(seen.values.min(axis=0), 0))
-        return Filled(out, seen.trust(um, self._explained(seen)))
+        return Filled(out, seen.trust(um, self._score_left_out(seen)))
 
-    def _explained(self, seen: Surroundings) -> Floats:
+    def _score_left_out(self, seen: Surroundings) -> Floats:
         count = len(seen.positions)
         if count < 2:
             return np.zeros(seen.values.shape[1], dtype=np.float32)
         left_out = np.arange(0, count, HOLD_OUT)
         rest = np.setdiff1d(np.arange(count), left_out)
         others = Surroundings(seen.positions[rest], seen.values[rest])
-        return seen.explained(scattered(others, seen.positions[left_out], self.degree), left_out)
+        return seen.score_guess(interpolate_scattered(others, seen.positions[left_out], self.degree), left_out)
 
 
 class Nearest(_Interpolating):

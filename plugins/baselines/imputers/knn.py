@@ -11,7 +11,7 @@ from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.imputers._nearby import Surroundings, means_around
+from stzoo.plugins.baselines.imputers._nearby import Surroundings, fill_around
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Knn(PartImputer):
         """Fill blocks of spots (see :class:`Imputer`)."""
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             seen = Surroundings.of(section, given)
-            yield from means_around(number, section, seen, self.config.neighbours, self._weights, ranks)
+            yield from fill_around(number, section, seen, self.config.neighbours, self._weights, ranks)
 
     def _weights(self, distance: Doubles) -> Doubles:
         nearest = np.maximum(distance[:, :1], 1e-6)  # µm; a spot at the very place takes (nearly) all the weight

@@ -126,7 +126,7 @@ class KrigingInputs:
         hidden = np.flatnonzero(~measured)
         return cls(places, measured, hidden, seen, y, means.astype(np.float32), floor, spacing, extent)
 
-    def parts(self, spots: Indices, values: Floats, confidence: Floats) -> Iterator[FilledPart]:
+    def split_by_section(self, spots: Indices, values: Floats, confidence: Floats) -> Iterator[FilledPart]:
         """Yield what was found of some spots, (m, g), section by section."""
         section = self.places.section
         for number in np.unique(section[spots]):
@@ -180,7 +180,7 @@ class Kriging(PartImputer):
             known = list(posteriors(choice, inputs.seen.take(seen), columns[seen]))
             for rows in pieces(len(part)):
                 hidden = inputs.hidden[part[rows]]
-                yield from inputs.parts(hidden, *_predict(inputs, components, choice, known, hidden))
+                yield from inputs.split_by_section(hidden, *_predict(inputs, components, choice, known, hidden))
                 done += len(hidden)
                 if progress:
                     progress(done, total)

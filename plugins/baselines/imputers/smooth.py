@@ -13,7 +13,7 @@ from stzoo.core.errors import ConfigError
 from stzoo.core.interfaces import FilledPart, PartImputer, Progress
 from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.baselines.imputers._nearby import Surroundings, means_around
+from stzoo.plugins.baselines.imputers._nearby import Surroundings, fill_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)
 """Standard deviations tried, in distances between nearest measured spots."""
@@ -58,7 +58,7 @@ class Smooth(PartImputer):
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             seen = Surroundings.of(section, given)
             weights = partial(_gaussian, width=self.config.width_um or choose_width(seen))
-            yield from means_around(number, section, seen, NEIGHBOURS, weights, ranks)
+            yield from fill_around(number, section, seen, NEIGHBOURS, weights, ranks)
 
 
 def choose_width(seen: Surroundings) -> float:
@@ -66,7 +66,7 @@ def choose_width(seen: Surroundings) -> float:
     spacing = seen.spacing()
     if len(seen.positions) < 3:
         return spacing
-    left_out, distance, index = seen.held_out(NEIGHBOURS)
+    left_out, distance, index = seen.leave_out(NEIGHBOURS)
     truth = seen.values[left_out]
     variance = truth.var(axis=0)
     scores = []

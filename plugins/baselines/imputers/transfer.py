@@ -80,13 +80,13 @@ class Transfer(PartImputer):
         """
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             if not section.measured.all():
-                carried, um = Carried.of(stack, values, number, self.config), stack.um(number)
+                carried, um = TransferredMeans.of(stack, values, number, self.config), stack.um(number)
                 found = (FilledPart(number, rows, carried.at(um[rows])) for rows in Share(len(section), ranks).blocks)
-                yield from self._with_own(found, section, given, ranks) if self.config.own else found
+                yield from self._mix_own(found, section, given, ranks) if self.config.own else found
             if progress:
                 progress(number + 1, len(stack))
 
-    def _with_own(
+    def _mix_own(
         self, carried: Iterator[FilledPart], section: Section, given: Floats, ranks: Ranks
     ) -> Iterator[FilledPart]:
         """Mix what is carried over with the section's own interpolation, block by block."""
@@ -97,7 +97,7 @@ class Transfer(PartImputer):
 
 
 @dataclass(frozen=True)
-class Carried:
+class TransferredMeans:
     """What other sections measured, carried over to places of one section.
 
     Parameters
@@ -125,13 +125,13 @@ class Carried:
     floor: Floats
 
     @classmethod
-    def of(cls, stack: Stack, values: Sequence[Floats], number: int, config: TransferConfig) -> Carried:
+    def of(cls, stack: Stack, values: Sequence[Floats], number: int, config: TransferConfig) -> TransferredMeans:
         """Compare what is carried over with the section's own measured spots."""
         section, given = stack.sections[number], values[number]
         seen = informative(section)
         mean, floor = given[seen].mean(axis=0), np.minimum(given[seen].min(axis=0), 0)
         explained = np.zeros(given.shape[1], dtype=np.float32)
-        others = _others(stack, values, number)
+        others = _gather_others(stack, values, number)
         plain = cls(others, config.neighbours, spacing(section.um), mean, explained, None, floor)
         carried, nearest = plain._means(stack.um(number)[seen])
         known = nearest <= REACH * plain.pitch
@@ -158,11 +158,11 @@ class Carried:
 
     def _means(self, um: Points) -> tuple[Floats, Doubles]:
         """Return Gaussian means of the nearest spots, float32 (m, g), and the distance to the nearest, (m,)."""
-        distance, index = self.others.near(um, self.neighbours)
+        distance, index = self.others.find_near(um, self.neighbours)
         return self.others.mean(_gaussian(distance, self.pitch / 2), index), distance[:, 0]
 
 
-def _others(stack: Stack, values: Sequence[Floats], number: int) -> Surroundings:
+def _gather_others(stack: Stack, values: Sequence[Floats], number: int) -> Surroundings:
     """Return the measured spots of the other sections in the common frame, in an order that does not change."""
     others = [i for i in range(len(stack)) if i != number]
     if not others:

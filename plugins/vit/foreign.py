@@ -26,7 +26,7 @@ _NORMALISATION = (
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class ForeignCheckpoint:
     """What a checkpoint is to ``vit``.
 
     Parameters
@@ -44,7 +44,7 @@ class Checkpoint:
     sha256: dict[str, str]
 
 
-def read(path: Path) -> Checkpoint:
+def read_foreign(path: Path) -> ForeignCheckpoint:
     """Read a checkpoint of CLIP or PLIP (transformers, open_clip), ViT or DINO (timm, transformers).
 
     Parameters
@@ -69,40 +69,40 @@ def read(path: Path) -> Checkpoint:
     else:
         vision, shape = vit_tower(tensors, hints)
     state |= {f"vit.{name}": tensor for name, tensor in vision.items()}
-    mean, std = _normalisation(folder) or ((CLIP_MEAN, CLIP_STD) if is_clip else (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = _find_normalisation(folder) or ((CLIP_MEAN, CLIP_STD) if is_clip else (IMAGENET_MEAN, IMAGENET_STD))
     config = ViTEncoderConfig(
-        **_plain(shape),
+        **_shape_options(shape),
         projection=len(parts.visual_projection) if is_clip else 0,
-        pool=Pool.class_token if is_clip else _pool(folder),
+        pool=Pool.class_token if is_clip else _read_pool(folder),
         mean=list(mean),
         std=list(std),
     )
-    return Checkpoint(config, state, {file.name: sha256_of(file) for file in checkpoint_files(path)})
+    return ForeignCheckpoint(config, state, {file.name: sha256_of(file) for file in checkpoint_files(path)})
 
 
-def _plain(shape: ViTConfig) -> dict[str, Any]:
+def _shape_options(shape: ViTConfig) -> dict[str, Any]:
     """Return the shape as options of ``vit``, which never drops anything."""
     return {name: value for name, value in asdict(shape).items() if name != "dropout"}
 
 
-def _normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float]] | None:
+def _find_normalisation(folder: Path) -> tuple[Sequence[float], Sequence[float]] | None:
     """Return mean and spread of RGB from the first file that says them; None: none does."""
     for name, part, mean, std in _NORMALISATION:
         where = folder / name
-        said = _json(where)
+        said = _read_json(where)
         found = said.get(part, {}) if part else said
         if isinstance(found, Mapping) and {mean, std} <= set(found):
-            return _rgb(found[mean], mean, where), _rgb(found[std], std, where)
+            return _check_rgb(found[mean], mean, where), _check_rgb(found[std], std, where)
     return None
 
 
-def _rgb(value: object, key: str, where: Path) -> list[float]:
+def _check_rgb(value: object, key: str, where: Path) -> list[float]:
     if not (isinstance(value, list) and len(value) == 3 and all(type(number) in (int, float) for number in value)):
         raise WeightsError(f"'{key}' is {value!r}, expected three numbers", where=where)
     return [float(number) for number in value]
 
 
-def _pool(folder: Path) -> Pool:
+def _read_pool(folder: Path) -> Pool:
     """Return timm's pooling; DINO and transformers have the class token's.
 
     Raises
@@ -111,11 +111,11 @@ def _pool(folder: Path) -> Pool:
         A pooling that ``vit`` has not.
     """
     where = folder / "config.json"
-    said = _json(where).get("global_pool", "token")
+    said = _read_json(where).get("global_pool", "token")
     if said not in ("token", "avg", ""):  # "" is timm's for all tokens, of which the class token is the first
         raise WeightsError(f"the pooling '{said}' is not known", where=where, todo="known: token, avg")
     return Pool.mean_patches if said == "avg" else Pool.class_token
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
