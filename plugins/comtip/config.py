@@ -35,7 +35,7 @@ class Values(Enum):
     """No value embedding (an ablation of the paper's)."""
 
 
-class Pool(Enum):
+class PairPool(Enum):
     """How the pairs of a profile become one vector."""
 
     mean = "mean"
@@ -172,7 +172,7 @@ class TextConfig:
     knots: int = 32
     value_max: float = 8.0
     fourier: int = 0
-    pool: Pool = Pool.attention
+    pool: PairPool = PairPool.attention
     clip: bool = False
 
 

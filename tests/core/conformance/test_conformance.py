@@ -119,7 +119,7 @@ def test_other_peoples_test_runs_are_not_slowed_down(tmp_path: Path) -> None:
 def test_shipped_plugins_are_like_anybodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The baselines, copied out as a distribution of their own, with stzoo's own plugins hidden."""
     shutil.copytree(ROOT / "plugins" / "baselines", tmp_path / "foreign", ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (tmp_path / "foreign").glob("*.py"):
+    for path in (tmp_path / "foreign").rglob("*.py"):
         path.write_text(path.read_text(encoding="utf-8").replace("stzoo.plugins.baselines", "foreign"), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     host = PluginHost([EntryPoint("foreign", "foreign", "stzoo")], disabled=())

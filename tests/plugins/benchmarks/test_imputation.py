@@ -129,8 +129,8 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("filled again")
 
-    monkeypatch.setattr("stzoo.plugins.baselines.knn.Knn.fill_parts", never)
-    monkeypatch.setattr("stzoo.plugins.baselines.smooth.Smooth.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.knn.Knn.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.smooth.Smooth.fill_parts", never)
     assert figures(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):  # other options, other data: not the same result
         run(folder, Row("n", model="knn", overrides=["neighbours=3"]), work=tmp_path)

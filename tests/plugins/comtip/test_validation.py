@@ -18,9 +18,8 @@ from safetensors.torch import load_file
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.plugins.comtip.judging import Examiner
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import Examiner, TrainingTask
 
 
 @pytest.fixture(scope="module")
