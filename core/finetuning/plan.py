@@ -21,6 +21,7 @@ from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
+from stzoo.core.training.task import Precision
 from stzoo.core.workflows.remembering import remembering
 
 SHOWN = 8
@@ -211,9 +212,14 @@ def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
         return tensor
 
     began = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    halved = plan.settings.precision is Precision.bf16
+    with (
+        torch.autocast(task.head.weights.device.type, torch.bfloat16, enabled=halved),
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         task.losses(0, torch.Generator().manual_seed(plan.seed))["loss"].backward()  # type: ignore[no-untyped-call]
-    step = time.perf_counter() - began
+    step = plan.settings.accumulate * (time.perf_counter() - began)
     began = time.perf_counter()
     few = plan.split.validation[0].section.take(np.arange(min(64, len(plan.split.validation[0].section))))
     encoder.embed(few)
@@ -247,7 +253,10 @@ def told(plan: Plan, price: Cost | None = None) -> list[str]:
         f", {price.tuned:,} of {price.parameters:,} parameters ({price.tuned / price.parameters:.1%})" if price else ""
     )
     lines.append(f"tuned: {s.tune.value}{own}{share}")
-    lines.append(f"steps: at most {r.steps} of {r.batch} spots, rate {r.learning_rate:g}, {s.validations} validations")
+    batch = f"{r.batch} spots" if s.accumulate == 1 else f"{s.accumulate} x {r.batch} spots"
+    lines.append(f"steps: at most {r.steps} of {batch}, rate {r.learning_rate:g}, {s.validations} validations")
+    if s.precision is not Precision.fp32:
+        lines.append(f"precision: {s.precision.value}")
     if price:
         lines.append(
             f"estimate: {price.seconds:.0f} s and {price.megabytes:.0f} MB beside the data, from one real step"

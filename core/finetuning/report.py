@@ -51,6 +51,7 @@ def report(
         done = tuned.fit
         found["parameters"] = {"network": tuned.parameters, "tuned": tuned.tuned}
         found["run"] = {"steps": done.steps, "best_step": done.best_step, "stopped_early": done.stopped_early}
+        found["run"]["precision"] = done.precision.value
     return found
 
 
@@ -147,11 +148,14 @@ def protocol(found: Mapping[str, Any]) -> str:
     if "parameters" in found:
         p, run, rates = found["parameters"], found["run"], settings["rates"]
         own = "with" if settings["contrast"] else "without"
+        batch = f"{settings['accumulate']} x " if settings["accumulate"] > 1 else ""
+        batch += str(rates["batch"])
+        halved = f" in {run['precision']}" if run["precision"] != "fp32" else ""
         early = ", stopped early" if run["stopped_early"] else ""
         words.append(
             f"Tuned: {settings['tune']}, {p['tuned']:,} of {p['network']:,} parameters, {own} the pretraining "
-            f"objective; rate {rates['learning_rate']:g}, {run['steps']} steps of {rates['batch']} spots{early}, the "
-            f"best after {run['best_step']}."
+            f"objective; rate {rates['learning_rate']:g}, {run['steps']} steps of {batch} spots{halved}{early}, "
+            f"the best after {run['best_step']}."
         )
     words.append(
         f"Seed {found['seed']}, stzoo {found['stzoo']}. Weights before: sha256 {found['base']['sha256'] or '-'}."

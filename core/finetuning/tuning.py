@@ -82,6 +82,8 @@ def tune(
         resume=resume,
         checkpoint_every=max(1, steps // settings.validations),
         progress=progress,
+        accumulate=settings.accumulate,
+        precision=settings.precision,
         trackers=trackers,
         ranks=ranks,
         validation=Validation(

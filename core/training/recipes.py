@@ -18,6 +18,7 @@ from stzoo.core.registry import model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.resources import resource
 from stzoo.core.specs import ModelSpec
+from stzoo.core.training.task import Precision
 from stzoo.core.weights.manifest import MANIFEST
 
 
@@ -85,6 +86,39 @@ def fingerprint(model: str, name: str, sections: Sequence[Section], overrides: l
     options = configs.dump(configs.build(cls.config_class, load_recipe(model, name, overrides).config))
     data = [(section.name, section.n_spots, section.genes) for section in sections]
     return hashlib.sha256(json.dumps([options, data], sort_keys=True).encode()).hexdigest()[:10]
+
+
+def loop_options(model: str, accumulate: int | None, precision: str | None) -> list[str]:
+    """Return the overrides of a recipe that set how a step is computed (:func:`stzoo.core.training.loop.fit`).
+
+    Parameters
+    ----------
+    accumulate, precision
+        Micro-batches a step, and what they are computed in; None leaves it to the recipe.
+
+    Raises
+    ------
+    UsageError
+        There is no such precision, or the model has no such option.
+    """
+    precision = None if precision is None else Precision.read(precision).value
+    given = {key: value for key, value in (("accumulate", accumulate), ("precision", precision)) if value is not None}
+    options = getattr(model_class(model).config_class(), "train", None)
+    for key in given:
+        if not hasattr(options, key):
+            raise UsageError(f"'{model}' has no option train.{key}", todo=f"train it without --{key}")
+    return [f"train.{key}={value}" for key, value in given.items()]
+
+
+def how_computed(run: Path) -> str:
+    """Say how the steps of a finished run were computed; empty for one batch a step in float32, as by default."""
+    from stzoo.core.training.checkpoint import describe_last
+
+    last = describe_last(run)
+    parts, precision = last.get("accumulate", 1), last.get("precision", "fp32")
+    words = [f"{parts} micro-batches a step, each with negatives of its own"] if parts > 1 else []
+    words += [f"computed in {precision}"] if precision != "fp32" else []
+    return "; ".join(words)
 
 
 def require_validation(model: str) -> None:

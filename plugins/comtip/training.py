@@ -245,6 +245,8 @@ class Pretraining:
             resume=self.resume,
             checkpoint_every=train.checkpoint_every,
             progress=self.progress,
+            accumulate=train.accumulate,
+            precision=train.precision,
             validation=self._make_validation(task, weights, held_out) if held_out else None,
             trackers=self.trackers,
             ranks=self.ranks,

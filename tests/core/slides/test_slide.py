@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from stzoo.core.errors import DataError, UnitsError
+from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.sources import to_rgb
 
 H, W = 190, 250
 
