@@ -28,7 +28,7 @@ from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.read import read
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.slides.slide import Slide
 from stzoo.core.workflows.alignment_quality import quality
 from stzoo.plugins.baselines.aligners.affine_image import AffineImage

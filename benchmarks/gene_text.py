@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import StzooError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.comtip.data import choose_training_genes
 from stzoo.plugins.comtip.vocabulary import embed_sentences, load_packaged_descriptions
 

@@ -28,7 +28,7 @@ from stzoo.core.encoder import training_data
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.heads.mlp import MLPHead
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 from stzoo.plugins.benchmarks.expression import Expression
 
 import stzoo

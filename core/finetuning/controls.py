@@ -11,7 +11,7 @@ from stzoo.core.data.splits import Piece
 from stzoo.core.encoder import Encoder, Head, head_class
 from stzoo.core.finetuning.data import embedded, groups, values
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.metrics.scores import is_constant, per_gene_pcc
+from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 
 OWN = "before: weights as they come"
 REFITTED = "before: head fitted on own spots"
@@ -60,11 +60,6 @@ def scored(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
     """Return the line of a prediction, (n, g)."""
     pcc = np.nan_to_num(per_gene_pcc(truth, predicted))
     return Line(name, np.where(is_constant(truth), np.nan, pcc), predicted, note)
-
-
-def mean_pcc(truth: Floats, predicted: Floats) -> float:
-    """Return the mean over genes that vary, a constant prediction counting 0."""
-    return scored("", truth, predicted).mean
 
 
 def gene_mean(learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]) -> Floats:

@@ -16,8 +16,6 @@ DETECTED = 0.1
 """Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""
 MOST = 1000
 """Genes that heads are fitted for, unless they are named: those of highest mean."""
-SCORED = 250
-"""Of those, as many of highest mean are learned by the network, and scored."""
 
 
 def choose_genes(pieces: Sequence[Piece], most: int = MOST) -> list[str]:

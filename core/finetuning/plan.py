@@ -16,9 +16,10 @@ from stzoo.core.data.splits import Piece, Split, SplitOptions, split
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
 from stzoo.core.finetuning.controls import CONTROL, carried_head, own_head
-from stzoo.core.finetuning.data import SCORED, check_genes, choose_genes, values
+from stzoo.core.finetuning.data import check_genes, choose_genes, values
 from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
+from stzoo.core.heads.base import SCORED
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
 from stzoo.core.training.task import Precision

@@ -22,7 +22,6 @@ from stzoo.core.finetuning.controls import (
     control_lines,
     gene_mean,
     head_on,
-    mean_pcc,
     own_head,
     scored,
 )
@@ -32,6 +31,7 @@ from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.runtime.outputs import check_output
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.trackers import require_trackers

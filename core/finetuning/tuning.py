@@ -8,12 +8,13 @@ from pathlib import Path
 
 import torch
 from stzoo.core.encoder import Encoder
-from stzoo.core.finetuning.controls import carried_head, mean_pcc, own_head
+from stzoo.core.finetuning.controls import carried_head, own_head
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.nn.adapters import adapt, merge
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 PREFIX = "heads."
+SCORED = 250
+"""Of those, as many of highest mean are learned by the network, and scored."""
 
 
 def gene_columns(known: Sequence[str], genes: Sequence[str] | None) -> tuple[tuple[str, ...], list[int]]:

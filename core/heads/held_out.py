@@ -11,10 +11,10 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.data.splits import FEWEST, patient_of, usable
 from stzoo.core.errors import DataError, GeneError, UsageError
-from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.core.finetuning.data import SCORED
+from stzoo.core.heads.base import SCORED
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.metrics.scores import is_constant
+from stzoo.core.metrics.correlation import is_constant
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.workflows.predict import unseen
 
 MOST = 1000

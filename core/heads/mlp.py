@@ -18,7 +18,7 @@ from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.heads.mlp_nets import STEPS, Nets
 from stzoo.core.heads.ridge import folds
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 
 @dataclass(frozen=True)

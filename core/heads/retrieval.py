@@ -11,7 +11,7 @@ from stzoo.core.arrays import Array, Floats, Indices
 from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.heads.ridge import folds
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 NEIGHBOURS = (10, 25, 50, 100)
 """Numbers of neighbours tried."""

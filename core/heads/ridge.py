@@ -10,7 +10,7 @@ import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Indices
 from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 ALPHAS = tuple(float(alpha) for alpha in 10.0 ** np.arange(-1.0, 6.01, 0.5))
 """Penalties tried, on embeddings of unit variance."""

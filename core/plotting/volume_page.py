@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.data.section import Section
 from stzoo.core.errors import PluginError, UsageError
-from stzoo.core.io.volume import COMMON, Volume
+from stzoo.core.io.volume import COMMON, Volume, is_interpolated
 from stzoo.core.runtime.outputs import writing
-from stzoo.core.workflows.densify import is_interpolated
 
 MOST_GENES = 30
 """Genes of a page at most: each costs about ten bytes a spot."""

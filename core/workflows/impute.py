@@ -13,7 +13,8 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import reliability, summarise
+from stzoo.core.metrics.reliability import reliability
+from stzoo.core.metrics.summary import summarise
 from stzoo.core.runtime.progress import Progress
 
 SHOWN = 4
@@ -60,7 +61,7 @@ class ImputedSection:
 
         Returns
         -------
-        As :func:`stzoo.core.metrics.scores.reliability`, with variances over the measured spots.
+        As :func:`stzoo.core.metrics.reliability.reliability`, with variances over the measured spots.
         """
         measured, layers = self.section.measured, self.section.adata.layers
         known = self.known

@@ -15,7 +15,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
 from stzoo.core.io.volume import NAME, Volume, placed
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks

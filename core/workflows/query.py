@@ -13,7 +13,7 @@ from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.progress import Progress
 

@@ -11,7 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.model import STDAI

@@ -17,7 +17,7 @@ from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.imputer import Filled, FilledPart
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import Ranks
 

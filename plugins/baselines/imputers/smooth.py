@@ -11,7 +11,7 @@ from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError
 from stzoo.core.imputer import FilledPart, PartImputer
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.imputers._nearby import Surroundings, fill_around

@@ -16,7 +16,7 @@ from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks

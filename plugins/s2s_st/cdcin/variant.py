@@ -9,7 +9,7 @@ import numpy as np
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.section import Section
 from stzoo.core.imputer import Filled
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import Ranks
 from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin

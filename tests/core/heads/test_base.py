@@ -16,7 +16,7 @@ from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.heads.retrieval import RetrievalHead
 from stzoo.core.heads.ridge import ALPHAS, RidgeHead, folds
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 
 @dataclass

@@ -14,7 +14,7 @@ from stzoo.core.heads.mlp import MLPHead
 from stzoo.core.heads.mlp_nets import STEPS, Nets
 from stzoo.core.heads.mlp_training import trained
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.training.loop import TrainingError
 
 GENES = ("A", "B", "C")

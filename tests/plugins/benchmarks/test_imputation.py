@@ -19,7 +19,7 @@ from stzoo.core.evaluation.run import Result, evaluate, lines, report
 from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.impute import impute_section

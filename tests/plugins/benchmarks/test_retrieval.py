@@ -15,7 +15,7 @@ from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.run import evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import partner_ranks
+from stzoo.core.metrics.retrieval import partner_ranks
 from stzoo.plugins.benchmarks.retrieval import RetrievalProtocol
 
 

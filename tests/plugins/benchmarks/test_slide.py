@@ -15,7 +15,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import concatenated_pcc
+from stzoo.core.metrics.correlation import concatenated_pcc
 from stzoo.plugins.benchmarks.slide import SameSlideProtocol
 
 

@@ -7,7 +7,7 @@ import pytest
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, WeightsError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.slides.slide import Slide
 from stzoo.plugins.baselines.encoders.colour_texture import ColourTexture

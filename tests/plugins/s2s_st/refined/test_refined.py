@@ -13,7 +13,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.s2s_st.config import RefinerConfig
 from stzoo.plugins.s2s_st.refined import tiles as tiling
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
