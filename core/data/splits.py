@@ -181,11 +181,6 @@ def patient_of(section: Section) -> str:
     return ""
 
 
-def usable(section: Section) -> Mask:
-    """Return the spots that were measured and have counts, bool (n,)."""
-    return np.asarray(section.measured & (np.nan_to_num(section.depth) > 0))
-
-
 def split(sections: Sequence[Section], test: Sequence[Section] = (), options: SplitOptions | None = None) -> Split:
     """Divide sections into training, validation and test.
 

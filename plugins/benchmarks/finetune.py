@@ -12,7 +12,7 @@ import numpy.typing as npt
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split, usable
+from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split
 from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
@@ -82,7 +82,7 @@ class Finetune(Task):
         self.base = [self.read(source) for source in protocol.base]
         self.own = [self.read(source) for source in protocol.train]
         test = [self.read(source) for source in protocol.test]
-        self.test = [Piece(section, usable(section)) for section in test]
+        self.test = [Piece(section, section.counted) for section in test]
         names = detected_genes([*self.base, *self.own], protocol.min_detected)
         table = np.concatenate(
             [s.expression(names, target=protocol.target)[s.measured] for s in (*self.base, *self.own)]
@@ -129,7 +129,7 @@ class Finetune(Task):
             own = as_they_come(encoder, seen, self.genes, means)
             return means if own is None else own
         if row.control == "with-base":
-            pieces = [*(Piece(section, usable(section)) for section in self.base), *pieces]
+            pieces = [*(Piece(section, section.counted) for section in self.base), *pieces]
         if row.control == "head":
             return carried_head(encoder, pieces, self.genes, own_head(encoder)).predict(seen).values
         return head_on(encoder, pieces, self.genes, row.head or encoder.default_head).predict(seen).values
@@ -159,7 +159,7 @@ class Finetune(Task):
 
 def drawn(section: Section, size: int, seed: int) -> npt.NDArray[np.bool_]:
     """Return ``size`` usable spots of a section drawn at random, or all for 0, bool (n,)."""
-    spots = usable(section)
+    spots = section.counted
     if size == 0:
         return spots
     at = np.flatnonzero(spots)

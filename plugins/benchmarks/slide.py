@@ -14,7 +14,6 @@ from stzoo.core.evaluation.protocol import Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
 from stzoo.core.metrics.correlation import concatenated_pcc, per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.workflows.predict import unseen
 
 
 @dataclass
@@ -95,7 +94,7 @@ class SameSlide(Task):
             return np.asarray(filled.adata.layers["imputed"], dtype=np.float32)
         if not (row.model or row.weights):
             return gene_mean(genes, [section], [section], self.protocol.target)[0]
-        blind = unseen(section)
+        blind = section.without_counts()
         return self.models.predict(row, seed, genes, [section], [blind], again=True)[0]
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.data.splits import usable
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
@@ -147,7 +146,7 @@ class CoMTIP(Encoder):
                 f"'{section.name}' has none of the {len(self.vocabulary.genes)} genes of these weights",
                 todo="check that genes are named by symbols of the same species",
             )
-        counted = usable(section)
+        counted = section.counted
         values = torch.from_numpy(section.expression(genes, target=PER_10K)[counted])
         out = np.full((section.n_spots, self.config.embedding_dim), np.nan, dtype=np.float32)
         text = self.network.eval().text
@@ -276,7 +275,7 @@ class CoMTIP(Encoder):
             return
         vectors, truth = [], []
         for section in sections:
-            counted = usable(section)
+            counted = section.counted
             vectors.append(self.image_vectors(section)[counted])
             truth.append(section.expression(genes, target=PER_10K)[counted])
         text = self.weights.zero_shot(self.config)
