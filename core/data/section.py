@@ -246,7 +246,7 @@ class Section:
         return self.hide(np.zeros(self.n_spots, dtype=bool))
 
     def hide_unmeasured(self) -> Section:
-        """Return the section as an aligner may see it: as it is, or, where spots are not measured, with those hidden."""
+        """Return the section as an aligner may see it: without the counts of spots that were not measured."""
         return self if self.measured.all() else self.hide(self.measured)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
+from stzoo.core.data.genes import top_genes
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.data.splits import FEWEST, patient_of
 from stzoo.core.errors import DataError, GeneError, UsageError
@@ -140,7 +141,7 @@ def _bare(section: Section) -> Section:
 def _scored(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
     """Return the genes of highest mean, in the order of ``genes``, and their expression (n, g)."""
     values = np.concatenate([section.expression(genes, target=PER_10K) for section in learn])
-    chosen = np.sort(np.argsort(-values.mean(axis=0), kind="stable")[:SCORED])
+    chosen = np.sort(top_genes(values, SCORED))
     return tuple(genes[i] for i in chosen), values[:, chosen]
 
 
