@@ -1,4 +1,4 @@
-"""The rasteriser: spots of a section as pixels of a rectangular grid, and back."""
+"""Rasterisation: spots of a section as pixels of a rectangular grid, and back."""
 
 from __future__ import annotations
 
