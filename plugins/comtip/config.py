@@ -44,7 +44,7 @@ class PairPool(Enum):
     """Ours: attention pooling with a learned query, for any number and order of genes."""
 
 
-class Described(Enum):
+class GeneDescription(Enum):
     """What describes a gene besides its symbol (ours)."""
 
     none = "none"
@@ -167,7 +167,7 @@ class TextConfig:
     pieces: int = 600
     gene_table: bool = True
     subwords: bool = True
-    described: Described = Described.none
+    described: GeneDescription = GeneDescription.none
     values: Values = Values.bins
     knots: int = 32
     value_max: float = 8.0

@@ -26,7 +26,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.resources import resource
-from stzoo.plugins.comtip.config import Described, Text, TextConfig
+from stzoo.plugins.comtip.config import GeneDescription, Text, TextConfig
 from stzoo.plugins.comtip.sentences import (
     AFTER,
     BEFORE,
@@ -272,7 +272,7 @@ class Vocabulary:
     @property
     def n_described(self) -> int:
         """Width of a gene description, 0 where none is used."""
-        return WIDTH if self.config.described is Described.sentences else 0
+        return WIDTH if self.config.described is GeneDescription.sentences else 0
 
     def _describe(self, genes: Sequence[str]) -> Tensor:
         if self.n_described == 0:

@@ -12,7 +12,7 @@ from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import Kriged
+from stzoo.plugins.st_dai.kriging import KrigingPredictions
 from stzoo.plugins.st_dai.pseudo import TransferredLabels
 from stzoo.plugins.st_dai.training import GeneratorTask
 from torch import nn
@@ -47,7 +47,7 @@ class Scores:
         return self.curve.apply(self.weight * self.explained)
 
 
-def compute_confidence_features(inputs: StackInputs, kriged: Kriged, moved: TransferredLabels) -> Doubles:
+def compute_confidence_features(inputs: StackInputs, kriged: KrigingPredictions, moved: TransferredLabels) -> Doubles:
     """Compute the features of the confidence model, float64 (n, 7), standardised over spots of adjacent sections.
 
     Distance of the nearest aligned central spot, likeness of the images there, spread among the spots carried over,
@@ -72,7 +72,13 @@ def compute_confidence_features(inputs: StackInputs, kriged: Kriged, moved: Tran
 
 
 def score_labels(
-    inputs: StackInputs, labels: Doubles, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, *, seed: int
+    inputs: StackInputs,
+    labels: Doubles,
+    kriged: KrigingPredictions,
+    moved: TransferredLabels,
+    config: CSGConfig,
+    *,
+    seed: int,
 ) -> Scores:
     """Estimate the confidence of pseudo-labels, calibrated on measured adjacent spots only.
 
@@ -96,7 +102,12 @@ def score_labels(
 
 
 def _weigh_labels(
-    inputs: StackInputs, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, relative: Doubles, seed: int
+    inputs: StackInputs,
+    kriged: KrigingPredictions,
+    moved: TransferredLabels,
+    config: CSGConfig,
+    relative: Doubles,
+    seed: int,
 ) -> Doubles:
     """Return the weights, float64 (n, 1) or (n, g); ``relative`` errors, (m, g), are of measured adjacent spots."""
     if config.kind is Confidence.none:

@@ -17,7 +17,7 @@ OWN = 0.3
 
 
 @dataclass(frozen=True)
-class Kriged:
+class KrigingPredictions:
     """Kriging predictions for every spot of a stack; leave-one-out at measured spots.
 
     Parameters
@@ -38,7 +38,7 @@ class Kriged:
     trust: Doubles
 
 
-def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> Kriged:
+def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> KrigingPredictions:
     """Krige genes, components and depth over the whole stack, leave-one-out at measured spots.
 
     Parameters
@@ -67,7 +67,7 @@ def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> Kriged:
     variance = (inputs.components.scores.astype(np.float64) ** 2).mean(axis=0)
     reliable = known * choice.reliability()[:k]
     trust = reliable @ variance / variance.sum() if k else np.zeros(len(inputs))
-    return Kriged(genes, scores, value[:, k], trust)
+    return KrigingPredictions(genes, scores, value[:, k], trust)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.st_dai.confidence import score_labels
 from stzoo.plugins.st_dai.config import Input, LabelSource, Learn, STDAIConfig, TunedPart, Where
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import Kriged, krige
+from stzoo.plugins.st_dai.kriging import KrigingPredictions, krige
 from stzoo.plugins.st_dai.network import STDAINetwork, adapt, count_untouched_layers, iterate_tuned_parameters
 from stzoo.plugins.st_dai.pseudo import transfer
 from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weigh_spots
@@ -138,7 +138,7 @@ class _Fit:
         self._seconds = {"source": 0.0, "refine": 0.0}
         self._cpu_seconds = dict(self._seconds)
 
-    def run(self, kriged: Kriged) -> tuple[Doubles, Floats]:
+    def run(self, kriged: KrigingPredictions) -> tuple[Doubles, Floats]:
         """Return expression relative to section means, float64 (n, g), and confidence, float32 (n, g)."""
         inputs, config = self.inputs, self.config
         moved = transfer(inputs, config.pseudo.neighbours)
@@ -162,7 +162,7 @@ class _Fit:
             self._progress(WHOLE, WHOLE)  # also where nothing was refined
         return (1 - share) * labels + share * found, confident.estimate_confidence()
 
-    def _build_inputs(self, kriged: Kriged) -> torch.Tensor:
+    def _build_inputs(self, kriged: KrigingPredictions) -> torch.Tensor:
         """Return the input features of every spot, float32 (n, d)."""
         inputs, wanted = self.inputs, self.config.input
         features = inputs.places.features

@@ -76,7 +76,7 @@ class Sampling(Protocol):
 
 
 @dataclass(frozen=True)
-class Strided:
+class StridedSampling:
     """One place in s x s is measured: decimation, and nearest fill (the paper's).
 
     Parameters
@@ -109,7 +109,7 @@ class Strided:
 
 
 @dataclass(frozen=True)
-class Scattered:
+class ScatteredSampling:
     """Measured places form no lattice: zeros elsewhere, a mask channel, all levels of one size (A4, ours).
 
     Parameters
