@@ -62,7 +62,7 @@ def log_normalise(section: Section, genes: Sequence[str], spots: Indices) -> Ite
 
 
 def stack_rows(parts: Sequence[csr_array]) -> SparseValues:
-    """Return the rows of all parts."""
+    """Stack the rows of all parts."""
     return SparseValues(csr_array(vstack(parts, format="csr")))
 
 
