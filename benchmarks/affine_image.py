@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner
 from stzoo.core.io.read import read
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.slides.slide import Slide
 from stzoo.core.workflows.alignment_quality import quality
-from stzoo.plugins.baselines.affine_image import AffineImage
-from stzoo.plugins.baselines.rigid import Rigid
+from stzoo.plugins.baselines.aligners.affine_image import AffineImage
+from stzoo.plugins.baselines.aligners.rigid import Rigid
 
 RESULTS = Path(__file__).parent / "results" / "affine_image.json"
 HALF_PITCH_UM = 100.0

@@ -62,8 +62,8 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import TrainingData
-    from stzoo.plugins.comtip.network import Network
-    from stzoo.plugins.comtip.texture import N_STATISTICS
+    from stzoo.plugins.comtip.image_tower import N_STATISTICS
+    from stzoo.plugins.comtip.network import CoMTIPNetwork
     from stzoo.plugins.comtip.training import TrainingTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 
@@ -73,7 +73,7 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     config = configs.build(CoMTIPConfig, load_recipe("comtip", "comtip-tiny", every).config, where="comtip-tiny")
     symbols = [f"G{number}" for number in range(genes)]
     vocabulary = Vocabulary(symbols, config.text)
-    network = Network(config, genes, vocabulary.n_tokens, vocabulary.n_described)
+    network = CoMTIPNetwork(config, genes, vocabulary.n_tokens, vocabulary.n_described)
     data = TrainingData(
         inputs=torch.randn(1, batch, (config.vision.tile_px // config.vision.patch_px) ** 2, N_STATISTICS),
         values=torch.rand(batch, genes) * 4,

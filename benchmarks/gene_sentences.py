@@ -125,15 +125,15 @@ def tower_and_genes(depth: int, genes: int) -> tuple[Any, Any]:
     """Return a tower of CLIP's width, and made-up symbols of two to eight tokens."""
     import torch
     from stzoo.plugins.comtip.config import Text, TextConfig, Values
-    from stzoo.plugins.comtip.sentence_tokens import learn_tokenizer, sentence_inputs
-    from stzoo.plugins.comtip.sentences import SentenceTower
+    from stzoo.plugins.comtip.sentences import SentenceTower, encode_sentences
+    from stzoo.plugins.comtip.vocabulary import learn_sentence_tokenizer
 
     letters = torch.randint(26, (genes, 4), generator=torch.Generator().manual_seed(0)).tolist()
     symbols = ["".join(chr(65 + i) for i in row[: 2 + n % 3]) + str(n) for n, row in enumerate(letters)]
-    tokenizer = learn_tokenizer(symbols, 600)
+    tokenizer = learn_sentence_tokenizer(symbols, 600)
     config = TextConfig(Text.sentences, WIDTH, depth, HEADS, values=Values.affine, clip=True)
     tower = SentenceTower(config, genes, tokenizer.size, tokenizer.suffix, WIDTH)
-    return tower, sentence_inputs(tokenizer, symbols, {symbol: i for i, symbol in enumerate(symbols)})
+    return tower, encode_sentences(tokenizer, symbols, {symbol: i for i, symbol in enumerate(symbols)})
 
 
 def once(way: str, mode: str, tower: Any, inputs: Any, values: Any) -> None:
@@ -142,11 +142,13 @@ def once(way: str, mode: str, tower: Any, inputs: Any, values: Any) -> None:
 
     with torch.set_grad_enabled(mode == "both"):
         if way == "ours":
-            z = tower.profiles(tower.encode_genes(inputs), values)
+            z = tower.encode_profiles(tower.encode_genes(inputs), values)
         else:
             length = 77 if way == "naive 77" else None
             rows, each = torch.arange(len(inputs)), max(1, AT_ONCE // len(values))
-            z = sum(tower.naive(inputs[r], values[:, r], length=length).sum(1) for r in rows.split(each)) / len(rows)
+            z = sum(
+                tower.encode_naively(inputs[r], values[:, r], length=length).sum(1) for r in rows.split(each)
+            ) / len(rows)
         if mode == "both":
             z.square().sum().backward()
             tower.zero_grad()

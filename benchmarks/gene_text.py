@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import StzooError
-from stzoo.core.metrics.scores import per_gene_pcc
-from stzoo.plugins.comtip.data import training_genes
-from stzoo.plugins.comtip.descriptions import packaged, sentence_vectors
+from stzoo.core.metrics.correlation import per_gene_pcc
+from stzoo.plugins.comtip.data import choose_training_genes
+from stzoo.plugins.comtip.vocabulary import embed_sentences, load_packaged_descriptions
 
 import stzoo
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     sections = [stzoo.read(f"{options.data}/her2st::{name}") for name in ("C2", "C3", "C4")]
-    genes = training_genes(sections, 0.1, 1000)
+    genes = choose_training_genes(sections, 0.1, 1000)
     y = np.concatenate([s.expression(genes, target=1e4) for s in sections]).astype(np.float64)
     z = (y - y.mean(axis=0)) / (y.std(axis=0) + 1e-6)
     left, sizes, right = np.linalg.svd(z, full_matrices=False)
@@ -63,12 +63,12 @@ def texts(genes: list[str], data: Path) -> Iterable[tuple[str, np.ndarray[Any, A
     yield "full name, words", hashed(re.findall("[a-z0-9]+", text.lower()) for text in name)
     both = [f"{a} {b}".lower() for a, b in zip(name, other, strict=True)]
     yield "full name, aliases, designations, words", hashed(re.findall("[a-z0-9]+", text) for text in both)
-    yield "packaged table (sentence encoder, 64 numbers)", packaged().vectors(genes)
+    yield "packaged table (sentence encoder, 64 numbers)", load_packaged_descriptions().vectors(genes)
     try:
-        yield "symbol, sentence encoder", sentence_vectors(genes)
-        yield "full name, sentence encoder", sentence_vectors(name)
+        yield "symbol, sentence encoder", embed_sentences(genes)
+        yield "full name, sentence encoder", embed_sentences(name)
         whole = [f"{a} ({gene}); {b}" for a, gene, b in zip(name, genes, other, strict=True)]
-        yield "full name, symbol, aliases, designations, s.e.", sentence_vectors(whole)
+        yield "full name, symbol, aliases, designations, s.e.", embed_sentences(whole)
     except StzooError as error:
         print(f"not run: {error}")
 

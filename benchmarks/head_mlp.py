@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo.core.encoder import training_data
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import load_protocol
-from stzoo.core.heads.base import training_data
-from stzoo.core.heads.mlp import fit_mlp
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.heads.mlp import MLPHead
+from stzoo.core.metrics.summary import summarise
 from stzoo.plugins.benchmarks.expression import Expression
 
 import stzoo
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    fits = {"own loop": former(options.before).fit_mlp, "core.train": fit_mlp}
+    fits = {"own loop": former(options.before).fit_mlp, "core.train": MLPHead.fit}
     task = Expression(load_protocol(PROTOCOL), options.data, Models(stzoo.load, Path()))
     encoders = {"comtip-tiny": stzoo.load("comtip-tiny"), "colour-texture": stzoo.model("colour-texture")}
     rows = [row for name, encoder in encoders.items() for row in compared(name, encoder, task, fits, options.seeds)]

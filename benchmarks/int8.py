@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     import torch
-    from stzoo.core.metrics.scores import summarise
+    from stzoo.core.metrics.summary import summarise
 
     import stzoo
 

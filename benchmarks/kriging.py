@@ -24,7 +24,8 @@ import pandas as pd
 from anndata import AnnData
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section
-from stzoo.core.metrics.scores import per_gene_pcc, summarise
+from stzoo.core.metrics.correlation import per_gene_pcc
+from stzoo.core.metrics.summary import summarise
 
 import stzoo
 

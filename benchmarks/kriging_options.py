@@ -22,7 +22,7 @@ from scipy.stats import wilcoxon
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.benchmarks.stack_data import Round
 
 import stzoo

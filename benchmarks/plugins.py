@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from stzoo import Imputer
-from stzoo.core.interfaces import Filled
+from stzoo.core.imputer import Filled
 
 
 @dataclass

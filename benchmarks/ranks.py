@@ -22,16 +22,14 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as mp
-from stzoo.core.io.read import read
+from stzoo.core.io.read import data_source, read
 from stzoo.core.runtime.ranks import joined
-from stzoo.core.runtime.resources import data_source
 from stzoo.core.training.log import read_log
 from stzoo.core.training.loop import fit
 from stzoo.core.training.recipes import load_recipe
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.pretraining import begun
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import TrainingTask, initialise_weights
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"
 RECIPE = "comtip-tiny"
@@ -107,7 +105,7 @@ def main() -> None:
     recipe = load_recipe("comtip", RECIPE)
     sections = [read(data_source(source, chosen.data)) for source in recipe.sections]
     model = CoMTIP(recipe.config, seed=recipe.seed)
-    weights = begun(sections, model.config, model.seed)
+    weights = initialise_weights(sections, model.config, model.seed)
     genes = list(weights.vocabulary.genes)
     with tempfile.TemporaryDirectory() as scratch:
         data = gather(sections, genes, model.config, model.seed, cache=Path(scratch) / "cache")

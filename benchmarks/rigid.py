@@ -25,7 +25,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.read import read
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.baselines.rigid import Rigid
+from stzoo.plugins.baselines.aligners.rigid import Rigid
 
 RESULTS = Path(__file__).parent / "results" / "rigid.json"
 Pair = tuple[Section, Section, Transform]

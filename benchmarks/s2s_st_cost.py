@@ -38,7 +38,7 @@ from anndata import AnnData
 from stzoo.core.config import override
 from stzoo.core.data.binning import bin_section
 from stzoo.core.data.section import Section
-from stzoo.core.evaluation.protocol import load_protocol
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.workflows.impute import sparse_section
 
 import stzoo
@@ -175,8 +175,8 @@ def fill(job: Found) -> Found:
 
 def step(batch: int, steps: int) -> Found:
     """Train the full network of the paper for a few steps, on one gene and as many natural images."""
-    from stzoo.plugins.s2s_st.cdcin import fit_cdcin
-    from stzoo.plugins.s2s_st.config import CDCINConfig, TrainConfig
+    from stzoo.plugins.s2s_st.cdcin.fitting import fit_cdcin
+    from stzoo.plugins.s2s_st.config import CDCINConfig, CDCINTrainConfig
     from stzoo.plugins.s2s_st.images import NaturalImages
     from stzoo.plugins.s2s_st.lattice import Lattice
 
@@ -184,7 +184,7 @@ def step(batch: int, steps: int) -> Found:
     lattice = Lattice.of(sparse.section)
     values = np.where(sparse.section.measured[:, None], sparse.truth, np.nan).astype(np.float32)
     images = NaturalImages.read(DATA / "natural" / "skimage_gray")
-    config = CDCINConfig(train=TrainConfig(iterations=steps + 1, batch=batch, window=SIDE))
+    config = CDCINConfig(train=CDCINTrainConfig(iterations=steps + 1, batch=batch, window=SIDE))
     at: list[float] = []
     network = fit_cdcin(
         lattice.to_grid(values),

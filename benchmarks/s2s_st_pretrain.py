@@ -15,8 +15,8 @@ import torch
 from stzoo.core.training.loop import fit
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.model import S2SST
-from stzoo.plugins.s2s_st.photographs import Masked, PhotographTask, task_of
-from stzoo.plugins.s2s_st.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.photograph_training import MaskedGrid, PhotographTask, make_examples
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
 
 
 def score(refiner: Refiner, images: NaturalImages) -> tuple[float, float]:
@@ -24,7 +24,7 @@ def score(refiner: Refiner, images: NaturalImages) -> tuple[float, float]:
     found = []
     for number in range(8):
         rng = np.random.default_rng(10_000 + number)
-        x, target, hidden = task_of(images, Masked.drawn(rng), 32, rng)
+        x, target, hidden = make_examples(images, MaskedGrid.draw(rng), 32, rng)
         with torch.inference_mode():
             refined = x[:, 0] + refiner.posed_mean(x)
         found.append([float(((m - target) ** 2)[:, hidden].mean()) for m in (x[:, 0], refined)])

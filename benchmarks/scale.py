@@ -211,8 +211,8 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     from stzoo.core.data.section import Section
     from stzoo.core.registry import model
     from stzoo.core.runtime.blocks import batches_of, blocks_of
-    from stzoo.plugins.comtip.inputs import raw_inputs
-    from stzoo.plugins.comtip.spots import posed
+    from stzoo.plugins.comtip.embedding import encode_poses
+    from stzoo.plugins.comtip.inputs import read_inputs
     from stzoo.zoo.loading import load
 
     spots, base = 512, np.load(folder / "base.npy")
@@ -226,8 +226,8 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     start = cpu()
     for rows in batches_of(blocks_of(spots), 64):
         with torch.inference_mode():
-            posed(
-                bare.network, raw_inputs(fresh, fresh.pixels[rows], bare.config.vision), poses=bare.config.vision.poses
+            encode_poses(
+                bare.network, read_inputs(fresh, fresh.pixels[rows], bare.config.vision), poses=bare.config.vision.poses
             )
     encoding = cpu() - start
     embedding = np.repeat(encoder.embed(small), 2, axis=0)

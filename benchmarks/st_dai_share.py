@@ -23,7 +23,7 @@ import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.workflows.features import encoder_of
 from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.benchmarks.stack_data import Round

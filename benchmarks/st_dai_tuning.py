@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Mask
 from stzoo.core.data.section import Stack
+from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.interfaces import Encoder
 from stzoo.core.workflows.features import encoder_of
 from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.benchmarks.stack_data import Round

@@ -278,7 +278,7 @@ def data_share(jpeg: Path, folder: Path, name: str, recipe: str, overrides: list
     from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import gather
-    from stzoo.plugins.comtip.network import Network
+    from stzoo.plugins.comtip.network import CoMTIPNetwork
     from stzoo.plugins.comtip.training import TrainingTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 
@@ -295,7 +295,7 @@ def data_share(jpeg: Path, folder: Path, name: str, recipe: str, overrides: list
     section = Section(adata, "made", Slide.open(jpeg, mpp=SLIDE_MPP), SLIDE_MPP)
     data = gather([section], section.genes, config, 0, cache=folder / "training")
     vocabulary = Vocabulary(section.genes, config.text)
-    network = Network(config, 1000, vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
+    network = CoMTIPNetwork(config, 1000, vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
     data.inputs._rows = rows = Clocked(data.inputs._rows)
     data.inputs, data.values = Clocked(data.inputs), Clocked(data.values)
     task = TrainingTask(network, data, vocabulary.inputs(section.genes), config)

@@ -6,13 +6,13 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from stzoo.cli.main import ANYWHERE, COMMANDS
+from stzoo.cli.commands import ANYWHERE, COMMANDS
 from stzoo.core.errors import UsageError, nearest
 from typer.core import TyperGroup
 
 
 class LazyGroup(TyperGroup):
-    """The commands of :data:`stzoo.cli.main.COMMANDS`."""
+    """The commands of :data:`stzoo.cli.commands.COMMANDS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List the commands in the order of the table."""

@@ -19,10 +19,9 @@ def command(
 ) -> None:
     """Predict four genes from an H&E image: of a synthetic tissue drawn by code, or of a real section."""
     from stzoo.cli.outputs import check_outputs
-    from stzoo.core.io.read import read
+    from stzoo.core.io.read import data_source, read
     from stzoo.core.io.synthetic import synthetic_section
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.runtime.resources import data_source
     from stzoo.core.workflows.predict import predict_section
     from stzoo.zoo.loading import load
 

@@ -33,6 +33,12 @@ def command(
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: rates.steps=50, rank=4.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Micro-batches of rates.batch spots a step; by default one.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="fp32, bf16, or auto (the faster of both); by default fp32.")
+    ] = None,
     license: Annotated[str, typer.Option(help="SPDX identifier for the model card.")] = "other",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     tracker: Annotated[
@@ -46,19 +52,22 @@ def command(
     from functools import partial
 
     from stzoo.core.data.splits import SplitOptions, read_by
+    from stzoo.core.encoder import Encoder
     from stzoo.core.finetuning.data import read_genes
     from stzoo.core.finetuning.plan import cost, plan_finetuning, told
     from stzoo.core.finetuning.settings import read_settings
-    from stzoo.core.interfaces import Encoder
     from stzoo.core.io.read import read
     from stzoo.core.runtime.ranks import joined
+    from stzoo.core.training.task import Precision
     from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.finetuning import carry_out, check_folder, tuned_card
     from stzoo.zoo.loading import load
 
     require_trackers(tracker or [])
     check_folder(out, resume=resume)
-    settings = read_settings(tune, contrast, set_ or [])
+    loop = [] if accumulate is None else [f"accumulate={accumulate}"]
+    loop += [] if precision is None else [f"precision={Precision.read(precision).value}"]
+    settings = read_settings(tune, contrast, [*(set_ or []), *loop])
     options = SplitOptions(
         by=read_by(split),
         patients=[name.strip() for name in patients.split(",")] if patients else [],

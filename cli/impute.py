@@ -9,7 +9,7 @@ import typer
 from stzoo.cli.tables import echo
 
 if TYPE_CHECKING:
-    from stzoo.core.interfaces import Imputer
+    from stzoo.core.imputer import Imputer
 
 
 def command(

@@ -14,7 +14,7 @@ from stzoo.cli.tables import echo, table
 from stzoo.core.discovery.manager import DISABLE_VARIABLE, Plugin, PluginHost, default_host
 from stzoo.core.discovery.project import PROJECT, set_disabled
 from stzoo.core.errors import PluginError
-from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
+from stzoo.core.specs import HeadSpec, ModelSpec, ProtocolSpec, ReaderSpec, TaskSpec, TrackerSpec, WeightsSpec
 
 app = new_app("List, make, check and switch plugins, and find what is wrong with them.")
 
@@ -22,7 +22,9 @@ _KINDS = (
     (ModelSpec, "models"),
     (WeightsSpec, "weights"),
     (ReaderSpec, "readers"),
+    (HeadSpec, "heads"),
     (ProtocolSpec, "protocols"),
+    (TaskSpec, "kinds of protocols"),
     (TrackerSpec, "trackers"),
 )
 
@@ -157,4 +159,4 @@ def _offers(plugin: Plugin) -> str:
 
 
 def _singular(kind: str) -> str:
-    return kind if kind == "weights" else kind.removesuffix("s")
+    return "kind of protocol" if kind == "kinds of protocols" else kind if kind == "weights" else kind.removesuffix("s")

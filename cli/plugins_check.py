@@ -61,7 +61,7 @@ def _maker(weights: str | None) -> Callable[[], Any] | None:
 
 
 def _wanted(only: list[str] | None) -> Callable[[str], bool]:
-    from stzoo.core.conformance.subjects import check_names
+    from stzoo.core.conformance.running import check_names
     from stzoo.core.errors import UsageError, nearest
 
     names = check_names()

@@ -25,6 +25,13 @@ def command(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="Override an option: train.steps=50.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(min=1, help="Micro-batches a step; another number than the recipe's train.accumulate.")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="fp32, bf16, or auto (the faster of both); instead of the recipe's train.precision."),
+    ] = None,
     start: Annotated[
         str, typer.Option(help="Start from a CLIP, PLIP, DINO or ViT checkpoint: a folder, or hf://owner/repo@COMMIT.")
     ] = "",
@@ -38,16 +45,16 @@ def command(
     ] = None,
 ) -> None:
     """Train a model from a recipe; Ctrl-C keeps a checkpoint, --resume goes on. Runs under torchrun as it is."""
-    from stzoo.core.io.read import read
+    from stzoo.core.io.read import data_source, read
     from stzoo.core.runtime.devices import check_device
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.resources import data_source
-    from stzoo.core.training.recipes import load_recipe, require_validation, trained
+    from stzoo.core.training.recipes import how_computed, load_recipe, loop_options, require_validation, trained
     from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.cards import Card, chosen_by, figures_from
 
-    recipe = load_recipe(model, config, set_)
+    overrides = [*(set_ or []), *loop_options(model, accumulate, precision)]
+    recipe = load_recipe(model, config, overrides)
     require_trackers(tracker or [])
     if validate:
         require_validation(model)
@@ -63,6 +70,11 @@ def command(
         figures=[figure for path in figures or [] for figure in figures_from(_report(path), recipe=Path(config).stem)],
         sections=about,
     )
+
+    def computed() -> dict[str, str]:
+        said = how_computed(out / "run")
+        return {"How it was computed": f"Training: {said}."} if said else {}
+
     with joined() as ranks:
         _refuse_other_run(out, resume)
         ranks.barrier()  # nobody writes before all have looked
@@ -73,16 +85,16 @@ def command(
             seed=recipe.seed if seed is None else seed,
             device=device,
             folder=out,
-            overrides=set_,
+            overrides=overrides,
             validation=[read(data_source(source, data)) for source in validate or []],
-            card=lambda made: replace(card, sections=about | chosen_by(made.validated)).render(),
+            card=lambda made: replace(card, sections=about | chosen_by(made.validated) | computed()).render(),
             start=_checkpoint(start),
             start_name=start,
             trackers=tracker or [],
             ranks=ranks,
         )
         if ranks.is_main:
-            for text in chosen_by(made.validated).values():
+            for text in (chosen_by(made.validated) | computed()).values():
                 echo(text)
             echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
 

@@ -69,7 +69,7 @@ def _check(out: Path | None, plot: Path | None, page: Path | None, overwrite: bo
 
 
 def _print(volume: Volume) -> None:
-    from stzoo.core.workflows.densify import is_interpolated
+    from stzoo.core.io.volume import is_interpolated
 
     rows = []
     for section, z in zip(volume.stack.sections, volume.stack.z_um, strict=True):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pluggy
-from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, TrackerSpec, WeightsSpec
+from stzoo.core.specs import HeadSpec, ModelSpec, ProtocolSpec, ReaderSpec, TaskSpec, TrackerSpec, WeightsSpec
 
 hookspec = pluggy.HookspecMarker("stzoo")
 hookimpl = pluggy.HookimplMarker("stzoo")
@@ -38,8 +38,18 @@ def stzoo_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
 
 
 @hookspec
+def stzoo_heads() -> Iterable[HeadSpec]:  # type: ignore[empty-body]
+    """Offer heads: what predicts expression from an embedding."""
+
+
+@hookspec
 def stzoo_protocols() -> Iterable[ProtocolSpec]:  # type: ignore[empty-body]
     """Offer evaluation protocols."""
+
+
+@hookspec
+def stzoo_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
+    """Offer kinds of evaluation protocols."""
 
 
 @hookspec

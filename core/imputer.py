@@ -11,13 +11,13 @@ from typing import ClassVar, overload
 import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section, Stack
+from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.model import Model, Progress, provenance_of
+from stzoo.core.model import Model, provenance_of
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
-TARGET = 1e4
 """Values of a stack are log1p of counts per this many."""
 
 
@@ -155,7 +155,7 @@ class Imputer(Model):
         stack = data if isinstance(data, Stack) else Stack((data,))
         given = _hidden(stack)
         if isinstance(data, Stack):
-            target = target or TARGET
+            target = target or PER_10K
         values = [section.expression(target=target) for section in given.sections]
         shares = [
             Share(section.n_spots, ranks, None if folder is None else folder / str(number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,9 +15,6 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 if TYPE_CHECKING:
     import torch
     from stzoo.core.weights.repository import Repository
-
-Progress = Callable[[int, int], None]
-"""Called with (done, total) as work goes on."""
 
 
 class Model(ABC):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stzoo.core.aligner import Aligner
 from stzoo.core.discovery.manager import PluginHost, default_host, resolve
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
-from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model
+from stzoo.core.imputer import Imputer
+from stzoo.core.model import Model
 from stzoo.core.specs import ModelSpec
 
 CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}

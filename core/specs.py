@@ -24,6 +24,15 @@ def _check(record: object, **fields: bool) -> None:
             raise ValueError(f"{type(record).__name__}.{name} is not valid: {value!r}")
 
 
+def _check_target(record: ReaderSpec | HeadSpec | TaskSpec) -> None:
+    _check(
+        record,
+        name=_is_name(record.name),
+        target=_is_target(record.target),
+        summary=isinstance(record.summary, str) and bool(record.summary.strip()),
+    )
+
+
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
@@ -152,7 +161,7 @@ class ReaderSpec:
     name
         Name of the format, as ``stzoo data inspect`` prints it.
     target
-        ``"package.module:Reader"``, a :class:`stzoo.core.interfaces.Reader`.
+        ``"package.module:Reader"``, a :class:`stzoo.Reader`.
     summary
         One line: which files it recognises.
     """
@@ -163,12 +172,7 @@ class ReaderSpec:
 
     def __post_init__(self) -> None:
         """Refuse a record that could not be listed or imported."""
-        _check(
-            self,
-            name=_is_name(self.name),
-            target=_is_target(self.target),
-            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
-        )
+        _check_target(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,52 @@ class ProtocolSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """A head: what predicts expression from the embedding of any encoder.
+
+    Parameters
+    ----------
+    name
+        Name used by ``stzoo predict --head NAME`` and ``Encoder.fit(head=NAME)``.
+    target
+        ``"package.module:Head"``, a class with what :class:`stzoo.Head` lists, imported on first use.
+    summary
+        One line: how it predicts.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check_target(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A kind of evaluation protocol.
+
+    Parameters
+    ----------
+    name
+        What a protocol says to be of this kind: ``kind: NAME``.
+    target
+        ``"package.module:Task"``, a :class:`stzoo.Task`, imported on first use.
+    summary
+        One line: what it asks.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Refuse a record that could not be listed or imported."""
+        _check_target(self)
+
+
+@dataclass(frozen=True, slots=True)
 class TrackerSpec:
     """A tracker of training runs.
 
@@ -208,7 +258,7 @@ class TrackerSpec:
     name
         Name used by ``stzoo train --tracker NAME``.
     target
-        ``"package.module:Tracker"``, a :class:`stzoo.core.training.trackers.Tracker`, imported and called on first use.
+        ``"package.module:Tracker"``, a :class:`stzoo.core.training.Tracker`, imported and called on first use.
     summary
         One line: where its figures go.
     requires
@@ -231,4 +281,4 @@ class TrackerSpec:
         )
 
 
-Record = ModelSpec | WeightsSpec | ReaderSpec | ProtocolSpec | TrackerSpec
+Record = ModelSpec | WeightsSpec | ReaderSpec | HeadSpec | ProtocolSpec | TaskSpec | TrackerSpec

@@ -19,7 +19,7 @@ class Batch:
     ----------
     embedding
         (m, embedding_dim) of this rank's share of the spots (all of them for one rank), as
-        :meth:`~stzoo.core.interfaces.Encoder.embed` would give it, with gradients; the spots are seen augmented.
+        :meth:`~stzoo.core.encoder.Encoder.embed` would give it, with gradients; the spots are seen augmented.
     losses
         The model's own losses by name, weighted, scalars whose mean over ranks is the loss of all spots; none where
         they were not asked for.

@@ -83,7 +83,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.interfaces import Filled, Imputer
+from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.weights.repository import restore_module
 
 

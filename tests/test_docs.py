@@ -10,7 +10,7 @@ import types
 from pathlib import Path
 
 import pytest
-from stzoo.cli.main import COMMANDS
+from stzoo.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

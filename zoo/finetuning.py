@@ -8,11 +8,11 @@ from typing import Any
 
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import SplitOptions
+from stzoo.core.encoder import Encoder
 from stzoo.core.finetuning.report import base_name, data_summary, protocol
 from stzoo.core.finetuning.run import FineTuned, carry_out, check_folder
 from stzoo.core.finetuning.run import finetune as _finetune
 from stzoo.core.finetuning.settings import Settings
-from stzoo.core.interfaces import Encoder
 from stzoo.zoo.cards import Card, Figure
 
 __all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "tuned_card"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.sampling import informative
 from stzoo.core.errors import DataError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner
 
 
 @dataclass

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo.core.encoder import Encoder
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder
 from stzoo.core.weights.repository import restore_module
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import cdist
 from stzoo.core.data.sampling import informative
-from stzoo.core.interfaces import Filled, Imputer
+from stzoo.core.imputer import Filled, Imputer
 
 BLOCK = 256
 

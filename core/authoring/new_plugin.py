@@ -56,4 +56,4 @@ def new_plugin(name: str, role: str, folder: Path, *, author: str = "Your Name")
 
 def _template() -> Path:
     """Return the template's folder; an editable install is a tree of links, and copier wants the files themselves."""
-    return (Path(__file__).parent / "plugin_template" / "copier.yml").resolve().parent
+    return (Path(__file__).parent / "template" / "copier.yml").resolve().parent

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo.core.aligner import Aligner
 from stzoo.core.conformance.checks import FaultError
 from stzoo.core.data.section import Section, Stack
-from stzoo.core.interfaces import Aligner, Encoder, Imputer, Model, Progress
+from stzoo.core.encoder import Encoder
+from stzoo.core.imputer import Imputer
+from stzoo.core.model import Model
+from stzoo.core.runtime.progress import Progress
 
 Answer = Mapping[str, npt.NDArray[Any]]
 """What was said, by what it is: columns of genes in the order of their names."""

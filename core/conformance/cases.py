@@ -13,8 +13,9 @@ from stzoo.core.conformance.checks import FaultError, SkippedError
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import resolve
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import StzooError
-from stzoo.core.interfaces import Encoder, Model
+from stzoo.core.model import Model
 from stzoo.core.specs import ModelSpec, WeightsSpec
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Case:
         model = self._made()
         if isinstance(model, Encoder) and not model.genes():
             self.refits = True
-            model.fit([self.sections[1]], head=model.heads[0])
+            model.fit([self.sections[1]], head=model.default_head)
         return model
 
     def _made(self) -> Model:

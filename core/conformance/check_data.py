@@ -73,7 +73,7 @@ def gene_order(case: Case) -> None:
     model = case.model
     if case.subject.role == "encoder" and case.refits:
         model = case.fresh()
-        model.fit([sections[1]], head=model.heads[0])
+        model.fit([sections[1]], head=model.default_head)
     check_same(answer(model, sections), case.expected, GENE_ORDER, what, todo)
 
 

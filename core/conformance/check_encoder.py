@@ -68,7 +68,7 @@ def slide_is_read(case: Case) -> None:
 def missing_gene_is_named(case: Case) -> None:
     """A gene that a fitted head does not know is a GeneError that names it, never a column of zeros."""
     model, gene = case.model, "NO-SUCH-GENE"
-    head = next((head for head in ("ridge", "mlp", "retrieval") if model.fitted_heads.get(head)), model.heads[0])
+    head = next(iter(model.fitted_heads), model.default_head)
     error = refusal(lambda: model.predict(case.sections[0], [gene], head=head), f"the gene {gene}")
     if not isinstance(error, GeneError) or gene not in str(error):
         raise FaultError(f"the gene {gene} is predicted, or not named: {error}", "raise GeneError, and name the gene")
@@ -85,7 +85,7 @@ def unknown_head_is_refused(case: Case) -> None:
 def fitting_keeps_the_encoder(case: Case) -> None:
     """Fitting a head leaves the embedding as it is, to the bit."""
     model = case.fresh()
-    head = "ridge" if "ridge" in model.heads else model.heads[0]
+    head = model.default_head
     model.fit([case.others[0]], head=head)
     found = {"embedding": model.embed(case.sections[0])}
     todo = "let fit() touch heads alone; training is train()"

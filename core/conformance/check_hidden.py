@@ -41,7 +41,7 @@ def hidden_spots_poisoned(case: Case) -> None:
 @check("encoder")
 def heads_learn_from_measured_spots(case: Case) -> None:
     """A head that is fitted on a section with hidden spots is fitted on the measured ones alone."""
-    head = "ridge" if "ridge" in case.model.heads else case.model.heads[0]
+    head = case.model.default_head
     reference = case.sections[1]
     mask = np.arange(len(reference)) % 3 > 0
     found = []

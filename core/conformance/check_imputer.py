@@ -7,14 +7,14 @@ from stzoo.core.conformance.answers import layer
 from stzoo.core.conformance.cases import Case
 from stzoo.core.conformance.checks import FaultError, check, refusal
 from stzoo.core.conformance.data import copied
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.interfaces import Imputer
+from stzoo.core.data.section import PER_10K, Section, Stack
+from stzoo.core.imputer import Imputer
 
 
 def _given(case: Case) -> tuple[Stack, list[np.ndarray]]:
     """Return what ``fill`` is given: a stack without hidden counts, and log-normalised values."""
     hidden = tuple(section.hide(section.measured) for section in case.sections)
-    return Stack(hidden), [section.expression(target=1e4) for section in hidden]
+    return Stack(hidden), [section.expression(target=PER_10K) for section in hidden]
 
 
 @check("imputer")
@@ -71,7 +71,7 @@ def measured_spots_untouched(case: Case) -> None:
         if not np.array_equal(found.measured, measured):
             raise FaultError(f"obs['measured'] of '{given.name}' is another", "leave impute() as it is")
         truth = given.take_genes(shared).hide(measured)
-        for what, wanted in (("X", truth.counts()), ("imputed", truth.expression(target=1e4))):
+        for what, wanted in (("X", truth.counts()), ("imputed", truth.expression(target=PER_10K))):
             values = found.counts() if what == "X" else found.adata.layers[what]
             if not np.array_equal(values[measured], wanted[measured]):
                 raise FaultError(f"{what} of measured spots of '{given.name}' is another", "leave impute() as it is")

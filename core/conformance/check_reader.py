@@ -11,7 +11,7 @@ from pathlib import Path
 from stzoo.core.conformance.cases import Case
 from stzoo.core.conformance.checks import FaultError, check, refusal
 from stzoo.core.discovery.manager import resolve
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 
 _SUFFIXES = (".txt", ".csv", ".csv.gz", ".tsv.gz", ".h5", ".h5ad", ".parquet", ".json", ".tif")
 
@@ -26,7 +26,7 @@ def record_leads_to_the_reader(case: Case) -> None:
     """The record names a subclass of Reader whose format is the record's name."""
     found = resolve(case.record.target)
     if not (isinstance(found, type) and issubclass(found, Reader)):
-        raise FaultError(f"'{case.record.target}' is no Reader", "subclass stzoo.core.interfaces.Reader")
+        raise FaultError(f"'{case.record.target}' is no Reader", "subclass stzoo.core.reader.Reader")
     if getattr(found, "format", None) != case.record.name:
         raise FaultError(f"its format is {getattr(found, 'format', None)!r}", f"set format = '{case.record.name}'")
 

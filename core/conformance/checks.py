@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, TypeVar
 
 from stzoo.core.errors import StzooError
 
-if TYPE_CHECKING:
-    from stzoo.core.conformance.cases import Case
+Run = TypeVar("Run", bound=Callable[[Any], None])
 
 State = Literal["passed", "failed", "skipped"]
 MODELS = ("encoder", "imputer", "aligner")
@@ -49,13 +46,14 @@ class Check:
     about
         What is expected, and why.
     run
-        Raises :class:`FaultError` or :class:`SkippedError`; returns where all is well.
+        Takes a :class:`~stzoo.core.conformance.cases.Case`; raises :class:`FaultError` or :class:`SkippedError`, or
+        returns where all is well.
     """
 
     name: str
     roles: tuple[str, ...]
     about: str
-    run: Callable[[Case], None] = field(repr=False)
+    run: Callable[[Any], None] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,32 +85,15 @@ CHECKS: list[Check] = []
 """Every check, in the order they are run."""
 
 
-def check(*roles: str) -> Callable[[Callable[[Case], None]], Callable[[Case], None]]:
+def check(*roles: str) -> Callable[[Run], Run]:
     """Register a function as a check of these roles; its name and docstring become the check's."""
 
-    def register(function: Callable[[Case], None]) -> Callable[[Case], None]:
+    def register(function: Run) -> Run:
         about = " ".join((function.__doc__ or "").split())
         CHECKS.append(Check(function.__name__.replace("_", "-"), roles, about, function))
         return function
 
     return register
-
-
-def outcome(case: Case, check: Check) -> Outcome:
-    """Run a check and say what became of it; nothing that a plugin raises gets out."""
-    start, trace = time.perf_counter(), ""
-    state: State = "passed"
-    try:
-        check.run(case)
-        reason = ""
-    except SkippedError as error:
-        state, reason = "skipped", str(error)
-    except FaultError as error:
-        state, reason = "failed", str(error)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is a finding
-        state, trace = "failed", traceback.format_exc()
-        reason = f"raised {type(error).__name__}: {error}"
-    return Outcome(case.subject.name, check.name, check.about, state, reason, time.perf_counter() - start, trace)
 
 
 def refusal(call: Callable[[], object], what: str) -> StzooError | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stzoo.core.data.section import Section
-    from stzoo.core.interfaces import Model
+    from stzoo.core.model import Model
 
 
 @dataclass(frozen=True)

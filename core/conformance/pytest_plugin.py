@@ -32,7 +32,7 @@ class ConformanceCollector(pytest.Collector):
 
     def collect(self) -> Iterator[ConformanceItem]:
         """Yield an item for each check; a plugin that is not there is an error of collection."""
-        from stzoo.core.conformance.subjects import planned
+        from stzoo.core.conformance.running import planned
         from stzoo.core.errors import StzooError
 
         try:

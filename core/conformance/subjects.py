@@ -1,19 +1,12 @@
-"""Who is checked: what a name stands for, and which checks fit it."""
+"""Who is checked: what a name stands for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 
-from stzoo.core.conformance.cases import Case
-from stzoo.core.conformance.checks import CHECKS, Check
-from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
-from stzoo.core.errors import PluginError, UsageError
+from stzoo.core.errors import PluginError
 from stzoo.core.specs import ModelSpec, ReaderSpec
-
-_MODULES = ("plugin", "reader", "model", "data", "hidden", "edges", "encoder", "imputer", "aligner", "memory")
 
 
 @dataclass(frozen=True)
@@ -56,39 +49,3 @@ def subjects(name: str, host: PluginHost | None = None) -> list[Subject]:
     kind: type[ModelSpec] | type[ReaderSpec] = ReaderSpec if name.rpartition(":")[2] in known else ModelSpec
     found, record = host.find(kind, name)
     return [Subject(found), Subject(found, record)]
-
-
-def all_checks() -> list[Check]:
-    """Return every check, in the order they are run."""
-    for module in _MODULES:
-        import_module(f"stzoo.core.conformance.check_{module}")  # registers its checks
-    return CHECKS
-
-
-def check_names() -> list[str]:
-    """Return the name of every check."""
-    return [check.name for check in all_checks()]
-
-
-def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tuple[Case, Check]]:
-    """Yield every check of what was named; the checks of one subject share a case.
-
-    Raises
-    ------
-    PluginError
-        See :func:`subjects`.
-    UsageError
-        Options, a maker or sections for several models at once.
-    """
-    checks = all_checks()
-    found = subjects(given.name, host)
-    models = [one.name for one in found if isinstance(one.record, ModelSpec)]
-    if len(models) > 1 and (given.config or given.make or given.sections):
-        raise UsageError(
-            f"'{given.name}' has {len(models)} models, and options belong to one",
-            where=", ".join(models),
-            todo="check them one by one",
-        )
-    for subject in found:
-        case = Case(subject, given)
-        yield from ((case, check) for check in checks if subject.role in check.roles)

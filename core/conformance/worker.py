@@ -95,7 +95,7 @@ def peaks(model: bytes, sections: bytes, factors: Sequence[int]) -> list[dict[st
     """
     from stzoo.core.conformance.answers import answer
     from stzoo.core.conformance.data import denser
-    from stzoo.core.interfaces import Encoder
+    from stzoo.core.encoder import Encoder
 
     asked: Any = pickle.loads(model)  # noqa: S301 - from our parent
     given: Any = pickle.loads(sections)  # noqa: S301 - from our parent

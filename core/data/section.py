@@ -24,6 +24,10 @@ KEPT_OBS = ("array_row", "array_col", "in_tissue")
 """What stays of ``obs`` when spots are hidden: nothing that was derived from counts."""
 
 
+PER_10K = 1e4
+"""Counts a spot that models see expression at: log1p of counts per 10,000."""
+
+
 @dataclass(frozen=True)
 class Section:
     """One tissue section: spots with counts and positions, and, where there is one, the slide image.

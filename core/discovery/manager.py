@@ -26,7 +26,17 @@ from stzoo.core.discovery.one_file import DIST, import_file, plugin_files
 from stzoo.core.discovery.project import PROJECT, Project, read_project, unmet
 from stzoo.core.errors import PluginError, UnknownNameError, nearest
 from stzoo.core.hookspecs import Deprecated
-from stzoo.core.specs import API_VERSION, ModelSpec, ProtocolSpec, ReaderSpec, Record, TrackerSpec, WeightsSpec
+from stzoo.core.specs import (
+    API_VERSION,
+    HeadSpec,
+    ModelSpec,
+    ProtocolSpec,
+    ReaderSpec,
+    Record,
+    TaskSpec,
+    TrackerSpec,
+    WeightsSpec,
+)
 
 GROUP = "stzoo"
 DISABLE_VARIABLE = "STZOO_DISABLE_PLUGINS"
@@ -39,7 +49,9 @@ _HOOKS: dict[str, type[Record]] = {
     "stzoo_models": ModelSpec,
     "stzoo_weights": WeightsSpec,
     "stzoo_readers": ReaderSpec,
+    "stzoo_heads": HeadSpec,
     "stzoo_protocols": ProtocolSpec,
+    "stzoo_tasks": TaskSpec,
     "stzoo_trackers": TrackerSpec,
 }
 

@@ -10,10 +10,10 @@ import numpy as np
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, installed_heads
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.heads.base import head_classes
-from stzoo.core.interfaces import Encoder, Imputer
+from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.training.recipes import fingerprint, load_recipe, trained
@@ -140,7 +140,7 @@ class Models:
         encoder = self.encoder(row, seed, train)
         heads = [encoder.check_head(head or None) for head in row.heads]
         for head in heads:
-            if head in head_classes() and (again or not set(genes) <= set(encoder.genes(head))):
+            if head in installed_heads() and (again or not set(genes) <= set(encoder.genes(head))):
                 encoder.fit(train, genes, head=head)
         return [
             np.mean([encoder.predict(section, genes, head=head).values for head in heads], axis=0, dtype=np.float32)

@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from stzoo.core import config as configs
-from stzoo.core.discovery.manager import default_host, resolve
-from stzoo.core.errors import ConfigError, UsageError, nearest
-from stzoo.core.runtime.resources import resource
-from stzoo.core.specs import ModelSpec, ProtocolSpec
-
-if TYPE_CHECKING:
-    from stzoo.core.evaluation.task import Task
-
-KINDS = {
-    "expression": "stzoo.plugins.benchmarks.expression:Expression",
-    "unseen-genes": "stzoo.plugins.benchmarks.unseen:UnseenGenes",
-    "retrieval": "stzoo.plugins.benchmarks.retrieval:Retrieval",
-    "clustering": "stzoo.plugins.benchmarks.clustering:Clustering",
-    "same-slide": "stzoo.plugins.benchmarks.slide:SameSlide",
-    "imputation": "stzoo.plugins.benchmarks.imputation:Imputation",
-    "stack": "stzoo.plugins.benchmarks.stack:StackTask",
-    "finetune": "stzoo.plugins.benchmarks.finetune:Finetune",
-}
-"""What a protocol can ask; each kind has its own keys beside those of :class:`Protocol`."""
+from stzoo.core.data.section import PER_10K
 
 
 class Rank(Enum):
@@ -100,7 +79,7 @@ class Protocol:
     name, question
         What it is called and what it asks.
     kind
-        One of :data:`KINDS`.
+        Name of a :class:`~stzoo.core.specs.TaskSpec` of an installed plugin.
     warning
         What must be read beside the result: printed after the table and kept in the JSON.
     target
@@ -115,7 +94,7 @@ class Protocol:
     question: str = ""
     kind: str = "expression"
     warning: str = ""
-    target: float = 10000.0
+    target: float = PER_10K
     seeds: list[int] = field(default_factory=lambda: [0])
     rows: list[Row] = field(default_factory=list)
 
@@ -135,81 +114,3 @@ class SplitProtocol(Protocol):
     train: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
     min_detected: float = 0.1
-
-
-def task_class(kind: str, where: object = None) -> type[Task]:
-    """Return the class that runs a kind of protocol, or say which kinds there are."""
-    if kind not in KINDS:
-        raise ConfigError(
-            f"'{kind}' is not a kind of protocol{nearest(kind, KINDS)}", where=where, todo=f"kinds: {', '.join(KINDS)}"
-        )
-    found: type[Task] = resolve(KINDS[kind])
-    return found
-
-
-def load_protocol(name: str) -> Protocol:
-    """Read a protocol by name (``stzoo plugins info``) or from a YAML file.
-
-    Raises
-    ------
-    ConfigError
-        An unknown key, a value of the wrong type, a list that is missing, or a section on both sides.
-    PluginError
-        No protocol of that name.
-    """
-    path = Path(name)
-    if path.suffix not in (".yaml", ".yml"):
-        path = resource(default_host().find(ProtocolSpec, name)[1].resource)
-    values: Mapping[str, Any] = configs.read_yaml(path)
-    schema = task_class(str(values.get("kind", "expression")), where=path).schema
-    protocol = configs.build(schema, values, where=path)
-    for key in [f.name for f in fields(protocol)]:
-        if getattr(protocol, key) == []:
-            raise ConfigError(f"'{key}' is missing or empty", where=path)
-    _check_rows(protocol, path)
-    both = sorted(set(getattr(protocol, "train", [])) & set(getattr(protocol, "test", [])))
-    if both:
-        raise ConfigError(f"section '{both[0]}' is in train and in test", where=path, todo="test on unseen sections")
-    return protocol
-
-
-def with_models(protocol: Protocol, models: Sequence[str]) -> Protocol:
-    """Return the protocol with a row for each of some models, with their default options, after its own rows.
-
-    An encoder predicts through its first head; an aligner is scored by ``transfer`` through it.
-
-    Raises
-    ------
-    UsageError
-        The protocol has no use for an aligner, or a row of that name already.
-    """
-    rows = list(protocol.rows)
-    for name in models:
-        _, spec = default_host().find(ModelSpec, name)
-        row = type(rows[0])
-        if spec.role != "aligner":
-            made = row(name=name, model=name)
-        elif "aligner" in {f.name for f in fields(row)}:
-            keys: dict[str, Any] = {"name": f"transfer, {name}", "model": "transfer", "aligner": name}
-            made = row(**keys)
-        else:
-            raise UsageError(f"'{protocol.name}' has no use for the aligner '{name}'", todo="score it on stacks")
-        if made.name in {other.name for other in rows}:
-            raise UsageError(f"'{protocol.name}' has a row '{made.name}' already", todo="leave --model out")
-        rows.append(made)
-    return replace(protocol, rows=rows)
-
-
-def _check_rows(protocol: Protocol, path: Path) -> None:
-    names = [row.name for row in protocol.rows]
-    for row in protocol.rows:
-        if names.count(row.name) > 1:
-            raise ConfigError(f"two rows are called '{row.name}'", where=path, todo="give each row a name of its own")
-        if row.weights and (row.model or row.recipe or row.overrides or row.untrained):
-            raise ConfigError(
-                f"row '{row.name}' has weights, and a model, recipe or overrides as well",
-                where=path,
-                todo="weights are used as they are: leave the others out",
-            )
-        if (row.untrained and not row.recipe) or ((row.recipe or row.overrides) and not row.model):
-            raise ConfigError(f"row '{row.name}' needs a model and a recipe", where=path, todo="name both")

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import StzooError
+from stzoo.core.evaluation.load import task_class
 from stzoo.core.evaluation.models import Loader, Models
-from stzoo.core.evaluation.protocol import Protocol, task_class
+from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Figures, Task
 
 __all__ = ["Loader", "Result", "Score", "evaluate", "lines", "report"]
@@ -70,7 +71,7 @@ def evaluate(
     Parameters
     ----------
     protocol
-        From :func:`~stzoo.core.evaluation.protocol.load_protocol`.
+        From :func:`~stzoo.core.evaluation.load.load_protocol`.
     data
         Folder that holds the sections; ``{data}`` in overrides of rows stands for it.
     load

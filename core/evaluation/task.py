@@ -11,8 +11,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row, SplitProtocol
-from stzoo.core.io.read import read
-from stzoo.core.runtime.resources import data_source
+from stzoo.core.io.read import data_source, read
 from stzoo.core.workflows.predict import unseen
 
 Figures = dict[str, float]

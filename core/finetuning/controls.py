@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.splits import Piece
+from stzoo.core.encoder import Encoder, Head, head_class
 from stzoo.core.finetuning.data import embedded, groups, values
-from stzoo.core.finetuning.heads import fit_carried
-from stzoo.core.heads.retrieval import fit_retrieval
-from stzoo.core.heads.ridge import RidgeHead, fit_ridge
-from stzoo.core.interfaces import Encoder
-from stzoo.core.metrics.scores import is_constant, per_gene_pcc
+from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
+
+OWN = "before: weights as they come"
+REFITTED = "before: head fitted on own spots"
+HEAD = "after: head tuned"
+TUNED = "after: network tuned"
+"""Names of lines."""
 
 CONTROL = "colour-texture"
 """The encoder of the controls: statistics of the tile and its surroundings, nothing trained."""
@@ -58,11 +62,6 @@ def scored(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
     return Line(name, np.where(is_constant(truth), np.nan, pcc), predicted, note)
 
 
-def mean_pcc(truth: Floats, predicted: Floats) -> float:
-    """Return the mean over genes that vary, a constant prediction counting 0."""
-    return scored("", truth, predicted).mean
-
-
 def gene_mean(learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]) -> Floats:
     """Return each gene's mean over the training spots for every test spot."""
     mean = values(learn, genes).mean(axis=0)
@@ -86,15 +85,14 @@ def as_they_come(encoder: Encoder, embedding: Floats, genes: Sequence[str], othe
     return out
 
 
-def head_on(
-    encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str, start: RidgeHead | None = None
-) -> RidgeHead:
-    """Fit ``ridge`` or ``retrieval`` on the spots of pieces, or ``carried``: ridge drawn towards ``start``."""
-    x, y, group = embedded(encoder, learn), values(learn, genes), groups(learn)
-    if kind == "carried":
-        return fit_carried(start, x, y, group, tuple(genes))
-    fitters = {"ridge": fit_ridge, "retrieval": fit_retrieval}
-    return fitters[kind](x, y, group, tuple(genes))  # type: ignore[operator,no-any-return]
+def head_on(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str) -> Head:
+    """Fit a head on the spots of pieces."""
+    return head_class(kind).fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes))
+
+
+def carried_head(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], start: RidgeHead | None) -> RidgeHead:
+    """Fit a ridge head on the spots of pieces, drawn towards the one that weights bring along."""
+    return RidgeHead.fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes), start=start)
 
 
 def control_lines(

@@ -7,17 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.arrays import Floats, Indices
+from stzoo.core.data.section import PER_10K
 from stzoo.core.data.splits import Piece
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, GeneError, nearest
-from stzoo.core.heads.base import TARGET
-from stzoo.core.interfaces import Encoder
 
 DETECTED = 0.1
 """Genes are detected in at least this share of the training spots (as in CoMTIP's own training)."""
 MOST = 1000
 """Genes that heads are fitted for, unless they are named: those of highest mean."""
-SCORED = 250
-"""Of those, as many of highest mean are learned by the network, and scored."""
 
 
 def choose_genes(pieces: Sequence[Piece], most: int = MOST) -> list[str]:
@@ -88,7 +86,7 @@ def read_genes(text: str) -> list[str]:
 
 def values(pieces: Sequence[Piece], genes: Sequence[str]) -> Floats:
     """Return log1p of counts per 10,000 of the spots of the pieces, in order, float32 (n, g)."""
-    parts = [piece.section.expression(genes, target=TARGET)[piece.spots] for piece in pieces]
+    parts = [piece.section.expression(genes, target=PER_10K)[piece.spots] for piece in pieces]
     return np.concatenate(parts)
 
 

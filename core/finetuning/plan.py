@@ -13,14 +13,16 @@ import numpy as np
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import Piece, Split, SplitOptions, split
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
-from stzoo.core.finetuning.controls import CONTROL, head_on, own_head
-from stzoo.core.finetuning.data import SCORED, check_genes, choose_genes, values
+from stzoo.core.finetuning.controls import CONTROL, carried_head, own_head
+from stzoo.core.finetuning.data import check_genes, choose_genes, values
 from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
-from stzoo.core.interfaces import Encoder
+from stzoo.core.heads.base import SCORED
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
+from stzoo.core.training.task import Precision
 from stzoo.core.workflows.remembering import remembering
 
 SHOWN = 8
@@ -74,7 +76,7 @@ class Plan:
 
     def shown(self, pieces: Sequence[Piece]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
-        own = [gene for head in self.encoder.heads for gene in self.encoder.genes(head)]
+        own = [gene for head in self.encoder.head_names() for gene in self.encoder.genes(head)]
         wanted = list(dict.fromkeys([*self.genes, *own]))
         return [piece.shown([gene for gene in wanted if gene in set(piece.section.genes)]) for piece in pieces]
 
@@ -202,7 +204,7 @@ def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
     if plan.settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    head = head_on(plan.encoder, pieces, genes, "carried", own_head(plan.encoder))
+    head = carried_head(plan.encoder, pieces, genes, own_head(plan.encoder))
     task = FinetuneTask(tunable, head, values(pieces, genes), plan.settings.rates)
     kept: dict[int, int] = {}
 
@@ -211,9 +213,14 @@ def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
         return tensor
 
     began = time.perf_counter()
-    with torch.random.fork_rng(devices=[]), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    halved = plan.settings.precision is Precision.bf16
+    with (
+        torch.autocast(task.head.weights.device.type, torch.bfloat16, enabled=halved),
+        torch.random.fork_rng(devices=[]),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+    ):
         task.losses(0, torch.Generator().manual_seed(plan.seed))["loss"].backward()  # type: ignore[no-untyped-call]
-    step = time.perf_counter() - began
+    step = plan.settings.accumulate * (time.perf_counter() - began)
     began = time.perf_counter()
     few = plan.split.validation[0].section.take(np.arange(min(64, len(plan.split.validation[0].section))))
     encoder.embed(few)
@@ -247,7 +254,10 @@ def told(plan: Plan, price: Cost | None = None) -> list[str]:
         f", {price.tuned:,} of {price.parameters:,} parameters ({price.tuned / price.parameters:.1%})" if price else ""
     )
     lines.append(f"tuned: {s.tune.value}{own}{share}")
-    lines.append(f"steps: at most {r.steps} of {r.batch} spots, rate {r.learning_rate:g}, {s.validations} validations")
+    batch = f"{r.batch} spots" if s.accumulate == 1 else f"{s.accumulate} x {r.batch} spots"
+    lines.append(f"steps: at most {r.steps} of {batch}, rate {r.learning_rate:g}, {s.validations} validations")
+    if s.precision is not Precision.fp32:
+        lines.append(f"precision: {s.precision.value}")
     if price:
         lines.append(
             f"estimate: {price.seconds:.0f} s and {price.megabytes:.0f} MB beside the data, from one real step"

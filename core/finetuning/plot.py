@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from stzoo.core.finetuning.controls import Line
+from stzoo.core.finetuning.controls import HEAD, OWN, REFITTED, Line
 from stzoo.core.finetuning.data import values
-from stzoo.core.finetuning.report import HEAD, OWN, REFITTED
 from stzoo.core.plotting.maps import draw_map, places_of
 from stzoo.core.runtime.outputs import writing
 

@@ -7,18 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.finetuning.controls import CONTROL, Line
+from stzoo.core.finetuning.controls import CONTROL, HEAD, OWN, TUNED, Line
+from stzoo.core.finetuning.plot import plot_finetuning
 from stzoo.core.runtime.outputs import writing
 
 if TYPE_CHECKING:
     from stzoo.core.finetuning.plan import Plan
     from stzoo.core.finetuning.tuning import Tuned
-
-OWN = "before: weights as they come"
-REFITTED = "before: head fitted on own spots"
-HEAD = "after: head tuned"
-TUNED = "after: network tuned"
-"""Names of lines."""
 
 NEAR = 0.002
 """Differences of the mean PCC below this are called none."""
@@ -56,6 +51,7 @@ def report(
         done = tuned.fit
         found["parameters"] = {"network": tuned.parameters, "tuned": tuned.tuned}
         found["run"] = {"steps": done.steps, "best_step": done.best_step, "stopped_early": done.stopped_early}
+        found["run"]["precision"] = done.precision.value
     return found
 
 
@@ -152,11 +148,14 @@ def protocol(found: Mapping[str, Any]) -> str:
     if "parameters" in found:
         p, run, rates = found["parameters"], found["run"], settings["rates"]
         own = "with" if settings["contrast"] else "without"
+        batch = f"{settings['accumulate']} x " if settings["accumulate"] > 1 else ""
+        batch += str(rates["batch"])
+        halved = f" in {run['precision']}" if run["precision"] != "fp32" else ""
         early = ", stopped early" if run["stopped_early"] else ""
         words.append(
             f"Tuned: {settings['tune']}, {p['tuned']:,} of {p['network']:,} parameters, {own} the pretraining "
-            f"objective; rate {rates['learning_rate']:g}, {run['steps']} steps of {rates['batch']} spots{early}, the "
-            f"best after {run['best_step']}."
+            f"objective; rate {rates['learning_rate']:g}, {run['steps']} steps of {batch} spots{halved}{early}, "
+            f"the best after {run['best_step']}."
         )
     words.append(
         f"Seed {found['seed']}, stzoo {found['stzoo']}. Weights before: sha256 {found['base']['sha256'] or '-'}."
@@ -166,8 +165,6 @@ def protocol(found: Mapping[str, Any]) -> str:
 
 def write_report(out: Path, found: Mapping[str, Any], plan: Plan, lines: Sequence[Line]) -> None:
     """Write ``report.json``, ``report.md`` and ``report.png``; those of a run that was stopped here are replaced."""
-    from stzoo.core.finetuning.plot import plot_finetuning
-
     with writing(out / "report.json", overwrite=True) as scratch:
         scratch.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     with writing(out / "report.md", overwrite=True) as scratch:

@@ -9,24 +9,29 @@ from typing import Any
 
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import SplitOptions
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
+    HEAD,
+    OWN,
+    REFITTED,
+    TUNED,
     Line,
     as_they_come,
+    carried_head,
     control_lines,
     gene_mean,
     head_on,
-    mean_pcc,
     own_head,
     scored,
 )
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, plan_finetuning
-from stzoo.core.finetuning.report import HEAD, NEAR, OWN, REFITTED, TUNED, report, verdict, write_report
+from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.interfaces import Encoder
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.runtime.outputs import check_output
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.trackers import require_trackers
@@ -179,7 +184,7 @@ def before(plan: Plan) -> dict[str, float]:
     own = as_they_come(plan.encoder, seen, genes, gene_mean(split.train, split.validation, genes))
     if own is not None:
         found[OWN] = mean_pcc(truth, own)
-    head = head_on(plan.encoder, split.train, genes, "carried", own_head(plan.encoder))
+    head = carried_head(plan.encoder, split.train, genes, own_head(plan.encoder))
     found[HEAD] = mean_pcc(truth, head.predict(seen).values)
     return found
 
@@ -203,7 +208,7 @@ def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
         lines.append(scored(OWN, truth, own, f"{new} genes that it does not know count 0" if new else ""))
     fresh_head = head_on(plan.encoder, learn, genes, "ridge")
     lines.append(scored(REFITTED, truth, fresh_head.predict(seen).values))
-    carried = head_on(plan.encoder, learn, genes, "carried", own_head(plan.encoder))
+    carried = carried_head(plan.encoder, learn, genes, own_head(plan.encoder))
     lines.append(scored(HEAD, truth, carried.predict(seen).values))
     if tuned is not None:
         head = tuned_head(plan, tuned, genes)
@@ -213,8 +218,8 @@ def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
 
 def tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
     """Return the head of a tuned network: fitted on all own spots, drawn towards the one it served."""
-    start = head_on(plan.encoder, plan.learn, genes, "carried", own_head(plan.encoder))
-    return head_on(tuned.encoder, plan.learn, genes, "carried", start)
+    start = carried_head(plan.encoder, plan.learn, genes, own_head(plan.encoder))
+    return carried_head(tuned.encoder, plan.learn, genes, start)
 
 
 def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
@@ -222,7 +227,5 @@ def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
     if kept == TUNED and tuned is not None:
         tuned.encoder.fitted_heads["ridge"] = tuned_head(plan, tuned, plan.genes)
         return tuned.encoder
-    plan.encoder.fitted_heads["ridge"] = head_on(
-        plan.encoder, plan.learn, plan.genes, "carried", own_head(plan.encoder)
-    )
+    plan.encoder.fitted_heads["ridge"] = carried_head(plan.encoder, plan.learn, plan.genes, own_head(plan.encoder))
     return plan.encoder

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from stzoo.core import config as configs
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, nearest
 from stzoo.core.finetuning.task import Rates
-from stzoo.core.interfaces import Encoder
+from stzoo.core.training.task import Precision
 
 
 class Tune(Enum):
@@ -47,6 +48,9 @@ class Settings:
         Validations without improvement after which tuning stops.
     rates
         Steps, rates, weights of the losses.
+    accumulate, precision
+        Micro-batches of ``rates.batch`` spots a step, and what steps are computed in
+        (:func:`stzoo.core.training.loop.fit`); a head alone is fitted without steps.
     """
 
     tune: Tune = Tune.auto
@@ -55,6 +59,8 @@ class Settings:
     validations: int = 6
     patience: int = 3
     rates: Rates = field(default_factory=Rates)
+    accumulate: int = 1
+    precision: Precision = Precision.fp32
 
 
 def settled(settings: Settings, spots: int, encoder: Encoder) -> Settings:
@@ -96,4 +102,6 @@ def read_settings(
     if tune == "head" and contrast:
         raise UsageError("a head has no contrast to tune by", todo="leave --contrast out, or --tune full")
     settings: Settings = configs.build(Settings, configs.override({"tune": tune}, list(overrides)), where=where)
+    if settings.accumulate < 1:
+        raise UsageError(f"accumulate is {settings.accumulate}", todo="give a whole number, 1 or more")
     return replace(settings, contrast=contrast) if contrast is not None else settings

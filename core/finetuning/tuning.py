@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from stzoo.core.finetuning.controls import head_on, mean_pcc, own_head
+from stzoo.core.encoder import Encoder
+from stzoo.core.finetuning.controls import carried_head, own_head
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.heads.ridge import RidgeHead
-from stzoo.core.interfaces import Encoder
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.nn.adapters import adapt, merge
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
@@ -70,7 +71,7 @@ def tune(
     if settings.tune is Tune.lora:
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    start = head_on(plan.encoder, plan.split.train, plan.scored, "carried", own_head(plan.encoder))
+    start = carried_head(plan.encoder, plan.split.train, plan.scored, own_head(plan.encoder))
     task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates, ranks)
     steps = settings.rates.steps
     done = fit(
@@ -82,6 +83,8 @@ def tune(
         resume=resume,
         checkpoint_every=max(1, steps // settings.validations),
         progress=progress,
+        accumulate=settings.accumulate,
+        precision=settings.precision,
         trackers=trackers,
         ranks=ranks,
         validation=Validation(

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.data.splits import FEWEST, patient_of, usable
 from stzoo.core.errors import DataError, GeneError, UsageError
-from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.core.finetuning.data import SCORED
-from stzoo.core.heads.base import TARGET
-from stzoo.core.heads.ridge import fit_ridge
-from stzoo.core.metrics.scores import is_constant
+from stzoo.core.heads.base import SCORED
+from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.metrics.correlation import is_constant
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.workflows.predict import unseen
 
 MOST = 1000
@@ -55,7 +54,7 @@ class HeldOut:
         self.genes, self.learned = _scored(learn, genes)
         held = [_some(section, MOST) for section in validation]
         self.known = [_known(section, self.genes) for section in held]
-        self._truth = [section.expression(own, target=TARGET) for section, own in zip(held, self.known, strict=True)]
+        self._truth = [section.expression(own, target=PER_10K) for section, own in zip(held, self.known, strict=True)]
         for section, truth in zip(held, self._truth, strict=True):
             if is_constant(truth).all():
                 raise DataError(f"no gene of '{section.name}' varies, so it judges nothing", where=_where(section))
@@ -73,7 +72,7 @@ class HeldOut:
         -------
         The mean of :meth:`pcc`.
         """
-        head = fit_ridge(np.concatenate(learn), self.learned, self._group, self.genes)
+        head = RidgeHead.fit(np.concatenate(learn), self.learned, self._group, self.genes)
         return self.pcc([head.predict(seen, own).values for seen, own in zip(held, self.known, strict=True)])
 
     def pcc(self, predicted: Sequence[Floats]) -> float:
@@ -141,7 +140,7 @@ def _blind(section: Section) -> Section:
 
 def _scored(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
     """Return the genes of highest mean, in the order of ``genes``, and their expression (n, g)."""
-    values = np.concatenate([section.expression(genes, target=TARGET) for section in learn])
+    values = np.concatenate([section.expression(genes, target=PER_10K) for section in learn])
     chosen = np.sort(np.argsort(-values.mean(axis=0), kind="stable")[:SCORED])
     return tuple(genes[i] for i in chosen), values[:, chosen]
 

@@ -14,49 +14,11 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
+from stzoo.core.heads.mlp_nets import STEPS, Nets
 from stzoo.core.heads.ridge import folds
-from stzoo.core.interfaces import Prediction
-from stzoo.core.metrics.scores import per_gene_pcc
-
-NETS, HIDDEN = 5, 64
-"""Networks of the ensemble, and their hidden width."""
-STEPS = tuple(range(30, 301, 30))
-"""Numbers of training steps tried."""
-BATCH = 128
-DROPOUT = 0.5
-"""Share of the inputs, and of the hidden units, that a step leaves out."""
-RATE, DECAY = 1e-3, 1e-2
-"""Learning rate and weight decay of AdamW."""
-
-
-@dataclass(frozen=True)
-class Nets:
-    """Weights of k networks with one hidden layer of width h; all are exact in fp16, as which they are saved.
-
-    Parameters
-    ----------
-    first, first_bias
-        float32 (k, d, h) and (k, h).
-    second, second_bias
-        float32 (k, h, g) and (k, g).
-    """
-
-    first: Floats
-    first_bias: Floats
-    second: Floats
-    second_bias: Floats
-
-    def __call__(self, x: Floats, columns: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return mean and variance over the networks, float32 (n, len(columns)) each, for x of float32 (n, d)."""
-        mean = np.zeros((len(x), len(columns)), dtype=np.float32)
-        squares: Floats = np.zeros_like(mean)
-        for i in range(len(self.first)):
-            hidden = np.maximum(x @ self.first[i] + self.first_bias[i], 0.0)  # (n, h)
-            step = hidden @ self.second[i][:, columns] + self.second_bias[i][columns] - mean
-            mean += step / (i + 1)
-            squares += step**2 * (i / (i + 1))  # Welford: no difference of large sums
-        return mean, np.asarray(squares / len(self.first), dtype=np.float32)
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 
 @dataclass(frozen=True)
@@ -87,6 +49,53 @@ class MLPHead:
     spread: Floats
     error: Floats
     steps: int
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats,
+        expression: Floats,
+        group: Indices,
+        genes: tuple[str, ...],
+        *,
+        seed: int = 0,
+        start: Self | None = None,
+    ) -> Self:
+        """Fit an MLP head (see :class:`~stzoo.core.encoder.Head`); it starts anew, whatever ``start`` is.
+
+        The loss is the MSE of standardised log expression, so that every gene counts alike. The number of steps is the
+        one with the highest correlation between held-out and predicted expression, averaged over genes and folds
+        (those of :class:`~stzoo.core.heads.ridge.RidgeHead`); then all spots are trained on as long. First weights,
+        and, with the number of a step, its batches and dropout follow from ``seed``: the same seed gives the same head
+        on one machine's CPU.
+
+        Raises
+        ------
+        TrainingError
+            A loss that is not finite.
+        OutputError
+            The folder for temporary files has no room for the training's checkpoint (three times the networks).
+        """
+        from stzoo.core.heads.mlp_training import trained
+
+        x, y = embedding.astype(np.float64), expression.astype(np.float64)
+        found = _HeldOut(y.shape[1])
+        for train, test in folds(group):
+            (mean, scale), (bias, spread) = _standard(x[train]), _standard(y[train])
+            seen = partial(found.add, ((x[test] - mean) / scale).astype(np.float32), y[test], spread)
+            trained((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed, seen)
+        best = int(found.scores.argmax())
+        (mean, scale), (bias, spread) = _standard(x), _standard(y)
+        return cls(
+            genes=genes,
+            nets=trained((x - mean) / scale, (y - bias) / spread, STEPS[best], seed),
+            mean=mean.astype(np.float32),
+            scale=scale.astype(np.float32),
+            bias=bias.astype(np.float32),
+            spread=spread.astype(np.float32),
+            error=np.sqrt(found.squared[best] / len(y)).astype(np.float32),
+            steps=STEPS[best],
+        )
 
     def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
         """Predict expression (see :class:`~stzoo.core.heads.base.Head`); values below 0 become 0.
@@ -125,51 +134,6 @@ class MLPHead:
         values = {key: value.astype(np.float32) for key, value in tensors.items()}
         nets = Nets(**{field.name: values.pop(field.name) for field in fields(Nets)})
         return cls(genes=genes, nets=nets, steps=int(description["steps"]), **values)
-
-
-def fit_mlp(embedding: Floats, expression: Floats, group: Indices, genes: tuple[str, ...], *, seed: int = 0) -> MLPHead:
-    """Fit an MLP head: MSE of standardised log expression, so that every gene counts alike.
-
-    The number of steps is the one with the highest correlation between held-out and predicted expression, averaged
-    over genes and folds (those of :func:`~stzoo.core.heads.ridge.fit_ridge`); then all spots are trained on as long.
-
-    Parameters
-    ----------
-    embedding, expression, group
-        float32 (n, d), float32 (n, g), and the section of each spot, intp (n,).
-    genes
-        Names of the g columns.
-    seed
-        Seed of first weights, and, with the number of a step, of its batches and dropout: the same seed gives the same
-        head on one machine's CPU.
-
-    Raises
-    ------
-    TrainingError
-        A loss that is not finite.
-    OutputError
-        The folder for temporary files has no room for the training's checkpoint (three times the networks).
-    """
-    from stzoo.core.heads.mlp_training import trained
-
-    x, y = embedding.astype(np.float64), expression.astype(np.float64)
-    found = _HeldOut(y.shape[1])
-    for train, test in folds(group):
-        (mean, scale), (bias, spread) = _standard(x[train]), _standard(y[train])
-        seen = partial(found.add, ((x[test] - mean) / scale).astype(np.float32), y[test], spread)
-        trained((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed, seen)
-    best = int(found.scores.argmax())
-    (mean, scale), (bias, spread) = _standard(x), _standard(y)
-    return MLPHead(
-        genes=genes,
-        nets=trained((x - mean) / scale, (y - bias) / spread, STEPS[best], seed),
-        mean=mean.astype(np.float32),
-        scale=scale.astype(np.float32),
-        bias=bias.astype(np.float32),
-        spread=spread.astype(np.float32),
-        error=np.sqrt(found.squared[best] / len(y)).astype(np.float32),
-        steps=STEPS[best],
-    )
 
 
 class _HeldOut:

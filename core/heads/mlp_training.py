@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.heads.mlp import BATCH, DECAY, DROPOUT, HIDDEN, NETS, RATE, STEPS, Nets
+from stzoo.core.heads.mlp_nets import BATCH, DECAY, DROPOUT, HIDDEN, NETS, RATE, STEPS, Nets
 from stzoo.core.training.loop import fit_short
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -55,7 +55,7 @@ class EnsembleTask:
     seed
         Of the first weights.
     seen
-        Is shown the ensemble at each of :data:`~stzoo.core.heads.mlp.STEPS`.
+        Is shown the ensemble at each of :data:`~stzoo.core.heads.mlp_nets.STEPS`.
     """
 
     def __init__(self, x: Doubles, y: Doubles, seed: int, seen: Seen | None = None) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
 from stzoo.core.heads.ridge import folds
-from stzoo.core.interfaces import Prediction
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 NEIGHBOURS = (10, 25, 50, 100)
 """Numbers of neighbours tried."""
@@ -44,6 +44,42 @@ class RetrievalHead:
     values: Floats
     neighbours: int
     temperature: float
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats,
+        expression: Floats,
+        group: Indices,
+        genes: tuple[str, ...],
+        *,
+        seed: int = 0,
+        start: Self | None = None,
+    ) -> Self:
+        """Keep the training spots (see :class:`~stzoo.core.encoder.Head`); ``seed`` and ``start`` say nothing here.
+
+        Neighbours and temperature are chosen as :class:`~stzoo.core.heads.ridge.RidgeHead` chooses its penalty.
+        """
+        options = [(k, t) for k in NEIGHBOURS for t in TEMPERATURES]
+        scores = np.zeros(len(options))
+        for train, test in folds(group):
+            centre = embedding[train].mean(axis=0)
+            cosine = _units(embedding[test] - centre) @ _units(embedding[train] - centre).T
+            for i, (neighbours, temperature) in enumerate(options):
+                index, weight = _softmax(cosine, neighbours, temperature)
+                table = np.zeros_like(cosine)
+                np.put_along_axis(table, index, weight, axis=1)
+                scores[i] += float(np.nan_to_num(per_gene_pcc(expression[test], table @ expression[train])).mean())
+        neighbours, temperature = options[int(scores.argmax())]
+        mean = embedding.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls(
+            genes=genes,
+            mean=mean,
+            keys=_halved(_units(embedding - mean)),
+            values=_halved(expression),
+            neighbours=neighbours,
+            temperature=temperature,
+        )
 
     def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
         """Predict expression (see :class:`~stzoo.core.heads.base.Head`).
@@ -88,38 +124,6 @@ class RetrievalHead:
             temperature=float(description["temperature"]),
             **{key: value.astype(np.float32) for key, value in tensors.items()},
         )
-
-
-def fit_retrieval(embedding: Floats, expression: Floats, group: Indices, genes: tuple[str, ...]) -> RetrievalHead:
-    """Keep the training spots, and choose neighbours and temperature as :func:`~stzoo.core.heads.ridge.fit_ridge` does.
-
-    Parameters
-    ----------
-    embedding, expression, group
-        float32 (n, d), float32 (n, g), and the section of each spot, intp (n,).
-    genes
-        Names of the g columns.
-    """
-    options = [(k, t) for k in NEIGHBOURS for t in TEMPERATURES]
-    scores = np.zeros(len(options))
-    for train, test in folds(group):
-        centre = embedding[train].mean(axis=0)
-        cosine = _units(embedding[test] - centre) @ _units(embedding[train] - centre).T
-        for i, (neighbours, temperature) in enumerate(options):
-            index, weight = _softmax(cosine, neighbours, temperature)
-            table = np.zeros_like(cosine)
-            np.put_along_axis(table, index, weight, axis=1)
-            scores[i] += float(np.nan_to_num(per_gene_pcc(expression[test], table @ expression[train])).mean())
-    neighbours, temperature = options[int(scores.argmax())]
-    mean = embedding.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return RetrievalHead(
-        genes=genes,
-        mean=mean,
-        keys=_halved(_units(embedding - mean)),
-        values=_halved(expression),
-        neighbours=neighbours,
-        temperature=temperature,
-    )
 
 
 def _softmax(cosine: Floats, neighbours: int, temperature: float) -> tuple[Indices, Floats]:

@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Indices
+from stzoo.core.encoder import Prediction
 from stzoo.core.heads.base import check_embedding, check_tensors, gene_columns
-from stzoo.core.interfaces import Prediction
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 ALPHAS = tuple(float(alpha) for alpha in 10.0 ** np.arange(-1.0, 6.01, 0.5))
 """Penalties tried, on embeddings of unit variance."""
@@ -44,6 +44,48 @@ class RidgeHead:
     error: Floats
     alpha: float
 
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats,
+        expression: Floats,
+        group: Indices,
+        genes: tuple[str, ...],
+        *,
+        seed: int = 0,
+        start: Self | None = None,
+    ) -> Self:
+        """Fit a ridge head (see :class:`~stzoo.core.encoder.Head`); nothing in it is random.
+
+        The penalty is the one with the highest correlation between held-out and predicted expression, averaged over
+        genes and folds. A fold is a section, or, where there is only one, a fifth of its spots.
+
+        With ``start``, a head on embeddings of the same width, the penalty draws the weights to those of ``start``
+        instead of to 0 (ours): weights come with a head that was fitted on far more spots than a user has, so own
+        spots say how it has to change. Genes that ``start`` does not know start at 0. The penalty is then one step of
+        :data:`ALPHAS` above the best: held-out spots are close to the others, which flatters a weak pull (chosen on
+        her2st C2, C3 and C4).
+        """
+        x, y = embedding.astype(np.float64), expression.astype(np.float64)
+        drawn = start is not None and bool(set(start.genes) & set(genes))
+        base = _raw_weights(start, genes) if start is not None and drawn else np.zeros((x.shape[1], y.shape[1]))
+        rest = y - x @ base
+        scores, squared = _score_penalties(x, y, base, rest, group)
+        best = min(int(scores.argmax()) + drawn, len(ALPHAS) - 1)
+        mean, scale = _standard(x)
+        weights = next(_path((x - mean) / scale, rest - rest.mean(axis=0), (ALPHAS[best],)))
+        weights += base * scale[:, None]
+        limit = float(np.finfo(np.float16).max)
+        return cls(
+            genes=genes,
+            weights=np.clip(weights, -limit, limit).astype(np.float16).astype(np.float32),
+            bias=y.mean(axis=0).astype(np.float32),
+            mean=mean.astype(np.float32),
+            scale=scale.astype(np.float32),
+            error=np.sqrt(squared[best] / len(y)).astype(np.float32),
+            alpha=ALPHAS[best],
+        )
+
     def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
         """Predict expression (see :class:`~stzoo.core.heads.base.Head`); values below 0 become 0."""
         wanted, columns = gene_columns(self.genes, genes)
@@ -73,33 +115,8 @@ class RidgeHead:
         )
 
 
-def fit_ridge(
-    embedding: Floats,
-    expression: Floats,
-    group: Indices,
-    genes: tuple[str, ...],
-    *,
-    towards: Floats | None = None,
-) -> RidgeHead:
-    """Fit a ridge head.
-
-    The penalty is the one with the highest correlation between held-out and predicted expression, averaged over
-    genes and folds. A fold is a section, or, where there is only one, a fifth of its spots.
-
-    Parameters
-    ----------
-    embedding, expression, group
-        float32 (n, d), float32 (n, g), and the section of each spot, intp (n,).
-    genes
-        Names of the g columns.
-    towards
-        float32 (d, g), weights for raw embeddings that the penalty draws to, instead of to 0. The penalty is then one
-        step of :data:`ALPHAS` above the best: held-out spots are close to the others, which flatters a weak pull (ours,
-        chosen on her2st C2, C3 and C4).
-    """
-    x, y = embedding.astype(np.float64), expression.astype(np.float64)
-    start = np.zeros((x.shape[1], y.shape[1])) if towards is None else towards.astype(np.float64)
-    rest = y - x @ start
+def _score_penalties(x: Doubles, y: Doubles, base: Doubles, rest: Doubles, group: Indices) -> tuple[Doubles, Doubles]:
+    """Return, for each of :data:`ALPHAS`, the summed held-out correlation (a,) and squared residuals (a, g)."""
     scores = np.zeros(len(ALPHAS))
     squared = np.zeros((len(ALPHAS), y.shape[1]))
     for train, test in folds(group):
@@ -107,24 +124,21 @@ def fit_ridge(
         path = _path((x[train] - mean) / scale, rest[train] - rest[train].mean(axis=0))
         held_out = (x[test] - mean) / scale
         for i, weights in enumerate(path):
-            guess = x[test] @ start + held_out @ weights
+            guess = x[test] @ base + held_out @ weights
             scores[i] += float(np.nan_to_num(per_gene_pcc(y[test], guess)).mean())
             residual = y[test] - y[test].mean(axis=0) - (guess - guess.mean(axis=0))
             squared[i] += (residual**2).sum(axis=0)
-    best = int(scores.argmax()) if towards is None else min(int(scores.argmax()) + 1, len(ALPHAS) - 1)
-    mean, scale = _standard(x)
-    weights = next(_path((x - mean) / scale, rest - rest.mean(axis=0), (ALPHAS[best],)))
-    weights += start * scale[:, None]
-    limit = float(np.finfo(np.float16).max)
-    return RidgeHead(
-        genes=genes,
-        weights=np.clip(weights, -limit, limit).astype(np.float16).astype(np.float32),
-        bias=y.mean(axis=0).astype(np.float32),
-        mean=mean.astype(np.float32),
-        scale=scale.astype(np.float32),
-        error=np.sqrt(squared[best] / len(y)).astype(np.float32),
-        alpha=ALPHAS[best],
-    )
+    return scores, squared
+
+
+def _raw_weights(start: RidgeHead, genes: tuple[str, ...]) -> Doubles:
+    """Return the weights of a head for raw embeddings, float64 (d, g); 0 for genes that it does not know."""
+    place = {gene: column for column, gene in enumerate(start.genes)}
+    weights = np.zeros((len(start.mean), len(genes)), dtype=np.float32)
+    known = [column for column, gene in enumerate(genes) if gene in place]
+    columns = [place[genes[column]] for column in known]
+    weights[:, known] = start.weights[:, columns] / start.scale[:, None]
+    return weights.astype(np.float64)
 
 
 def folds(group: Indices) -> Iterator[tuple[Indices, Indices]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stzoo.core.discovery.manager import PluginHost, default_host, resolve
 from stzoo.core.errors import DataError, PluginError, nearest
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.core.specs import ReaderSpec
 
 

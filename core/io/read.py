@@ -13,8 +13,8 @@ from stzoo.core.data.notes import NOTES, listed, note
 from stzoo.core.data.section import Section
 from stzoo.core.data.validate import check_section, share_outside
 from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nearest
-from stzoo.core.interfaces import Reader
 from stzoo.core.io.detect import disk_errors, find_reader
+from stzoo.core.reader import Reader
 from stzoo.core.slides.slide import Slide
 
 _AGREE = 0.05
@@ -218,3 +218,20 @@ def _choose(names: Sequence[str], wanted: str | None, path: Path) -> str:
         hint = nearest(wanted, names)
         raise DataError(f"no section '{wanted}'{hint}", where=f"{path} holds {shown}", todo=f"e.g. {path}::{names[0]}")
     return wanted
+
+
+def data_source(source: str, folder: Path) -> str:
+    """Return a section's address (``FOLDER::NAME``) below a data folder.
+
+    The folder may be the one that holds ``FOLDER``, or that very folder.
+
+    Raises
+    ------
+    DataError
+        Neither is there.
+    """
+    first, mark, section = source.partition("::")
+    for root in (folder / first, folder if folder.resolve().name == Path(first).name else None):
+        if root is not None and root.exists():
+            return f"{root}{mark}{section}"
+    raise DataError(f"no '{first}' in {folder}", todo="give with --data the folder that holds it")

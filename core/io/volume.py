@@ -178,3 +178,8 @@ def _require_chunks(path: Path) -> None:
             raise DataError(
                 f"{part.nchunks - part.nchunks_initialized} chunks are missing", where=path / "layers" / key
             )
+
+
+def is_interpolated(section: Section) -> bool:
+    """Say whether a plane lies between sections."""
+    return INTERPOLATED in section.adata.uns.get("stzoo", {})

@@ -44,7 +44,8 @@ def attention(
     Parameters
     ----------
     q, k, v
-        Queries (b, h, n, d), keys (b, h, m, d), values (b, h, m, dv), of one floating dtype and device.
+        Queries (b, h, n, d), keys (b, h, m, d), values (b, h, m, dv), of one floating dtype and device; under torch's
+        autocast they may differ in dtype, and are cast to its own as torch's kernels do.
     mask
         bool, True where a query may look; broadcasts to (b, h, n, m), e.g. (b, 1, 1, m) for padding.
     bias
@@ -67,6 +68,7 @@ def attention(
     xformers where it does not run are a UsageError.
     """
     backend = _default.get() if backend == "auto" else backend
+    q, k, v = _one_dtype(q, k, v)
     _check(q, k, v, dropout, backend)
     mask, bias = _extras(q, k, mask, bias)
     scale = q.shape[3] ** -0.5 if scale is None else scale
@@ -184,6 +186,14 @@ def _naive(
         scores = scores.masked_fill(~mask, -torch.inf)
     out = drop(scores.softmax(-1), dropout) @ v
     return out if seen is None else out.masked_fill(~seen, 0.0)
+
+
+def _one_dtype(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cast to the dtype of autocast where it runs and left them different: a parameter as a query stays in float32."""
+    if q.dtype == k.dtype == v.dtype or not torch.is_autocast_enabled(q.device.type):
+        return q, k, v
+    dtype = torch.get_autocast_dtype(q.device.type)
+    return q.to(dtype), k.to(dtype), v.to(dtype)
 
 
 def _with_causal(mask: Tensor | None, n: int, m: int, device: torch.device) -> Tensor:

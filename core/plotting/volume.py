@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
-from stzoo.core.io.volume import COMMON, Volume
+from stzoo.core.io.volume import COMMON, Volume, is_interpolated
 from stzoo.core.plotting.maps import check_plot
 from stzoo.core.runtime.outputs import writing
-from stzoo.core.workflows.densify import is_interpolated
 
 _SHEAR, _FLAT = 0.35, 0.42
 _APART, _TALLEST = 1.12, 7.0

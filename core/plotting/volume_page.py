@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.data.section import Section
 from stzoo.core.errors import PluginError, UsageError
-from stzoo.core.io.volume import COMMON, Volume
+from stzoo.core.io.volume import COMMON, Volume, is_interpolated
 from stzoo.core.runtime.outputs import writing
-from stzoo.core.workflows.densify import is_interpolated
 
 MOST_GENES = 30
 """Genes of a page at most: each costs about ten bytes a spot."""
@@ -60,7 +59,7 @@ def write_page(volume: Volume, genes: Sequence[str], path: str | Path, *, overwr
         raise UsageError(f"{len(genes)} genes on one page, at most {MOST_GENES}", todo="name fewer: --genes ERBB2,CD74")
     from plotly.offline import get_plotlyjs
 
-    template = (files("stzoo.core") / "volume_page.html").read_text(encoding="utf-8")
+    template = (files("stzoo.core.plotting") / "volume_page.html").read_text(encoding="utf-8")
     head, rest = template.split("/*PLOTLY*/")
     middle, tail = rest.split("/*DATA*/")
     # in a script "</" would end it, and JSON may not hold the characters as they are

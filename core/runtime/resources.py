@@ -1,12 +1,11 @@
-"""Files inside packages, named ``package.module/file``, and recipes and protocols by name or path."""
+"""Files and folders inside installed packages, named ``package.module/file`` and ``package://module/folder``."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
-from stzoo.core.errors import DataError, PluginError, UsageError, WeightsError, nearest
-from stzoo.core.weights.manifest import MANIFEST
+from stzoo.core.errors import PluginError, WeightsError
 
 REINSTALL = "reinstall the plugin that names it"
 
@@ -48,40 +47,7 @@ def package_folder(source: str) -> Path:
     if ".." in PurePosixPath(folder).parts or PurePosixPath(folder).is_absolute() or not folder:
         raise WeightsError(f"'{folder}' is not a folder inside '{module}'", where=source)
     inside = Path(next(iter(found.submodule_search_locations))) / folder
-    manifest = inside / MANIFEST
     # an editable install is a tree of links: go to where the files really are
-    return manifest.resolve().parent if manifest.is_symlink() else inside
-
-
-def recipe(name: str, folder: str) -> Path:
-    """Return a training recipe: a path to a YAML file, or the name of one in a model's folder of recipes."""
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise UsageError(f"no such recipe: {path}", todo="check the path")
-        return path
-    known = {p.stem: p for p in sorted(resource(folder).glob("*.yaml"))} if folder else {}
-    if name not in known:
-        raise UsageError(
-            f"no recipe '{name}'{nearest(name, known)}",
-            where=f"recipes: {', '.join(known) or 'none'}",
-            todo="name one, or give a YAML file",
-        )
-    return known[name]
-
-
-def data_source(source: str, folder: Path) -> str:
-    """Return a section's address (``FOLDER::NAME``) below a data folder.
-
-    The folder may be the one that holds ``FOLDER``, or that very folder.
-
-    Raises
-    ------
-    DataError
-        Neither is there.
-    """
-    first, mark, section = source.partition("::")
-    for root in (folder / first, folder if folder.resolve().name == Path(first).name else None):
-        if root is not None and root.exists():
-            return f"{root}{mark}{section}"
-    raise DataError(f"no '{first}' in {folder}", todo="give with --data the folder that holds it")
+    links = (path for path in sorted(inside.iterdir()) if path.is_symlink()) if inside.is_dir() else ()
+    linked = next(iter(links), None)
+    return inside if linked is None else linked.resolve().parent

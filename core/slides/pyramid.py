@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
+from stzoo.core.slides.base import ArraySource
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.sources import ArraySource
 
 FOLDER = Path("slide") / "pyramid"
 _CHUNK, _SHARD, _SMALLEST = 512, 2048, 1024

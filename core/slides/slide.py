@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError, UnitsError
-from stzoo.core.slides.sources import ArraySource, RasterSource, Source, open_source
+from stzoo.core.slides.base import ArraySource, Source
+from stzoo.core.slides.sources import RasterSource, open_source
 
 BAND_PIXELS = 2_000_000
 """Source pixels that are held at a time when a large region is shrunk: what bounds the memory of a thumbnail."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
-from stzoo.core.slides.sources import DAMAGED, NeedsWholeSlideError, square, to_rgb
+from stzoo.core.slides.base import DAMAGED, NeedsWholeSlideError, square, to_rgb
 
 CACHE_BYTES = 64 * 2**20
 """Decoded tiles kept a file: neighbouring spots share them."""

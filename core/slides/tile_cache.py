@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Array, Indices, Points
 from stzoo.core.errors import DataError, OutputError
-from stzoo.core.interfaces import Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.row_file import RowFile, Writer
 from stzoo.core.slides.slide import Slide
 

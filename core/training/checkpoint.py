@@ -131,6 +131,18 @@ def checkpoint_folders(out: Path) -> list[Path]:
     return _numbered(out / "checkpoints")
 
 
+def describe_last(out: Path) -> dict[str, Any]:
+    """Return how the steps before the last checkpoint were computed (``accumulate``, ``precision``); empty without one.
+
+    The precision is the one that ``auto`` chose.
+    """
+    try:
+        about = json.loads((checkpoint_folders(out)[-1] / "checkpoint.json").read_text(encoding="utf-8"))
+        return {"accumulate": about["identity"]["accumulate"], "precision": about["run"]["precision"]}
+    except (IndexError, OSError, ValueError, KeyError):
+        return {}
+
+
 def sweep(out: Path) -> None:
     """Remove what a killed run left half written."""
     for leftover in [*out.glob("checkpoints/.*"), *out.glob("best/.*"), *out.glob(".*.csv.*")]:

@@ -40,7 +40,7 @@ def fit(
     progress: bool = True,
     validation: Validation | None = None,
     accumulate: int = 1,
-    precision: Precision = "fp32",
+    precision: Precision | str = Precision.fp32,
     trackers: Sequence[str] = (),
     ranks: Ranks = ALONE,
     sharded: Sequence[nn.Module] = (),
@@ -74,8 +74,8 @@ def fit(
         Micro-batches a step: losses and gradients are means over so many calls of :meth:`Task.losses`. A contrastive
         loss sees the negatives of its micro-batch only, so this is not the same as a larger batch.
     precision
-        ``"fp32"``, ``"bf16"`` (torch's autocast), or ``"auto"``: whichever took a few real steps less time at the
-        start; a resume goes on with the same.
+        ``"fp32"``, ``"bf16"`` or ``"auto"`` (:class:`~stzoo.core.training.task.Precision`); a resume goes on with what
+        was chosen.
     trackers
         Names of trackers (``stzoo plugins list``) that are told every row of the logs; the CSV files are always there.
     ranks
@@ -105,11 +105,12 @@ def fit(
     for name, value in (("checkpoint_every", checkpoint_every), ("accumulate", accumulate)):
         if value < 1:
             raise UsageError(f"{name} is {value}", todo="give a whole number, 1 or more")
+    precision = Precision.read(precision)
     identity = {
         "seed": seed,
         "clip": clip,
         "accumulate": accumulate,
-        "precision": precision,
+        "precision": precision.value,
         "validation": validation.identity() if validation else None,
         "config": dict(config or {}),
     }
@@ -120,7 +121,8 @@ def fit(
         if run.judge.keeps_best:
             run.take_best()
     judge = run.judge
-    return Fit(dict(run.step.losses), done, judge.best_step, judge.figures, stopped_early=done < steps)
+    losses, stopped_early = dict(run.step.losses), done < steps
+    return Fit(losses, done, judge.best_step, judge.figures, stopped_early, run.precision)
 
 
 def fit_short(task: Task, *, steps: int, seed: int, clip: float | None = 1.0) -> None:

@@ -13,13 +13,13 @@ from typing import Any
 from stzoo.core import config as configs
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import default_host
-from stzoo.core.errors import ConfigError, UsageError
+from stzoo.core.errors import ConfigError, UsageError, nearest
 from stzoo.core.registry import model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.runtime.resources import recipe
+from stzoo.core.runtime.resources import resource
 from stzoo.core.specs import ModelSpec
-
-MANIFEST = "MANIFEST.json"
+from stzoo.core.training.task import Precision
+from stzoo.core.weights.manifest import MANIFEST
 
 
 @dataclass
@@ -44,6 +44,23 @@ class Recipe:
     card: dict[str, str] = field(default_factory=dict)
 
 
+def recipe_path(name: str, folder: str) -> Path:
+    """Return a training recipe: a path to a YAML file, or the name of one in a model's folder of recipes."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise UsageError(f"no such recipe: {path}", todo="check the path")
+        return path
+    known = {p.stem: p for p in sorted(resource(folder).glob("*.yaml"))} if folder else {}
+    if name not in known:
+        raise UsageError(
+            f"no recipe '{name}'{nearest(name, known)}",
+            where=f"recipes: {', '.join(known) or 'none'}",
+            todo="name one, or give a YAML file",
+        )
+    return known[name]
+
+
 def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe of a model by name or path, with ``key=value`` overrides of its config.
 
@@ -54,7 +71,7 @@ def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Re
     UsageError
         No such recipe.
     """
-    path = recipe(name, default_host().find(ModelSpec, model)[1].recipes)
+    path = recipe_path(name, default_host().find(ModelSpec, model)[1].recipes)
     found = configs.build(Recipe, configs.read_yaml(path), where=path)
     found.config = configs.override(found.config, overrides or [])
     configs.build(model_class(model).config_class, found.config, where=path)
@@ -69,6 +86,39 @@ def fingerprint(model: str, name: str, sections: Sequence[Section], overrides: l
     options = configs.dump(configs.build(cls.config_class, load_recipe(model, name, overrides).config))
     data = [(section.name, section.n_spots, section.genes) for section in sections]
     return hashlib.sha256(json.dumps([options, data], sort_keys=True).encode()).hexdigest()[:10]
+
+
+def loop_options(model: str, accumulate: int | None, precision: str | None) -> list[str]:
+    """Return the overrides of a recipe that set how a step is computed (:func:`stzoo.core.training.loop.fit`).
+
+    Parameters
+    ----------
+    accumulate, precision
+        Micro-batches a step, and what they are computed in; None leaves it to the recipe.
+
+    Raises
+    ------
+    UsageError
+        There is no such precision, or the model has no such option.
+    """
+    precision = None if precision is None else Precision.read(precision).value
+    given = {key: value for key, value in (("accumulate", accumulate), ("precision", precision)) if value is not None}
+    options = getattr(model_class(model).config_class(), "train", None)
+    for key in given:
+        if not hasattr(options, key):
+            raise UsageError(f"'{model}' has no option train.{key}", todo=f"train it without --{key}")
+    return [f"train.{key}={value}" for key, value in given.items()]
+
+
+def how_computed(run: Path) -> str:
+    """Say how the steps of a finished run were computed; empty for one batch a step in float32, as by default."""
+    from stzoo.core.training.checkpoint import describe_last
+
+    last = describe_last(run)
+    parts, precision = last.get("accumulate", 1), last.get("precision", "fp32")
+    words = [f"{parts} micro-batches a step, each with negatives of its own"] if parts > 1 else []
+    words += [f"computed in {precision}"] if precision != "fp32" else []
+    return "; ".join(words)
 
 
 def require_validation(model: str) -> None:

@@ -51,6 +51,11 @@ class Run:
         self.step, self.judge, self.out, self.identity, self.ranks = step, judge, out, identity, ranks
         self.module, self.optimizer = step.module, step.optimizer
 
+    @property
+    def precision(self) -> Precision:
+        """What the steps are computed in."""
+        return Precision.bf16 if self.step.halved else Precision.fp32
+
     def begin(self, resume: bool, steps: int, precision: Precision) -> int:
         """Return the number of steps done, with the state after them in place."""
         check_output(self.out, overwrite=True)
@@ -73,7 +78,7 @@ class Run:
         except (RuntimeError, ValueError, IndexError) as error:
             raise self._unfit(error) from error
         self.step.losses = dict(found.losses)
-        self.step.halved = found.run["precision"] == "bf16"
+        self.step.halved = found.run["precision"] == Precision.bf16
         self.judge.restore(found.run["validation"])
         return found.step
 
@@ -122,14 +127,14 @@ class Run:
         return {"step": done, **figures, "best_step": self.judge.best_step or 0}
 
     def _choose(self, precision: Precision) -> None:
-        self.step.halved = precision == "bf16"
-        if precision == "auto":
+        self.step.halved = precision is Precision.bf16
+        if precision is Precision.auto:
             with self.training():
-                self.step.halved = self.ranks.same(faster(self.step) == "bf16")
+                self.step.halved = self.ranks.same(faster(self.step) == Precision.bf16)
             self.save(0)  # a resume from here must not choose again
 
     def _checkpoint(self, done: int, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Checkpoint:
-        run = {"precision": "bf16" if self.step.halved else "fp32", "validation": self.judge.state()}
+        run = {"precision": self.precision.value, "validation": self.judge.state()}
         return Checkpoint(done, self.identity, self.step.losses, tensors, rest, run)
 
     def _weights(self) -> dict[str, Tensor]:

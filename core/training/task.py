@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-from stzoo.core.errors import StzooError, UsageError
-from torch import Tensor, nn
+from stzoo.core.errors import StzooError, UsageError, nearest
 
-Precision = Literal["fp32", "bf16", "auto"]
+if TYPE_CHECKING:  # the options of a model name Precision, and are read without torch
+    import torch
+    from torch import Tensor, nn
+
+
+class Precision(StrEnum):
+    """What the steps of a run are computed in."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    """bfloat16 where torch's autocast takes it; weights, optimiser and sums stay in float32."""
+    auto = "auto"
+    """Whichever took a few real steps less time at the start of the run."""
+
+    @classmethod
+    def read(cls, name: str) -> Precision:
+        """Return the precision of a name, or refuse it with a UsageError."""
+        known = [one.value for one in cls]
+        if name not in known:
+            raise UsageError(f"no precision '{name}'{nearest(name, known)}", todo=f"one of {', '.join(known)}")
+        return cls(name)
 
 
 class TrainingError(StzooError):
@@ -106,6 +125,8 @@ class Fit:
         last one; empty without validation.
     stopped_early
         Patience ran out before the last step.
+    precision
+        What the steps were computed in: never ``auto``, but what that chose.
     """
 
     losses: Mapping[str, float]
@@ -113,3 +134,4 @@ class Fit:
     best_step: int | None = None
     validation: Mapping[str, float] = field(default_factory=dict)
     stopped_early: bool = False
+    precision: Precision = Precision.fp32

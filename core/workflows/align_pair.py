@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Points
 from stzoo.core.data.section import Section
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Progress, provenance_of
 from stzoo.core.io.write import write
+from stzoo.core.model import provenance_of
 from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.align_stack import blind
 from stzoo.core.workflows.alignment_quality import Quality, quality
 
@@ -30,7 +32,7 @@ class AlignedPair:
     quality
         What is known of it.
     model
-        Name of the aligner, with versions and options (:func:`stzoo.core.interfaces.provenance_of`).
+        Name of the aligner, with versions and options (:func:`stzoo.core.model.provenance_of`).
     """
 
     moving: Section

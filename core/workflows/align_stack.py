@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import UsageError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 

@@ -9,12 +9,7 @@ import numpy.typing as npt
 from stzoo.core.arrays import Doubles, Points
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.io.volume import COMMON, INTERPOLATED, Volume
-
-
-def is_interpolated(section: Section) -> bool:
-    """Say whether a plane lies between sections."""
-    return INTERPOLATED in section.adata.uns.get("stzoo", {})
+from stzoo.core.io.volume import COMMON, INTERPOLATED, Volume, is_interpolated
 
 
 def densify(volume: Volume, between: int) -> Volume:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Encoder
+from stzoo.core.encoder import Encoder
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import open_repository

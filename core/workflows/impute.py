@@ -11,9 +11,11 @@ from stzoo.core.arrays import Doubles, Floats, Mask
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Imputer, Progress
+from stzoo.core.imputer import Imputer
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import reliability, summarise
+from stzoo.core.metrics.reliability import reliability
+from stzoo.core.metrics.summary import summarise
+from stzoo.core.runtime.progress import Progress
 
 SHOWN = 4
 """Genes of a picture at most: the most variable ones among the measured spots."""
@@ -26,7 +28,7 @@ class ImputedSection:
     Parameters
     ----------
     section
-        As :meth:`~stzoo.core.interfaces.Imputer.impute` returns it.
+        As :meth:`~stzoo.core.imputer.Imputer.impute` returns it.
     truth
         float32 (n, g), log-normalised as the imputed layer (the same factor for every depth), NaN where the data
         themselves have no counts; the method never saw the hidden ones.
@@ -59,7 +61,7 @@ class ImputedSection:
 
         Returns
         -------
-        As :func:`stzoo.core.metrics.scores.reliability`, with variances over the measured spots.
+        As :func:`stzoo.core.metrics.reliability.reliability`, with variances over the measured spots.
         """
         measured, layers = self.section.measured, self.section.adata.layers
         known = self.known

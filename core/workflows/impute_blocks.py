@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core.data.section import Section, Stack
-from stzoo.core.interfaces import Imputer, Progress
+from stzoo.core.imputer import Imputer
 from stzoo.core.io.write import write_shared
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.shared_output import shared_writing
 from stzoo.core.workflows.impute import ImputedSection, sparse_section

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section, Stack
+from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.errors import DataError
-from stzoo.core.imputer import TARGET
-from stzoo.core.interfaces import Aligner, Imputer, Progress
+from stzoo.core.imputer import Imputer
 from stzoo.core.io.volume import NAME, Volume, placed
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.align_stack import align_stack, central_section
 from stzoo.core.workflows.impute import ImputedSection
@@ -136,11 +137,11 @@ def impute_stack(
     if aligner is not None:
         stack = align_stack(stack, aligner, fixed=central, chain=chain, progress=progress, ranks=ranks)
     stack = replace(stack, sections=tuple(section.take_genes(genes) for section in stack.sections))
-    filled = imputer.impute(stack, target=TARGET, progress=progress, ranks=ranks, folder=tables)
+    filled = imputer.impute(stack, target=PER_10K, progress=progress, ranks=ranks, folder=tables)
     about = {"sample": sample, "central": names[central], "aligner": "none" if aligner is None else aligner.name}
     for section, z in zip(filled.sections, filled.z_um, strict=True):
         section.adata.uns["stzoo"]["stack"] = {**about, "z_um": z}
-    values = tuple(section.expression(target=TARGET) for section in truth)
+    values = tuple(section.expression(target=PER_10K) for section in truth)
     return ImputedStack(Volume(sample, placed(filled), central), values)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
+from stzoo.core.model import provenance_of
+from stzoo.core.runtime.progress import Progress
 
 SHOWN = 6
 """Genes of a picture at most."""
@@ -158,7 +160,7 @@ def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predi
     measured = counts.copy()
     if known:
         counts[:, columns] = section.counts(known)
-        measured[:, columns] = section.expression(known, target=1e4)
+        measured[:, columns] = section.expression(known, target=PER_10K)
     done = frame(section, encoder, prediction.genes, prediction.head)
     done.adata.X = counts
     done.adata.layers["predicted"], done.adata.layers["measured"] = prediction.values, measured

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Prediction, Progress, provenance_of
 from stzoo.core.io.write import add_array, close_frame, write_frame
 from stzoo.core.metrics.running import RunningPCC
+from stzoo.core.model import provenance_of
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.shared_output import shared_writing
 from stzoo.core.workflows.predict import SHOWN, draw, frame, pcc_lines, prepare, unseen
@@ -177,7 +179,7 @@ def _filled(section: Section, done: _Begun, first: Any, blocks: Iterator[Any], p
         if not known:
             continue  # nothing to lay beside: X and the layer are NaN
         block = bare.take(rows)
-        measured, seen = block.expression(known, target=1e4), block.measured
+        measured, seen = block.expression(known, target=PER_10K), block.measured
         store["X"][rows] = _wide(block.counts(known), columns, len(done.genes))
         store["layers/measured"][rows] = _wide(measured, columns, len(done.genes))
         pcc.add(measured[seen], prediction.values[seen][:, columns])

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError
-from stzoo.core.interfaces import Encoder, Progress, provenance_of
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
+from stzoo.core.model import provenance_of
+from stzoo.core.runtime.progress import Progress
 
 PREFIX = "query_"
 """Scores are ``obs["query_NAME"]``."""
@@ -122,7 +124,7 @@ def _level(section: Section, genes: Sequence[str]) -> Floats:
     usable = section.measured & (np.nan_to_num(section.depth) > 0)
     if not known or usable.sum() < 2:
         return out
-    values = section.expression(known, target=1e4)[usable]
+    values = section.expression(known, target=PER_10K)[usable]
     spread = values.std(axis=0)
     if not (spread > 0).any():
         return out

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Encoder
+from stzoo.core.encoder import Encoder
 
 E = TypeVar("E", bound=Encoder)
 

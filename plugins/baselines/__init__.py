@@ -11,7 +11,7 @@ STZOO_API = 1
 
 
 def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: str = "") -> ModelSpec:
-    home = f"stzoo.plugins.baselines.{module}"
+    home = f"stzoo.plugins.baselines.{role}s.{module}"
     return ModelSpec(
         name=name,
         role=role,

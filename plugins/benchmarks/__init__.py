@@ -1,11 +1,11 @@
-"""Evaluation protocols that ship with stzoo, as YAML files beside this module (import-light)."""
+"""Kinds of evaluation protocols that ship with stzoo, and the protocols as YAML files (import-light)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ProtocolSpec
+from stzoo.core.specs import ProtocolSpec, TaskSpec
 
 STZOO_API = 1
 
@@ -37,7 +37,25 @@ _PROTOCOLS = (
 )
 
 
+_TASKS = (
+    ("expression", "expression:Expression", "expression of unseen sections from their images"),
+    ("unseen-genes", "unseen:UnseenGenes", "genes held out by name, zero-shot"),
+    ("retrieval", "retrieval:Retrieval", "from image to expression and back among the spots of a section"),
+    ("clustering", "clustering:Clustering", "clusters of frozen embeddings against labelled layers"),
+    ("same-slide", "slide:SameSlide", "spots held out of the very slide that is trained on"),
+    ("imputation", "imputation:Imputation", "hidden spots of one section"),
+    ("stack", "stack:StackTask", "hidden spots of a stack of sections"),
+    ("finetune", "finetune:Finetune", "what weights gain on a few own spots"),
+)
+
+
 @hookimpl
 def stzoo_protocols() -> Iterable[ProtocolSpec]:
     """Offer the shipped protocols."""
     return [ProtocolSpec(name, f"stzoo.plugins.benchmarks/{name}.yaml", summary) for name, summary in _PROTOCOLS]
+
+
+@hookimpl
+def stzoo_tasks() -> Iterable[TaskSpec]:
+    """Offer the shipped kinds of protocols."""
+    return [TaskSpec(name, f"stzoo.plugins.benchmarks.{target}", summary) for name, target, summary in _TASKS]

@@ -14,7 +14,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models, gene_mean
 from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, SplitProtocol
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 
 
 @dataclass

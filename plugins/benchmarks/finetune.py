@@ -13,17 +13,16 @@ from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split, usable
+from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
-from stzoo.core.finetuning.controls import as_they_come, gene_mean, head_on, own_head, scored
+from stzoo.core.finetuning.controls import HEAD, TUNED, as_they_come, carried_head, gene_mean, head_on, own_head, scored
 from stzoo.core.finetuning.data import embedded, values
 from stzoo.core.finetuning.plan import planned
-from stzoo.core.finetuning.report import HEAD, TUNED
 from stzoo.core.finetuning.run import before, chosen, tuned_head
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import tune
-from stzoo.core.interfaces import Encoder
 from stzoo.plugins.benchmarks.expression import detected_genes, ranked
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -131,9 +130,9 @@ class Finetune(Task):
             return means if own is None else own
         if row.control == "with-base":
             pieces = [*(Piece(section, usable(section)) for section in self.base), *pieces]
-        kind = "carried" if row.control == "head" else row.head or "ridge"
-        start = own_head(encoder) if kind == "carried" else None
-        return head_on(encoder, pieces, self.genes, kind, start).predict(seen).values
+        if row.control == "head":
+            return carried_head(encoder, pieces, self.genes, own_head(encoder)).predict(seen).values
+        return head_on(encoder, pieces, self.genes, row.head or encoder.default_head).predict(seen).values
 
     def _tuned(self, row: Row, seed: int, pieces: list[Piece], encoder: Encoder) -> Floats:
         way, _, own = row.control.removeprefix("kept-").partition("-")
@@ -151,7 +150,7 @@ class Finetune(Task):
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(plan, Path(folder) / "run", progress=False)
         judged = before(plan) | {TUNED: tuned.fit.validation["pcc"]}
-        head = head_on(plan.encoder, plan.learn, plan.scored, "carried", own_head(plan.encoder))
+        head = carried_head(plan.encoder, plan.learn, plan.scored, own_head(plan.encoder))
         order = [plan.scored.index(gene) for gene in self.genes]
         after = tuned_head(plan, tuned, plan.scored).predict(embedded(tuned.encoder, self.test)).values
         start = head.predict(embedded(plan.encoder, self.test)).values

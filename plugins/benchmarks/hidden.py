@@ -16,8 +16,9 @@ from stzoo.core.errors import ConfigError, StzooError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
 from stzoo.core.evaluation.task import Figures, Task
-from stzoo.core.interfaces import Imputer, provenance_of
-from stzoo.core.metrics.scores import is_constant, per_gene_pcc
+from stzoo.core.imputer import Imputer
+from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
+from stzoo.core.model import provenance_of
 
 LEAST_HIDDEN = 3
 """Hidden spots that a correlation needs."""

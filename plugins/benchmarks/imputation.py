@@ -17,8 +17,8 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.task import Column
-from stzoo.core.interfaces import Imputer
-from stzoo.core.metrics.scores import masked_ssim, to_grid
+from stzoo.core.imputer import Imputer
+from stzoo.core.metrics.maps import masked_ssim, to_grid
 from stzoo.core.workflows.impute import Sparse, sparse_section
 from stzoo.plugins.benchmarks.hidden import (
     LEAST_HIDDEN,

@@ -12,7 +12,7 @@ from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
-from stzoo.core.metrics.scores import partner_ranks
+from stzoo.core.metrics.retrieval import partner_ranks
 from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
 
 AT = (1, 5, 10, 50)

@@ -12,7 +12,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models, gene_mean
 from stzoo.core.evaluation.protocol import Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
-from stzoo.core.metrics.scores import concatenated_pcc, per_gene_pcc
+from stzoo.core.metrics.correlation import concatenated_pcc, per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.workflows.predict import unseen
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Array, Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, nearest
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.task import Column
-from stzoo.core.interfaces import Aligner, Imputer
+from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model
 from stzoo.core.workflows.predict import unseen
 from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, averaged, mark

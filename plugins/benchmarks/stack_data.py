@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner
 from stzoo.core.workflows.align_stack import align_stack
 from stzoo.plugins.benchmarks.expression import detected_genes, ranked
 from stzoo.plugins.benchmarks.hidden import LEAST_HIDDEN

@@ -9,8 +9,8 @@ import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Mask
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.task import Figures
-from stzoo.core.interfaces import Imputer
-from stzoo.core.metrics.scores import is_constant
+from stzoo.core.imputer import Imputer
+from stzoo.core.metrics.correlation import is_constant
 from stzoo.plugins.benchmarks.hidden import correlations, over_genes
 
 

@@ -17,7 +17,7 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, SplitProtocol
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
-from stzoo.core.metrics.scores import is_constant, per_gene_pcc
+from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 from stzoo.plugins.benchmarks.expression import detected_genes
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from stzoo.core.training.task import Precision
+
 
 class Stem(Enum):
     """How a patch becomes a token."""
@@ -35,7 +37,7 @@ class Values(Enum):
     """No value embedding (an ablation of the paper's)."""
 
 
-class Pool(Enum):
+class PairPool(Enum):
     """How the pairs of a profile become one vector."""
 
     mean = "mean"
@@ -172,7 +174,7 @@ class TextConfig:
     knots: int = 32
     value_max: float = 8.0
     fourier: int = 0
-    pool: Pool = Pool.attention
+    pool: PairPool = PairPool.attention
     clip: bool = False
 
 
@@ -254,6 +256,9 @@ class TrainConfig:
         Decay of the moving average of the weights that is kept.
     checkpoint_every
         Steps between checkpoints.
+    accumulate, precision
+        Micro-batches of ``batch`` spots a step, each with its own negatives, and what steps are computed in
+        (:func:`stzoo.core.training.loop.fit`).
     validate_every, patience, watch
         Where sections are held out to judge the run: steps between two judgements, judgements without improvement
         after which it ends (0: never), and the figure that is to rise.
@@ -282,6 +287,8 @@ class TrainConfig:
     table_speed: float = 1.0
     average: float = 0.99
     checkpoint_every: int = 100
+    accumulate: int = 1
+    precision: Precision = Precision.fp32
     validate_every: int = 50
     patience: int = 0
     watch: Watch = Watch.zero_shot_pcc

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from stzoo.core.data.section import Section
@@ -12,13 +11,12 @@ from stzoo.core.errors import GeneError
 from stzoo.core.runtime.ranks import Ranks
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.tunable import Batch, Tunable
+from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import gather
-from stzoo.plugins.comtip.neighbours import means
-from stzoo.plugins.comtip.training import Objective, Seen
+from stzoo.plugins.comtip.embedding import has_statistics
+from stzoo.plugins.comtip.objective import ImageOutputs, Objective, average_neighbours
+from stzoo.plugins.comtip.weights import Weights
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from stzoo.plugins.comtip.model import CoMTIP
 
 ADAPTED = (".qkv", ".proj", ".fc1", ".fc2", "projection", "skip")
 """Ends of the names of the linear layers that get adapters: those of the ViT's blocks, and what makes z of them."""
@@ -29,8 +27,10 @@ class CoMTIPTuning(Tunable):
 
     Parameters
     ----------
-    model
-        Its network is tuned in place.
+    weights
+        The networks, tuned in place, and the vocabulary.
+    config
+        Options of the model.
     sections
         Whose measured spots are learned from.
     contrast
@@ -38,27 +38,42 @@ class CoMTIPTuning(Tunable):
         sections have.
     cache
         Folder for what is read of the slides.
+    seed
+        Of the data's order, and (plus 1) of the discriminator's first weights.
     ranks
         The processes that share a batch.
+    adopt
+        Called with the sections when the network is tuned: the model rounds it and calibrates anew.
     """
 
-    def __init__(self, model: CoMTIP, sections: Sequence[Section], contrast: bool, cache: Path, ranks: Ranks) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        config: CoMTIPConfig,
+        sections: Sequence[Section],
+        *,
+        contrast: bool,
+        cache: Path,
+        seed: int,
+        ranks: Ranks,
+        adopt: Callable[[Sequence[Section]], None],
+    ) -> None:
+        network, vocabulary = weights.network, weights.vocabulary
         shared = set.intersection(*(set(section.genes) for section in sections))
-        genes = [gene for gene in model.vocabulary.genes if gene in shared]
+        genes = [gene for gene in vocabulary.genes if gene in shared]
         if contrast and not genes:
             raise GeneError(
-                f"the sections have none of the {len(model.vocabulary.genes)} genes of these weights",
+                f"the sections have none of the {len(vocabulary.genes)} genes of these weights",
                 todo="check the gene symbols, or tune without their own objective: --no-contrast",
             )
         genes = genes or sections[0].genes[:1]
-        self.model, self.contrast = model, contrast
-        network = model.network
+        self.config, self.contrast, self.adopt = config, contrast, adopt
         network.requires_grad_(contrast)
         network.image.requires_grad_(True)
         network.image.generator.requires_grad_(contrast)
-        data = gather(sections, genes, model.config, model.seed, cache=cache)
-        with seeded(model.seed + 1):
-            self.objective = Objective(network, data, model.vocabulary.inputs(genes), model.config, ranks)
+        data = gather(sections, genes, config, seed, cache=cache)
+        with seeded(seed + 1):
+            self.objective = Objective(network, data, vocabulary.inputs(genes), config, ranks)
 
     def module(self) -> nn.Module:
         """Return the network (see :class:`Tunable`)."""
@@ -79,19 +94,19 @@ class CoMTIPTuning(Tunable):
 
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
         """Embed spots, and compute the losses of pretraining on them if they are asked for."""
-        seen = self.objective.look(chosen, generator)
-        losses = self.objective.parts(seen, generator) if self.contrast else {}
-        return Batch(self._embedding(seen), losses)
+        seen = self.objective.encode_images(chosen, generator)
+        losses = self.objective.loss_terms(seen, generator) if self.contrast else {}
+        return Batch(self._embed(seen), losses)
 
-    def _embedding(self, seen: Seen) -> Tensor:
+    def _embed(self, seen: ImageOutputs) -> Tensor:
         """Return what ``CoMTIP.embed`` would: z_img, the patch statistics, and their means over the batch's spots."""
         own = seen.z
-        if self.model.has_statistics:
+        if has_statistics(self.config):
             own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)
-        ranks, count, widths = self.objective.ranks, len(seen.chosen), self.model.config.context_um
+        ranks, count, widths = self.objective.ranks, len(seen.chosen), self.config.context_um
         mine, around = ranks.share(count), ranks.gathered(own, count) if widths else own
-        return torch.cat([own, *(mean[mine] for mean in means(seen.um, around, widths))], dim=1)
+        return torch.cat([own, *(mean[mine] for mean in average_neighbours(seen.um, around, widths))], dim=1)
 
     def finish(self, sections: Sequence[Section]) -> None:
         """Freeze and round the network; calibrate zero-shot on the sections, for the genes that they have."""
-        self.model.tuned(sections)
+        self.adopt(sections)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Points
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Progress
 from stzoo.core.runtime.blocks import Share, batches_of
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.row_file import RowFile
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.tile_cache import Kind, tile_rows
 from stzoo.plugins.comtip.config import Stem, VisionConfig
-from stzoo.plugins.comtip.texture import N_STATISTICS, VERSION, statistics
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, VERSION, compute_statistics
 from torch import Tensor
 
 _SAMPLE = 512
@@ -29,14 +29,14 @@ _MEAN, _SPREAD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 """CLIP's normalisation of RGB, for a linear stem."""
 
 
-def kept_kind(config: VisionConfig) -> Kind:
+def choose_cache_kind(config: VisionConfig) -> Kind:
     """Return what a training cache keeps of a spot: its patch statistics, or its tile for a linear stem."""
     tiles = tile_rows(config.tile_px, config.mpp)
     if config.stem is not Stem.texture:
         return tiles
     about = {**tiles.about, "kind": "patch-statistics", "version": VERSION, "patch_px": config.patch_px}
     shape = ((config.tile_px // config.patch_px) ** 2, N_STATISTICS)
-    return Kind(about, shape, "float32", lambda slide, centres: _statistics(slide, centres, config).numpy())
+    return Kind(about, shape, "float32", lambda slide, centres: _read_statistics(slide, centres, config).numpy())
 
 
 class CachedViews:
@@ -45,13 +45,13 @@ class CachedViews:
     Parameters
     ----------
     rows
-        Rows of :func:`kept_kind`: section after section, and in it view after view.
+        Rows of :func:`choose_cache_kind`: section after section, and in it view after view.
     views
         Views of a spot.
     counts
         Spots of each section.
     moments
-        Of each section, from :func:`section_moments`.
+        Of each section, from :func:`measure_moments`.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class CachedViews:
         view, spots = index
         rows = torch.from_numpy(self._rows[(self._first[spots] + view * self._step[spots]).numpy()])
         if not self._moments:
-            return _normalised(rows)
+            return _normalise(rows)
         mean, spread = (part[self._section[spots]][:, None] for part in self._moments)  # (b, 1, f)
-        return standardised(rows, (mean, spread))
+        return standardise(rows, (mean, spread))
 
 
-def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tensor:
+def read_inputs(section: Section, centres: Points, config: VisionConfig) -> Tensor:
     """Return patch statistics (n, P, f), or normalised pixels (n, 3, h, w) for a linear stem.
 
     Parameters
@@ -88,34 +88,36 @@ def raw_inputs(section: Section, centres: Points, config: VisionConfig) -> Tenso
     """
     slide = section.require_slide()
     if config.stem is Stem.texture:
-        return _kept_statistics(slide, centres, config)
-    return _normalised(torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)))
+        return _recall_statistics(slide, centres, config)
+    return _normalise(torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)))
 
 
-def _normalised(tiles: Tensor) -> Tensor:
+def _normalise(tiles: Tensor) -> Tensor:
     """Return pixels (n, 3, h, w) as the network reads them, of tiles uint8 (n, h, w, 3)."""
     pixels = tiles.permute(0, 3, 1, 2).contiguous().float()  # turned while they are bytes, then changed in place
     mean, spread = (torch.tensor(colour)[:, None, None] for colour in (_MEAN, _SPREAD))
     return pixels.div_(255).sub_(mean).div_(spread)
 
 
-def _statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
-    return statistics(torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)), config.patch_px)
+def _read_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
+    return compute_statistics(
+        torch.from_numpy(slide.tiles(centres, size_px=config.tile_px, mpp=config.mpp)), config.patch_px
+    )
 
 
-def _kept_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
+def _recall_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
     """Return patch statistics, from memory where they were computed before: heads read them many times."""
     kept = _KEPT.setdefault(slide, {})
     key = centres.tobytes() + repr((config.tile_px, config.mpp, config.patch_px)).encode()
     if key not in kept:
-        found = _statistics(slide, centres, config)
+        found = _read_statistics(slide, centres, config)
         if sum(t.nbytes for t in kept.values()) + found.nbytes > _KEPT_BYTES:
             return found
         kept[key] = found
     return kept[key]
 
 
-def section_moments(section: Section, config: VisionConfig, batch_size: int) -> tuple[Tensor, Tensor] | None:
+def measure_moments(section: Section, config: VisionConfig, batch_size: int) -> tuple[Tensor, Tensor] | None:
     """Return mean and spread (f,) of the statistics over a section's patches; None for a linear stem.
 
     Stain and background differ from slide to slide, so statistics are read relative to their own section (ours).
@@ -124,12 +126,12 @@ def section_moments(section: Section, config: VisionConfig, batch_size: int) -> 
         return None
     chosen = np.unique(np.linspace(0, section.n_spots - 1, min(_SAMPLE, section.n_spots)).astype(int))
     places = section.pixels[chosen]
-    parts = [raw_inputs(section, places[i : i + batch_size], config) for i in range(0, len(places), batch_size)]
+    parts = [read_inputs(section, places[i : i + batch_size], config) for i in range(0, len(places), batch_size)]
     flat = torch.cat(parts).flatten(0, 1)
     return flat.mean(0), flat.std(0)
 
 
-def standardised(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
+def standardise(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
     """Return statistics relative to those of their section, within six spreads."""
     if moments is None:
         return inputs
@@ -137,19 +139,19 @@ def standardised(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tenso
     return ((inputs - mean) / (spread + 1e-6)).clamp(-6, 6)
 
 
-def batches(
+def iterate_batches(
     section: Section, config: VisionConfig, batch_size: int, share: Share, progress: Progress | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield spots and their inputs, in order, of this process's share of a section."""
-    moments = section_moments(section, config, batch_size)
+    moments = measure_moments(section, config, batch_size)
     places, spots = section.pixels, batches_of(share.blocks, batch_size)
     for rows in spots:
-        yield rows, standardised(raw_inputs(section, places[rows], config), moments)
+        yield rows, standardise(read_inputs(section, places[rows], config), moments)
         if progress is not None:
             progress(rows.stop - spots[0].start, spots[-1].stop - spots[0].start)
 
 
-def turned(inputs: Tensor, turns: int, flip: bool) -> Tensor:
+def turn(inputs: Tensor, turns: int, flip: bool) -> Tensor:
     """Return inputs of the tiles turned by ``turns`` x 90° and, if asked, mirrored (statistics do not depend on it)."""
     if inputs.ndim == 4:
         out = torch.rot90(inputs, turns, (2, 3))

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.data.splits import usable
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.heads.base import TARGET, head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Prediction, Progress
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
 from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
-from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.spots import has_statistics, own_width, spot_table, with_context
+from stzoo.plugins.comtip.embedding import append_context, count_own_features, fill_spot_table, has_statistics
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.vocabulary import Vocabulary
-from stzoo.plugins.comtip.weights import Weights, restored_vocabulary
-from stzoo.plugins.comtip.zero_shot import ZeroShot, check_genes
+from stzoo.plugins.comtip.weights import StartingWeights, Weights, read_start, restore_vocabulary
+from stzoo.plugins.comtip.zero_shot import check_genes
 
 if TYPE_CHECKING:
     from stzoo.core.tunable import Tunable
-    from stzoo.plugins.comtip.starting import Start
     from torch import Tensor
 
 
@@ -40,18 +40,18 @@ class CoMTIP(Encoder):
     name = "comtip"
     config_class = CoMTIPConfig
     config: CoMTIPConfig
-    heads = ("ridge", "mlp", "retrieval", "zero-shot")
+    heads = ("zero-shot",)
 
     def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
         super().__init__(config, device=device, seed=seed)
         self._weights: Weights | None = None
         self._is_quantised = False
-        self._start: Start | None = None
+        self._start: StartingWeights | None = None
 
     @property
     def embedding_dim(self) -> int:
         """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
-        return own_width(self.config) * (1 + len(self.config.context_um))
+        return count_own_features(self.config) * (1 + len(self.config.context_um))
 
     @property
     def has_statistics(self) -> bool:
@@ -75,7 +75,7 @@ class CoMTIP(Encoder):
         return self._weights
 
     @property
-    def network(self) -> Network:
+    def network(self) -> CoMTIPNetwork:
         """The networks; see :attr:`weights` for when there are none."""
         return self.weights.network
 
@@ -116,19 +116,19 @@ class CoMTIP(Encoder):
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`): what neighbours need of a spot is kept in a table."""
         share = share or Share(section.n_spots)
-        own = self._own(section, share, batch_size, progress)
-        yield from with_context(own, self.config, section, share.blocks)
+        own = self._fill_table(section, share, batch_size, progress)
+        yield from append_context(own, self.config, section, share.blocks)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
-        own = self._own(section, Share(section.n_spots), batch_size, progress)
+        own = self._fill_table(section, Share(section.n_spots), batch_size, progress)
         return own[:, : self.config.embedding_dim].copy()
 
-    def _own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
-        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.spots.spot_table`)."""
+    def _fill_table(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
+        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.embedding.fill_spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
-        return spot_table(self.network.eval(), self.config, section, share, self.device, batch_size, progress)
+        return fill_spot_table(self.network.eval(), self.config, section, share, self.device, batch_size, progress)
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
         """Return z_txt of every spot's profile, float32 (n, embedding_dim of the config), not normalised.
@@ -148,12 +148,12 @@ class CoMTIP(Encoder):
                 todo="check that genes are named by symbols of the same species",
             )
         counted = usable(section)
-        values = torch.from_numpy(section.expression(genes, target=TARGET)[counted])
+        values = torch.from_numpy(section.expression(genes, target=PER_10K)[counted])
         out = np.full((section.n_spots, self.config.embedding_dim), np.nan, dtype=np.float32)
         text = self.network.eval().text
         with torch.inference_mode():
             code = text.encode_genes(self.vocabulary.inputs(genes).to(self.device))
-            parts = [text.profiles(code, some.to(self.device)).cpu() for some in torch.split(values, batch_size)]
+            parts = [text.encode_profiles(code, some.to(self.device)).cpu() for some in torch.split(values, batch_size)]
         if parts:
             out[counted] = torch.cat(parts).numpy()
         return out
@@ -176,10 +176,10 @@ class CoMTIP(Encoder):
             return
         share, wanted = share or Share(section.n_spots), list(genes) if genes is not None else self.vocabulary.genes
         check_genes(wanted)
-        own = self._own(section, share, batch_size, progress)
+        own = self._fill_table(section, share, batch_size, progress)
         for rows in share.blocks:
             z = np.array(own[rows, : self.config.embedding_dim])
-            yield rows, ZeroShot(self.weights, self.config).predict(z, wanted)
+            yield rows, self.weights.zero_shot(self.config).predict(z, wanted)
 
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
@@ -189,7 +189,7 @@ class CoMTIP(Encoder):
         The symbols are free; see :meth:`unseen` for those that training never saw.
         """
         check_genes(genes)
-        return ZeroShot(self.weights, self.config).levels(self.image_vectors(section, batch_size, progress), genes)
+        return self.weights.zero_shot(self.config).levels(self.image_vectors(section, batch_size, progress), genes)
 
     def train(
         self,
@@ -205,9 +205,9 @@ class CoMTIP(Encoder):
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``.
 
         With ``validation`` every ``train.validate_every`` steps the averaged weights, which are those that a run ends
-        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.judging.Examiner`).
+        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.training.Examiner`).
         """
-        from stzoo.plugins.comtip.pretraining import Pretraining
+        from stzoo.plugins.comtip.training import Pretraining
 
         run = Pretraining(self.config, self.seed, self.device, out, self._start, resume, progress, trackers, ranks)
         self._weights, done = run.run(sections, validation)
@@ -222,11 +222,20 @@ class CoMTIP(Encoder):
 
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return CoMTIPTuning(self, sections, contrast, cache, ranks)
+        return CoMTIPTuning(
+            self.weights,
+            self.config,
+            sections,
+            contrast=contrast,
+            cache=cache,
+            seed=self.seed,
+            ranks=ranks,
+            adopt=self.tuned,
+        )
 
     def tuned(self, sections: Sequence[Section]) -> None:
         """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""
-        self.weights.settle()
+        self.weights.round_to_half()
         self.weights.validated = {}  # of what they were before
         shared = set.intersection(*(set(section.genes) for section in sections))
         genes = [gene for gene in self.vocabulary.genes if gene in shared]
@@ -234,8 +243,6 @@ class CoMTIP(Encoder):
 
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
         """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
-        from stzoo.plugins.comtip.starting import read_start
-
         self._start = read_start(Path(folder), self.config, source or Path(folder).name)
         return self
 
@@ -250,15 +257,15 @@ class CoMTIP(Encoder):
 
     def untrained(self, sections: Sequence[Section]) -> Self:
         """Return this model with random weights, its ridge head fitted on ``sections``: a control, never a default."""
-        from stzoo.plugins.comtip.pretraining import begun
+        from stzoo.plugins.comtip.training import initialise_weights
 
-        self._weights = begun(sections, self.config, self.seed, self._start)
+        self._weights = initialise_weights(sections, self.config, self.seed, self._start)
         self._finish(sections)
         return self
 
     def _finish(self, sections: Sequence[Section]) -> None:
         """Round what is new, calibrate zero-shot prediction, and fit the ridge head."""
-        self.weights.settle()
+        self.weights.round_to_half()
         genes = list(self.vocabulary.genes)
         self._calibrate(sections, genes)
         self.fit(sections, genes, head="ridge")
@@ -271,8 +278,10 @@ class CoMTIP(Encoder):
         for section in sections:
             counted = usable(section)
             vectors.append(self.image_vectors(section)[counted])
-            truth.append(section.expression(genes, target=TARGET)[counted])
-        ZeroShot(self.weights, self.config).calibrate(np.concatenate(vectors), genes, np.concatenate(truth))
+            truth.append(section.expression(genes, target=PER_10K)[counted])
+        text = self.weights.zero_shot(self.config)
+        text.calibrate(np.concatenate(vectors), genes, np.concatenate(truth))
+        self.weights.calibration = text.calibration
 
     def state(self) -> dict[str, Tensor]:
         """Return the tensors, half precision (training ended by rounding to it, so nothing is lost)."""
@@ -290,6 +299,6 @@ class CoMTIP(Encoder):
 
     def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:
         """Take over saved weights, strictly (see :class:`Model`)."""
-        vocabulary = restored_vocabulary(self.config, description, assets)
+        vocabulary = restore_vocabulary(self.config, description, assets)
         own = take_heads(self, state, description)
-        self._weights = Weights.restored(self.config, vocabulary, own, description)
+        self._weights = Weights.restore(self.config, vocabulary, own, description)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from stzoo.plugins.comtip.config import CoMTIPConfig, Text
-from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.pairs import PairTower
-from stzoo.plugins.comtip.vision import ImageTower
+from stzoo.plugins.comtip.image_tower import ImageTower
+from stzoo.plugins.comtip.sentences import SentenceTower
+from stzoo.plugins.comtip.text_tower import PairTower
 from torch import Tensor, nn
 
 
-class TextTower(Protocol):
-    """What both text branches can do; what they keep of a gene (``code``) is their own business."""
-
-    def encode_genes(self, inputs: GeneInputs) -> Any:
-        """Return what is computed once for each gene of a batch."""
-        ...
-
-    def profiles(self, code: Any, values: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Return z_txt (b, out), not normalised, of values (b, g)."""
-        ...
-
-    def alone(self, code: Any, values: Tensor) -> Tensor:
-        """Return (k, g, out): each of the pairs (k, g) as a profile of its own."""
-        ...
-
-
-class Network(nn.Module):
+class CoMTIPNetwork(nn.Module):
     """Both towers and the temperature.
 
     Parameters
@@ -52,8 +36,6 @@ class Network(nn.Module):
         if config.text.kind is Text.pairs:
             self.text: Any = PairTower(config.text, n_genes, n_tokens, out, n_described)
         else:
-            from stzoo.plugins.comtip.sentences import SentenceTower
-
             assert suffix is not None
             self.text = SentenceTower(config.text, n_genes, n_tokens, suffix, out)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
@@ -72,9 +54,9 @@ class Network(nn.Module):
         z
             z_img (b, d).
         code
-            Of g genes, from :meth:`TextTower.encode_genes`.
+            Of g genes, from :meth:`~stzoo.plugins.comtip.text_tower.TextTower.encode_genes`.
         grid
             (k,), log-normalised values.
         """
-        texts = F.normalize(self.text.alone(code, grid[:, None].expand(-1, len(code))), dim=-1)  # (k, g, d)
+        texts = F.normalize(self.text.encode_pairs(code, grid[:, None].expand(-1, len(code))), dim=-1)  # (k, g, d)
         return self.scale() * torch.einsum("bd,kgd->bgk", F.normalize(z, dim=-1), texts)

@@ -1,115 +1,247 @@
-"""The losses of CoMTIP."""
+"""CoMTIP's objective on the spots of one step, shared by the ranks of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
 import torch
-import torch.nn.functional as F
-from stzoo.plugins.comtip.config import MFMLoss
-from stzoo.plugins.comtip.vision import ImageTower, SpotGenerator
-from torch import Tensor
+from stzoo.core.errors import ConfigError
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
+from stzoo.plugins.comtip.data import Draws, TrainingData
+from stzoo.plugins.comtip.image_tower import SpotGenerator
+from stzoo.plugins.comtip.losses import (
+    Discriminator,
+    correlation_loss,
+    info_nce,
+    masked_feature_loss,
+    masked_spot_loss,
+    pair_loss,
+    shuffle_values,
+    soft_targets,
+    value_ranking,
+)
+from stzoo.plugins.comtip.network import CoMTIPNetwork
+from stzoo.plugins.comtip.text_tower import GeneInputs, checkpoint_activations
+from torch import Tensor, nn
 
 
-def info_nce(
-    image: Tensor, text: Tensor, scale: Tensor, targets: Tensor | None = None, negatives: Tensor | None = None
-) -> Tensor:
-    """Return the symmetric InfoNCE loss (paper, section 2.4; the formula is CLIP's, our reading).
-
-    Parameters
-    ----------
-    image, text
-        (b, d), normalised here.
-    scale
-        Factor of the cosine similarities.
-    targets
-        (b, b), rows sum to one and the matrix is treated as symmetric in meaning; None for one-hot pairs.
-    negatives
-        (b, d), one more negative for each image alone, e.g. its profile with permuted values (ours).
-    """
-    image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
-    logits = scale * image @ text.T
-    wanted = torch.eye(len(logits), device=logits.device) if targets is None else targets
-    across = logits
-    if negatives is not None:
-        own = scale * (image * F.normalize(negatives, dim=-1)).sum(1, keepdim=True)
-        across = torch.cat([logits, own], dim=1)
-    there, back = across.log_softmax(1)[:, : len(logits)], logits.T.log_softmax(1)
-    return -0.5 * ((wanted * there).sum(1).mean() + (wanted * back).sum(1).mean())
+def average_neighbours(um: Tensor, z: Tensor, widths: Sequence[float]) -> list[Tensor]:
+    """Return for each width the means (n, d) over the neighbours of a few spots, with gradients."""
+    if not widths:
+        return []
+    distance = torch.cdist(um, um)
+    found = []
+    for width in widths:
+        weight = torch.exp(-0.5 * (distance / width) ** 2) * (distance <= 3 * width)
+        found.append((weight / weight.sum(1, keepdim=True)) @ z)
+    return found
 
 
-def soft_targets(profiles: Tensor, temperature: float) -> Tensor:
-    """Return targets (b, b) from the cosine similarity of expression profiles (b, p) (ours)."""
-    unit = F.normalize(profiles, dim=-1)
-    return torch.softmax(unit @ unit.T / temperature, dim=1)
+RANKED = 1024
+"""Genes whose values are scored at a time."""
 
 
-def feature_distance(made: Tensor, goal: Tensor, kind: MFMLoss) -> Tensor:
-    """Return the mean distance of features (..., width): MSE over the width as well (our reading), or one of ours."""
-    if kind is MFMLoss.cosine:
-        return 1 - F.cosine_similarity(made, goal, dim=-1).mean()
-    if kind is MFMLoss.normalised:
-        goal = F.layer_norm(goal, goal.shape[-1:])
-    return F.mse_loss(made, goal)
-
-
-def masked_feature_loss(
-    tower: ImageTower,
-    inputs: Tensor,
-    teacher: Tensor,
-    order: Tensor,
-    share: float,
-    kind: MFMLoss = MFMLoss.mse,
-) -> Tensor:
-    """Return L_obs + L_unobs of masked feature modelling (paper, section 2.1).
-
-    ``order`` is that of :meth:`ImageTower.masked`. Our reading: the teacher features are detached, and both terms are
-    means over the width as well.
-    """
-    visible, seen, hidden, made = tower.masked(inputs, order, share)
-    goal = teacher.detach()
-
-    def at(index: Tensor) -> Tensor:
-        return goal.gather(1, index[..., None].expand(-1, -1, goal.shape[-1]))
-
-    return feature_distance(seen, at(visible), kind) + feature_distance(made, at(hidden), kind)
-
-
-def masked_spot_loss(spots: SpotGenerator, z: Tensor, um: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return the cosine distance of generated z of hidden spots to their z, which is detached (ours).
+@dataclass(frozen=True)
+class ImageOutputs:
+    """What the image tower says of the spots of a step.
 
     Parameters
     ----------
-    z, um
-        (b, d) and (b, 2), spots of one section.
+    chosen, um, values
+        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
+    inputs, features, z
+        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
+    around
+        z of tiles by themselves, of the spots that may read one another (b or m, d).
     """
-    hidden = torch.randperm(len(z), generator=generator)[: max(1, int(share * len(z)))].to(z.device)
-    made = spots(z, um, hidden)
-    return feature_distance(made, z[hidden].detach(), MFMLoss.cosine)
+
+    chosen: Tensor
+    um: Tensor
+    values: Tensor
+    inputs: Tensor
+    features: Tensor
+    z: Tensor
+    around: Tensor
 
 
-def value_ranking(scores: Tensor, values: Tensor, grid: Tensor) -> Tensor:
-    """Return the cross-entropy of the true value among the grid, with soft neighbours (ours; section 7).
+class Objective:
+    """CoMTIP's objective on some spots.
 
     Parameters
     ----------
-    scores
-        (b, g, k), similarity of each image with each gene at each value of the grid.
-    values
-        (b, g), true log-normalised values.
-    grid
-        (k,), ascending and evenly spaced.
+    network, data, genes
+        What is trained, on what, and what the text tower reads of every gene of the data.
+    ranks
+        The processes that share a step. All of them draw the global batch; each computes the tiles and profiles of its
+        spots, and the zero-shot maps of its genes, so that the losses are those of the global batch.
     """
-    step = grid[1] - grid[0]
-    near = torch.softmax(-0.5 * ((values[..., None].clamp(max=float(grid[-1])) - grid) / (0.75 * step)) ** 2, dim=-1)
-    return -(near * scores.log_softmax(-1)).sum(-1).mean()
+
+    def __init__(
+        self, network: CoMTIPNetwork, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
+    ) -> None:
+        check_objective(config)
+        self.ranks, self.device = ranks, next(network.parameters()).device
+        self.network, self.config, self.data = network, config, data
+        self.genes = genes.to(str(self.device))
+        self.extra = nn.ModuleDict()
+        if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
+            self.extra["judge"] = Discriminator(config.embedding_dim)
+        if config.objective.mfm_spots > 0:
+            self.extra["spots"] = SpotGenerator(config.embedding_dim)
+        self.extra.to(self.device)
+        self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
+
+    def encode_images(self, chosen: Tensor, generator: torch.Generator) -> ImageOutputs:
+        """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
+        mine, count = self.ranks.share(len(chosen)), len(chosen)
+        inputs, values, um = self._load_batch(chosen, mine, generator)
+        alone, features = self.network.image(inputs)
+        around = self.ranks.gathered(alone, count) if self._together else alone
+        places = average_neighbours(um, around, self.config.vision.context_um) if self._together else []
+        z = self.network.image.add_context(alone, [mean[mine] for mean in places])
+        return ImageOutputs(chosen, um, values, inputs, features, z, around)
+
+    def loss_terms(self, seen: ImageOutputs, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses, each with its weight."""
+        weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
+        parts: dict[str, Tensor] = {}
+        if weights.contrast > 0 or weights.paat is not Paat.none:
+            parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
+        if weights.mfm > 0:
+            drawn = torch.rand(count, seen.features.shape[1], generator=generator)
+            order = drawn[ranks.share(count)].argsort(1).to(seen.z.device)
+            image, kind = self.network.image, weights.mfm_loss
+            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, kind)
+            parts["mfm"] = weights.mfm * ranks.weight(count) * loss
+        if weights.mfm_spots > 0:
+            spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
+            loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
+            parts["mfm_spots"] = weights.mfm_spots * loss
+        if weights.ranking > 0 or weights.correlation > 0:
+            parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
+        return parts
+
+    @property
+    def _together(self) -> bool:
+        """Whether spots of a batch read one another's tiles."""
+        return bool(self.config.vision.context_um) or self.config.objective.mfm_spots > 0
+
+    def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well.
+
+        Parameters
+        ----------
+        z
+            Of this rank's spots.
+        values, chosen
+            Of the global batch.
+        """
+        weights, text, mine = self.config.objective, self.network.text, self.ranks.share(len(chosen))
+        most = min(self.config.train.genes, values.shape[1])
+        size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
+        genes = torch.randperm(values.shape[1], generator=generator)[:size]
+        values, code = values[:, genes], text.encode_genes(self._read_genes(genes, generator))
+        profiles = text.encode_profiles(code, values[mine])
+        shuffled, parts = None, {}
+        if weights.paat is not Paat.none:
+            wrong = shuffle_values(values, weights.shuffled, generator)[mine]
+            single = weights.paat is Paat.pairs
+            shuffled = text.encode_pairs(code, wrong) if single else text.encode_profiles(code, wrong)
+            if weights.paat is not Paat.negative:
+                right = text.encode_pairs(code, values[mine]) if single else profiles
+                parts["pair"] = weights.pair * self._pair_loss(right, shuffled, len(chosen))
+        if weights.contrast > 0:
+            parts["contrast"] = weights.contrast * self._contrast_loss(z, profiles, shuffled, chosen)
+        return parts
+
+    def _pair_loss(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
+        """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
+        kind, judge = self.config.objective.paat, self.extra["judge"]
+        weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
+        if kind is Paat.paper:
+            right, wrong = self.ranks.gathered(right, count), self.ranks.gathered(wrong, count)
+        return weight * pair_loss(kind, judge, right, wrong, self.config.objective.reversal)  # type: ignore[arg-type]
+
+    def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the losses of zero-shot maps of the global batch, of this rank's genes.
+
+        They are means over genes, so a few are done at a time.
+        """
+        weights = self.config.objective
+
+        def losses(z: Tensor, code: Any, values: Tensor) -> Tensor:
+            scores = self.network.value_scores(z, code, self.grid)
+            return torch.stack([value_ranking(scores, values, self.grid), correlation_loss(scores, values, self.grid)])
+
+        drawn = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
+        mine = self.ranks.share(len(drawn))
+        genes, read = drawn[mine], self._read_genes(drawn, generator)[mine]
+        run = checkpoint_activations(losses, when=len(genes) > RANKED)
+        found = []
+        for some in torch.split(torch.arange(len(genes)), RANKED):
+            code = self.network.text.encode_genes(read[some])
+            found.append(len(some) * run(z, code, values[:, genes[some]]))
+        ranking, correlation = self.ranks.weight(len(drawn)) * torch.stack(found).sum(0) / len(genes)
+        both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
+        return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
+
+    def _read_genes(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
+        """Return what is read of genes of the vocabulary, of some as if they had never been seen."""
+        genes, share = self.genes[index], self.config.train.forget
+        if share > 0:
+            draw = torch.rand(len(index), generator=generator).to(genes.index.device)
+            genes = replace(
+                genes,
+                index=torch.where(draw < share, -1, genes.index),
+                described=genes.described * ((draw < share) | (draw > 2 * share))[:, None],
+            )
+        return genes
+
+    def _contrast_loss(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
+        weights, ranks, count = self.config.objective, self.ranks, len(chosen)
+        alone = shuffled if weights.paat is Paat.negative else None
+        negatives = None if alone is None else ranks.gathered(alone, count)
+        temperature = weights.soft_targets
+        targets = soft_targets(self.data.profiles[chosen].to(z.device), temperature) if temperature > 0 else None
+        z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
+        return info_nce(z, profiles, self.network.scale(), targets, negatives)
+
+    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
+        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        n = len(self.data.values)
+        if not self.config.train.neighbours:
+            return torch.randperm(n, generator=generator)[:batch]
+        centre = int(torch.randint(n, (1,), generator=generator))
+        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
+        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
+        return same[distance.argsort(stable=True)[:batch]]
+
+    def _load_batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Return inputs of this rank's spots, and values and positions of all."""
+        drawn = Draws.of(self.data, len(chosen), self.config, generator)
+        inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
+        return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
-def correlation_loss(scores: Tensor, values: Tensor, grid: Tensor) -> Tensor:
-    """Return 1 - the mean over genes of the Pearson correlation of the mean of the grid with the true values (ours).
+def check_objective(config: CoMTIPConfig) -> None:
+    """Refuse options that contradict each other.
 
-    Arguments as in :func:`value_ranking`; genes that do not vary in the batch count as uncorrelated.
+    Raises
+    ------
+    ConfigError
+        Which ones, and what to change.
     """
-    predicted = scores.softmax(-1) @ grid  # (b, g)
-    a, b = predicted - predicted.mean(0), values - values.mean(0)
-    norm = a.norm(dim=0) * b.norm(dim=0)
-    loss: Tensor = 1 - ((a * b).sum(0) / norm.clamp_min(1e-6)).mean()
-    return loss
+    weights = config.objective
+    together = config.vision.context_um or weights.mfm_spots > 0
+    if together and not config.train.neighbours:
+        raise ConfigError(
+            "vision.context_um and objective.mfm_spots need batches of neighbouring spots",
+            todo="set train.neighbours=true",
+        )
+    if not any((weights.contrast, weights.mfm, weights.mfm_spots, weights.ranking, weights.correlation)):
+        raise ConfigError("every part of the objective is off", todo="give one of its weights a value above 0")
+    if weights.paat is Paat.negative and not weights.contrast:
+        raise ConfigError("paat=negative is a part of InfoNCE, which is off", todo="set objective.contrast=1")

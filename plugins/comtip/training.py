@@ -1,220 +1,37 @@
-"""Training of CoMTIP: what one step computes."""
+"""Pretraining of CoMTIP: from sections and options to weights, through one run."""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from stzoo.core import config as configs
+from stzoo.core.arrays import Floats
+from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
+from stzoo.core.heads.held_out import HeldOut
 from stzoo.core.nn.blocks import Block
+from stzoo.core.runtime.blocks import Share, stacked
 from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.seeding import seeded
+from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
+from stzoo.core.training.loop import Fit, Validation, fit
 from stzoo.core.training.sharding import whole
-from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, shuffled_values
-from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
-from stzoo.plugins.comtip.data import TrainingData
-from stzoo.plugins.comtip.draws import Draws
-from stzoo.plugins.comtip.frugal import frugal
-from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.neighbours import means
-from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.objective import (
-    correlation_loss,
-    info_nce,
-    masked_feature_loss,
-    masked_spot_loss,
-    soft_targets,
-    value_ranking,
-)
-from stzoo.plugins.comtip.vision import SpotGenerator
+from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
+from stzoo.plugins.comtip.data import TrainingData, choose_training_genes, gather
+from stzoo.plugins.comtip.embedding import append_context, count_own_features, fill_spot_table
+from stzoo.plugins.comtip.network import CoMTIPNetwork
+from stzoo.plugins.comtip.objective import Objective
+from stzoo.plugins.comtip.text_tower import GeneInputs
+from stzoo.plugins.comtip.vocabulary import Vocabulary
+from stzoo.plugins.comtip.weights import StartingWeights, Weights, make_network
 from torch import Tensor, nn
-
-RANKED = 1024
-"""Genes whose values are scored at a time."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the image tower says of the spots of a step.
-
-    Parameters
-    ----------
-    chosen, um, values
-        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
-    inputs, features, z
-        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
-    around
-        z of tiles by themselves, of the spots that may read one another (b or m, d).
-    """
-
-    chosen: Tensor
-    um: Tensor
-    values: Tensor
-    inputs: Tensor
-    features: Tensor
-    z: Tensor
-    around: Tensor
-
-
-class Objective:
-    """CoMTIP's objective on some spots.
-
-    Parameters
-    ----------
-    network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the data.
-    ranks
-        The processes that share a step. All of them draw the global batch; each computes the tiles and profiles of its
-        spots, and the zero-shot maps of its genes, so that the losses are those of the global batch.
-    """
-
-    def __init__(
-        self, network: Network, data: TrainingData, genes: GeneInputs, config: CoMTIPConfig, ranks: Ranks = ALONE
-    ) -> None:
-        check(config)
-        self.ranks, self.device = ranks, next(network.parameters()).device
-        self.network, self.config, self.data = network, config, data
-        self.genes = genes.to(str(self.device))
-        self.extra = nn.ModuleDict()
-        if config.objective.paat in (Paat.paper, Paat.critic, Paat.pairs):
-            self.extra["judge"] = Discriminator(config.embedding_dim)
-        if config.objective.mfm_spots > 0:
-            self.extra["spots"] = SpotGenerator(config.embedding_dim)
-        self.extra.to(self.device)
-        self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
-
-    def look(self, chosen: Tensor, generator: torch.Generator) -> Seen:
-        """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
-        mine, count = self.ranks.share(len(chosen)), len(chosen)
-        inputs, values, um = self._batch(chosen, mine, generator)
-        alone, features = self.network.image(inputs)
-        around = self.ranks.gathered(alone, count) if self._together else alone
-        places = means(um, around, self.config.vision.context_um) if self._together else []
-        z = self.network.image.placed(alone, [mean[mine] for mean in places])
-        return Seen(chosen, um, values, inputs, features, z, around)
-
-    def parts(self, seen: Seen, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses, each with its weight."""
-        weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
-        parts: dict[str, Tensor] = {}
-        if weights.contrast > 0 or weights.paat is not Paat.none:
-            parts |= self._text_losses(seen.z, seen.values, seen.chosen, generator)
-        if weights.mfm > 0:
-            drawn = torch.rand(count, seen.features.shape[1], generator=generator)
-            order = drawn[ranks.share(count)].argsort(1).to(seen.z.device)
-            image, kind = self.network.image, weights.mfm_loss
-            loss = masked_feature_loss(image, seen.inputs, seen.features, order, weights.mask, kind)
-            parts["mfm"] = weights.mfm * ranks.weight(count) * loss
-        if weights.mfm_spots > 0:
-            spots: SpotGenerator = self.extra["spots"]  # type: ignore[assignment]
-            loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
-            parts["mfm_spots"] = weights.mfm_spots * loss
-        if weights.ranking > 0 or weights.correlation > 0:
-            parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
-        return parts
-
-    @property
-    def _together(self) -> bool:
-        """Whether spots of a batch read one another's tiles."""
-        return bool(self.config.vision.context_um) or self.config.objective.mfm_spots > 0
-
-    def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well.
-
-        Parameters
-        ----------
-        z
-            Of this rank's spots.
-        values, chosen
-            Of the global batch.
-        """
-        weights, text, mine = self.config.objective, self.network.text, self.ranks.share(len(chosen))
-        most = min(self.config.train.genes, values.shape[1])
-        size = int(torch.randint(min(self.config.train.fewest_genes, most), most + 1, (1,), generator=generator))
-        genes = torch.randperm(values.shape[1], generator=generator)[:size]
-        values, code = values[:, genes], text.encode_genes(self._read(genes, generator))
-        profiles = text.profiles(code, values[mine])
-        shuffled, parts = None, {}
-        if weights.paat is not Paat.none:
-            wrong = shuffled_values(values, weights.shuffled, generator)[mine]
-            single = weights.paat is Paat.pairs
-            shuffled = text.alone(code, wrong) if single else text.profiles(code, wrong)
-            if weights.paat is not Paat.negative:
-                right = text.alone(code, values[mine]) if single else profiles
-                parts["pair"] = weights.pair * self._pair(right, shuffled, len(chosen))
-        if weights.contrast > 0:
-            parts["contrast"] = weights.contrast * self._contrast(z, profiles, shuffled, chosen)
-        return parts
-
-    def _pair(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
-        """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
-        kind, judge = self.config.objective.paat, self.extra["judge"]
-        weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
-        if kind is Paat.paper:
-            right, wrong = self.ranks.gathered(right, count), self.ranks.gathered(wrong, count)
-        return weight * pair_loss(kind, judge, right, wrong, self.config.objective.reversal)  # type: ignore[arg-type]
-
-    def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses of zero-shot maps of the global batch, of this rank's genes.
-
-        They are means over genes, so a few are done at a time.
-        """
-        weights = self.config.objective
-
-        def losses(z: Tensor, code: Any, values: Tensor) -> Tensor:
-            scores = self.network.value_scores(z, code, self.grid)
-            return torch.stack([value_ranking(scores, values, self.grid), correlation_loss(scores, values, self.grid)])
-
-        drawn = torch.randperm(values.shape[1], generator=generator)[: self.config.train.ranked_genes]
-        mine = self.ranks.share(len(drawn))
-        genes, read = drawn[mine], self._read(drawn, generator)[mine]
-        run = frugal(losses, when=len(genes) > RANKED)
-        found = []
-        for some in torch.split(torch.arange(len(genes)), RANKED):
-            code = self.network.text.encode_genes(read[some])
-            found.append(len(some) * run(z, code, values[:, genes[some]]))
-        ranking, correlation = self.ranks.weight(len(drawn)) * torch.stack(found).sum(0) / len(genes)
-        both = {"ranking": weights.ranking * ranking, "correlation": weights.correlation * correlation}
-        return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
-
-    def _read(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
-        """Return what is read of genes of the vocabulary, of some as if they had never been seen."""
-        genes, share = self.genes[index], self.config.train.forget
-        if share > 0:
-            draw = torch.rand(len(index), generator=generator).to(genes.index.device)
-            genes = replace(
-                genes,
-                index=torch.where(draw < share, -1, genes.index),
-                described=genes.described * ((draw < share) | (draw > 2 * share))[:, None],
-            )
-        return genes
-
-    def _contrast(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
-        weights, ranks, count = self.config.objective, self.ranks, len(chosen)
-        alone = shuffled if weights.paat is Paat.negative else None
-        negatives = None if alone is None else ranks.gathered(alone, count)
-        temperature = weights.soft_targets
-        targets = soft_targets(self.data.profiles[chosen].to(z.device), temperature) if temperature > 0 else None
-        z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
-        return info_nce(z, profiles, self.network.scale(), targets, negatives)
-
-    def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
-        n = len(self.data.values)
-        if not self.config.train.neighbours:
-            return torch.randperm(n, generator=generator)[:batch]
-        centre = int(torch.randint(n, (1,), generator=generator))
-        same = torch.nonzero(self.data.section == self.data.section[centre])[:, 0]
-        distance = (self.data.um[same] - self.data.um[centre]).norm(dim=1)
-        return same[distance.argsort(stable=True)[:batch]]
-
-    def _batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs of this rank's spots, and values and positions of all."""
-        drawn = Draws.of(self.data, len(chosen), self.config, generator)
-        inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
-        return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)
 
 
 class TrainingTask(Objective):
@@ -230,7 +47,7 @@ class TrainingTask(Objective):
 
     def __init__(
         self,
-        network: Network,
+        network: CoMTIPNetwork,
         data: TrainingData,
         genes: GeneInputs,
         config: CoMTIPConfig,
@@ -252,7 +69,7 @@ class TrainingTask(Objective):
         large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
         return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
 
-    def averaged(self) -> dict[str, Tensor]:
+    def gather_average(self) -> dict[str, Tensor]:
         """Return the tensors of the moving average, whole; all ranks ask for them."""
         return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
 
@@ -279,8 +96,8 @@ class TrainingTask(Objective):
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the weighted sum and its parts."""
-        seen = self.look(self.draw(self.config.train.batch, generator), generator)
-        parts = self.parts(seen, generator)
+        seen = self.encode_images(self.draw(self.config.train.batch, generator), generator)
+        parts = self.loss_terms(seen, generator)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
@@ -291,22 +108,159 @@ class TrainingTask(Objective):
                 slow.lerp_(fast, 1 - keep)
 
 
-def check(config: CoMTIPConfig) -> None:
-    """Refuse options that contradict each other.
+class Examiner:
+    """Scores weights as they stand on held-out sections (``score`` of :class:`stzoo.core.training.loop.Validation`).
 
-    Raises
-    ------
-    ConfigError
-        Which ones, and what to change.
+    Parameters
+    ----------
+    weights
+        Their network is used as it is at every call; they are calibrated anew, as they are at the end of a training.
+    config
+        Of the model. Tiles are seen in one pose whatever it says: an eighth of the cost.
+    held_out
+        Sections to learn a head from, and to test on.
+    device
+        Where the network is.
     """
-    weights = config.objective
-    together = config.vision.context_um or weights.mfm_spots > 0
-    if together and not config.train.neighbours:
-        raise ConfigError(
-            "vision.context_um and objective.mfm_spots need batches of neighbouring spots",
-            todo="set train.neighbours=true",
+
+    def __init__(self, weights: Weights, config: CoMTIPConfig, held_out: HeldOut, device: str) -> None:
+        self.weights, self.held_out, self.device = weights, held_out, device
+        self.config = replace(config, vision=replace(config.vision, poses=False))
+
+    def __call__(self) -> Mapping[str, float]:
+        """Return the figures by the names of :class:`~stzoo.plugins.comtip.config.Watch`."""
+        held_out, text = self.held_out, self.weights.zero_shot(self.config)
+        learn, held = ([self._embed(section) for section in side] for side in (held_out.learn, held_out.held))
+        text.calibrate(self._take_z(np.concatenate(learn)), held_out.genes, held_out.learned)
+        read = [
+            text.predict(self._take_z(seen), genes).values for seen, genes in zip(held, held_out.known, strict=True)
+        ]
+        return {
+            Watch.zero_shot_pcc.value: held_out.pcc(read),
+            Watch.ridge_pcc.value: held_out.ridge_pcc(learn, held),
+        }
+
+    def _take_z(self, embedding: Floats) -> Floats:
+        """Return z_img, which an embedding begins with."""
+        return embedding[:, : self.config.embedding_dim].copy()
+
+    def _embed(self, section: Section) -> Floats:
+        """Return what :meth:`CoMTIP.embed` would, of spots that are a part of a section or all of it."""
+        config, share = self.config, Share(len(section))
+        own = fill_spot_table(self.weights.network, config, section, share, self.device)
+        width = count_own_features(config) * (1 + len(config.context_um))
+        return stacked(append_context(own, config, section, share.blocks), len(section), width)
+
+
+def initialise_weights(
+    sections: Sequence[Section], config: CoMTIPConfig, seed: int, start: StartingWeights | None = None
+) -> Weights:
+    """Return the weights that training on some sections starts from: random, or a checkpoint's."""
+    genes = choose_training_genes(sections, config.train.min_detected, config.train.max_genes)
+    vocabulary = Vocabulary(genes, config.text, start.tokenizer if start else None)
+    with seeded(seed):
+        weights = Weights.initialise(config, vocabulary)
+    if start is not None:
+        start.fill(weights.network)
+        weights.started_from = {"source": start.source, "sha256": start.sha256}
+    return weights
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """A run from a config.
+
+    Parameters
+    ----------
+    config, seed, device
+        Of the model.
+    start
+        A checkpoint to start from.
+    out, resume, progress, trackers, ranks
+        See :func:`stzoo.core.training.loop.fit`.
+    """
+
+    config: CoMTIPConfig
+    seed: int
+    device: str
+    out: Path
+    start: StartingWeights | None = None
+    resume: bool = False
+    progress: bool = True
+    trackers: Sequence[str] = ()
+    ranks: Ranks = ALONE
+
+    def run(self, sections: Sequence[Section], validation: Sequence[Section] = ()) -> tuple[Weights, Fit]:
+        """Train on the measured spots of sections; return the averaged weights, not calibrated, and how it went.
+
+        Parameters
+        ----------
+        validation
+            Sections that judge the averaged weights; those of the best judgement are returned.
+        """
+        weights = initialise_weights(sections, self.config, self.seed, self.start)
+        held_out = self._hold_out(sections, validation, weights.vocabulary) if validation else None
+        weights.network.to(self.device)
+        task = self._make_task(weights, sections)
+        done = self._fit(task, weights, sections, held_out)
+        if self.ranks.is_main:  # all ranks are past their last step
+            drop_own_cache(self.out)
+        weights.network = make_network(self.config, weights.vocabulary).to(self.device)
+        weights.network.load_state_dict(task.gather_average())
+        if held_out is not None:
+            weights.validated = {**held_out.described(), **self._describe_validation(done)}
+        return weights, done
+
+    def _hold_out(self, training: Sequence[Section], validation: Sequence[Section], vocabulary: Vocabulary) -> HeldOut:
+        objective, watch = self.config.objective, self.config.train.watch
+        if watch is Watch.zero_shot_pcc and not (objective.contrast or objective.ranking or objective.correlation):
+            raise ConfigError(
+                "this objective trains no text branch, so its figure says nothing", todo="set train.watch=ridge_pcc"
+            )
+        return HeldOut(training, validation, vocabulary.genes)
+
+    def _make_task(self, weights: Weights, sections: Sequence[Section]) -> TrainingTask:
+        genes, shown = list(weights.vocabulary.genes), self.progress and self.ranks.is_main
+        data = gather(sections, genes, self.config, self.seed, cache=cache_folder(self.out), progress=shown)
+        started = frozenset(self.start.state) if self.start else frozenset[str]()
+        with seeded(self.seed + 1):  # what only training uses starts at random as well
+            return TrainingTask(
+                weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks
+            )
+
+    def _fit(self, task: TrainingTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
+        train = self.config.train
+        run = {
+            "config": configs.dump(self.config),
+            "sections": [section.name for section in sections],
+            "started_from": dict(weights.started_from),
+            **({"validated_on": list(held_out.names)} if held_out else {}),
+        }
+        return fit(
+            task,
+            out=self.out,
+            steps=train.steps,
+            seed=self.seed,
+            config=run,
+            resume=self.resume,
+            checkpoint_every=train.checkpoint_every,
+            progress=self.progress,
+            accumulate=train.accumulate,
+            precision=train.precision,
+            validation=self._make_validation(task, weights, held_out) if held_out else None,
+            trackers=self.trackers,
+            ranks=self.ranks,
+            sharded=task.blocks(),
         )
-    if not any((weights.contrast, weights.mfm, weights.mfm_spots, weights.ranking, weights.correlation)):
-        raise ConfigError("every part of the objective is off", todo="give one of its weights a value above 0")
-    if weights.paat is Paat.negative and not weights.contrast:
-        raise ConfigError("paat=negative is a part of InfoNCE, which is off", todo="set objective.contrast=1")
+
+    def _make_validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
+        """Return how the moving average, which is what is kept, is judged."""
+        train, averaged = self.config.train, replace(weights, network=task.average)
+        examiner = Examiner(averaged, self.config, held_out, self.device)
+        return Validation(examiner, every=train.validate_every, patience=train.patience, watch=train.watch.value)
+
+    def _describe_validation(self, done: Fit) -> dict[str, Any]:
+        train = self.config.train
+        figures = {name: round(value, 4) for name, value in done.validation.items()}
+        steps = {"step": done.best_step, "steps": done.steps, "planned": train.steps}
+        return {"watched": train.watch.value, "figures": figures, **steps}

@@ -12,9 +12,9 @@ from stzoo.core.data.section import Section
 from stzoo.core.data.validate import check_places
 from stzoo.core.errors import DataError, StzooError
 from stzoo.core.io.write import ABOUT, check_version
+from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.pyramid import open_pyramid
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.sources import to_rgb
 from stzoo.plugins.readers.annotated import raw_counts, stated_units
 from stzoo.plugins.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp

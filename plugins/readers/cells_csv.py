@@ -9,7 +9,7 @@ import numpy as np
 from stzoo.core.data.notes import listed, make_adata
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.plugins.readers.tables import is_file
 from stzoo.plugins.readers.text_counts import column_names, read_counts
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from stzoo.core.data.notes import make_adata, with_places
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.core.slides.slide import Slide
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp, need_columns, numbers, read_table, require_unique
 from stzoo.plugins.readers.text_counts import read_counts

@@ -10,7 +10,7 @@ import numpy as np
 from stzoo.core.data.notes import note, with_places
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.core.slides.slide import Slide
 from stzoo.plugins.readers.tables import (
     image_beside,

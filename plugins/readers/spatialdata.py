@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
+from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.sources import to_rgb
 from stzoo.plugins.readers.adapt import to_section
 from stzoo.plugins.readers.anndata_zarr import zarr_attributes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from stzoo.core.data.notes import with_places
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.interfaces import Reader
+from stzoo.core.reader import Reader
 from stzoo.plugins.readers.tables import need_columns, numbers, read_parquet, read_table, require_unique
 from stzoo.plugins.readers.tenx import find_matrix, read_matrix
 

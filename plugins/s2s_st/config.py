@@ -25,7 +25,7 @@ class RefinerConfig:
 
 
 @dataclass
-class NetworkConfig:
+class CDCINNetworkConfig:
     """Shape of CDCIN (specification, section 2.4).
 
     Parameters
@@ -58,7 +58,7 @@ class NetworkConfig:
 
 
 @dataclass
-class TrainConfig:
+class CDCINTrainConfig:
     """How CDCIN is trained on one section (specification, sections 2.2 to 2.6).
 
     Parameters
@@ -80,7 +80,8 @@ class TrainConfig:
     gradient
         λ_∇, weight of the L1 distance of Sobel gradients (the authors' example: 0).
     window
-        Largest side P of a window, in places of the full grid (see :func:`~stzoo.plugins.s2s_st.windows.window_side`).
+        Largest side P of a window, in places of the full grid
+        (see :func:`~stzoo.plugins.s2s_st.cdcin.windows.choose_window_side`).
     drop_rate
         Share of known input places that are dropped at random in training (the authors' example: 0).
     augment
@@ -130,14 +131,14 @@ class InferenceConfig:
 class CDCINConfig:
     """All options of one CDCIN: its shape, its training, and its use."""
 
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    network: CDCINNetworkConfig = field(default_factory=CDCINNetworkConfig)
+    train: CDCINTrainConfig = field(default_factory=CDCINTrainConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
 
 @dataclass
 class RefinedConfig:
-    """The refined variant, ours (see :mod:`stzoo.plugins.s2s_st.refined`).
+    """The refined variant, ours (see :mod:`stzoo.plugins.s2s_st.refined.variant`).
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ class Mode(Enum):
     per_gene = "per_gene"
 
 
-class Weights(Enum):
+class RefinerStart(Enum):
     """Where the refiner starts."""
 
     natural = "natural"
@@ -206,7 +207,7 @@ class S2SSTConfig:
     variant: Variant = Variant.refined
     mode: Mode = Mode.shared
     images: str = ""
-    start: Weights = Weights.natural
+    start: RefinerStart = RefinerStart.natural
     refined: RefinedConfig = field(default_factory=RefinedConfig)
     cdcin: CDCINConfig = field(default_factory=CDCINConfig)
     refiner: RefinerConfig = field(default_factory=RefinerConfig)

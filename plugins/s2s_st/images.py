@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Pixels
 from stzoo.core.errors import DataError
-from stzoo.plugins.s2s_st.windows import posed
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -52,7 +51,7 @@ class NaturalImages:
         DataError
             There is none, or one can not be read or has a side below 128 px (the file is named).
         """
-        paths = list(_paths(Path(folder)))
+        paths = list(_list_paths(Path(folder)))
         if not paths:
             todo = f"give a folder with photographs ({', '.join(SUFFIXES)})"
             raise DataError("no natural image was found", where=folder, todo=todo)
@@ -73,24 +72,29 @@ class NaturalImages:
                 todo="remove small images, or give a smaller train.window",
             )
 
-    def crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
+    def draw_crops(self, count: int, side: int, generator: torch.Generator) -> Tensor:
         """Draw random crops, float32 (count, 1, side, side) in [0, 1].
 
         An image at random; a crop of twice the side; each mirroring with probability 1/2; a rotation by an angle in
         ±90°, nearest value; the centre. Everything random comes from ``generator``.
         """
-        return torch.stack([self._crop(side, generator) for _ in range(count)])[:, None]
+        return torch.stack([self._draw_crop(side, generator) for _ in range(count)])[:, None]
 
-    def _crop(self, side: int, generator: torch.Generator) -> Tensor:
+    def _draw_crop(self, side: int, generator: torch.Generator) -> Tensor:
         image = self.images[_draw(len(self.images), generator)]
         i, j = (_draw(n - 2 * side + 1, generator) for n in image.shape)
         wide = torch.from_numpy(image[i : i + 2 * side, j : j + 2 * side].astype(np.float32) / 255)
-        mirrored = posed(wide, (0, 4, 6, 2)[_draw(4, generator)])  # as it is, left-right, up-down, both
+        mirrored = turn_and_mirror(wide, (0, 4, 6, 2)[_draw(4, generator)])  # as it is, left-right, up-down, both
         angle = (float(torch.rand((), generator=generator)) - 0.5) * math.pi
-        return turned_centre(mirrored, angle, side).clamp(0, 1)
+        return cut_turned_centre(mirrored, angle, side).clamp(0, 1)
 
 
-def turned_centre(wide: Tensor, angle: float, side: int) -> Tensor:
+def turn_and_mirror(x: Tensor, pose: int) -> Tensor:
+    """Turn (..., p, p) by ``pose % 4`` quarters, mirrored first from pose 4 on."""
+    return torch.rot90(x.flip(-1) if pose >= 4 else x, pose % 4, dims=(-2, -1))
+
+
+def cut_turned_centre(wide: Tensor, angle: float, side: int) -> Tensor:
     """Return the centre (side, side) of a square (2 side, 2 side) turned by ``angle`` radians, nearest value."""
     at = torch.arange(side) - (side - 1) / 2
     y, x = at[:, None], at[None, :]
@@ -104,7 +108,7 @@ def _draw(below: int, generator: torch.Generator) -> int:
     return int(torch.randint(below, (), generator=generator))
 
 
-def _paths(folder: Path) -> Iterator[Path]:
+def _list_paths(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             yield path

@@ -90,12 +90,12 @@ class Lattice:
         grid[self.row, self.col] = spots
         return grid
 
-    def stride_and_phase(self, measured: Mask) -> tuple[int, Phase] | None:
-        """Say which phase of the grid the measured spots, bool (n,), are; see :func:`stride_and_phase`."""
-        return stride_and_phase(self.occupied, self.mask(measured))
+    def find_stride_and_phase(self, measured: Mask) -> tuple[int, Phase] | None:
+        """Say which phase of the grid the measured spots, bool (n,), are; see :func:`find_stride_and_phase`."""
+        return find_stride_and_phase(self.occupied, self.mask(measured))
 
 
-def stride_and_phase(occupied: Mask, measured: Mask) -> tuple[int, Phase] | None:
+def find_stride_and_phase(occupied: Mask, measured: Mask) -> tuple[int, Phase] | None:
     """Find the sub-lattice that was measured.
 
     Parameters

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import WeightsError
-from stzoo.core.interfaces import FilledPart, PartImputer, Progress
+from stzoo.core.imputer import FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.weights.repository import empty, open_repository, restore_module
-from stzoo.plugins.s2s_st.cascade import fill_cascade
-from stzoo.plugins.s2s_st.config import S2SSTConfig, Variant, Weights
+from stzoo.plugins.s2s_st.cdcin.variant import fill_cascade
+from stzoo.plugins.s2s_st.config import RefinerStart, S2SSTConfig, Variant
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.refined import Fitted, fill_refined, fit_refined
-from stzoo.plugins.s2s_st.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.variant import FittedSection, fill_refined, fit_refined
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,15 +61,15 @@ class S2SST(PartImputer):
 
         Untrained it corrects nothing until it has learned on a section.
         """
-        self._bring()
+        self._load_packaged()
         if self._refiner is None:
             with seeded(self.seed):
                 self._refiner = Refiner(self.config.refiner)
         return self._refiner
 
-    def _bring(self) -> None:
+    def _load_packaged(self) -> None:
         """Restore the packaged weights, with what they say of themselves, where nothing was restored yet."""
-        if self._refiner is None and self.config.start is Weights.natural:
+        if self._refiner is None and self.config.start is RefinerStart.natural:
             with open_repository(package_folder(PACKAGED)) as packaged:
                 self.restore(packaged.tensors(), packaged.description, {})
 
@@ -78,7 +79,7 @@ class S2SST(PartImputer):
 
     def description(self) -> dict[str, Any]:
         """Return what the weights were trained on."""
-        self._bring()
+        self._load_packaged()
         return {"trained_on": self.trained_on}
 
     def restore(self, state: Mapping[str, Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]) -> None:
@@ -99,11 +100,11 @@ class S2SST(PartImputer):
         work = [number for number, section in enumerate(stack.sections) if not section.measured.all()]
         if self.config.variant is Variant.cdcin:
             for done, number in enumerate(work):
-                told = _part(progress, done, len(work))
-                yield from self._cascade(number, stack.sections[number], values[number], images, ranks, told)
+                told = _share_progress(progress, done, len(work))
+                yield from self._fill_cascade(number, stack.sections[number], values[number], images, ranks, told)
             return
 
-        def learn(job: int) -> Fitted:
+        def learn(job: int) -> FittedSection:
             return fit_refined(
                 stack.sections[work[job]],
                 values[work[job]],
@@ -112,15 +113,15 @@ class S2SST(PartImputer):
                 images=images,
                 seed=self.seed,
                 device=self.device,
-                progress=_part(progress, job, 2 * len(work)),
+                progress=_share_progress(progress, job, 2 * len(work)),
             )
 
         for done, fitted in enumerate(ranks.each(len(work), learn)):
-            told = _part(progress, len(work) + done, 2 * len(work))
+            told = _share_progress(progress, len(work) + done, 2 * len(work))
             for spots, genes, filled in fill_refined(fitted, ranks, progress=told):
                 yield FilledPart(work[done], spots, filled, genes)
 
-    def _cascade(
+    def _fill_cascade(
         self,
         number: int,
         section: Section,
@@ -134,7 +135,7 @@ class S2SST(PartImputer):
             yield FilledPart(number, slice(None), filled, genes)
 
 
-def _part(progress: Progress | None, number: int, parts: int) -> Progress | None:
+def _share_progress(progress: Progress | None, number: int, parts: int) -> Progress | None:
     """Return the progress of one of several parts, as thousandths of the whole."""
     if progress is None:
         return None

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.arrays import Doubles, Floats
+from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.metrics.calibration import Calibration
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
+from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.kriging import Kriged
-from stzoo.plugins.st_dai.pseudo import Transfer
-from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.pseudo import TransferredLabels
 from stzoo.plugins.st_dai.training import GeneratorTask
 from torch import nn
 
@@ -43,19 +43,19 @@ class Scores:
     explained: Doubles
     curve: Calibration
 
-    def of_result(self) -> Floats:
+    def estimate_confidence(self) -> Floats:
         """Return the share of a gene's variance expected to be explained at each spot, float32 (n, g) in [0, 1]."""
         return self.curve.apply(self.weight * self.explained)
 
 
-def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Doubles:
+def compute_confidence_features(inputs: StackInputs, kriged: Kriged, moved: TransferredLabels) -> Doubles:
     """Return what confidence is read from, float64 (n, 7), standardised over the adjacent sections' spots.
 
     Distance of the nearest aligned central spot, likeness of the images there, spread among the spots carried over,
     disagreement of the two predictions, number of central spots around (section 2.6); and, ours, what kriging knows
     of the spot and how deep it expects the spot to be, since shallow spots are noisy.
     """
-    scale = np.maximum(scene.y.std(axis=0), 1e-9)
+    scale = np.maximum(inputs.y.std(axis=0), 1e-9)
     r = np.column_stack(
         [
             np.minimum(moved.nearest, 3.0),
@@ -67,12 +67,14 @@ def signs(scene: Scene, kriged: Kriged, moved: Transfer) -> Doubles:
             kriged.depth,
         ]
     )
-    own = r[scene.section != scene.central]
+    own = r[inputs.section != inputs.central]
     spread = own.std(axis=0)
     return np.asarray(np.divide(r - own.mean(axis=0), spread, out=np.zeros_like(r), where=spread > 0))
 
 
-def scores(scene: Scene, labels: Doubles, kriged: Kriged, moved: Transfer, config: CSGConfig, *, seed: int) -> Scores:
+def score_labels(
+    inputs: StackInputs, labels: Doubles, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, *, seed: int
+) -> Scores:
     """Find the confidence of pseudo-labels, calibrated on measured adjacent spots (never on others).
 
     Parameters
@@ -80,34 +82,36 @@ def scores(scene: Scene, labels: Doubles, kriged: Kriged, moved: Transfer, confi
     labels
         float64 (n, g), pseudo-labels; of measured spots, made without their own measurement.
     """
-    own = scene.of_adjacent()
-    spots = scene.seen[own]
-    scale = np.maximum(scene.y[own].std(axis=0), 1e-9)
-    weight = 1 / scene.noise[own]
-    error = (labels[spots] - scene.y[own]) ** 2
-    base = np.average(scene.y[own] ** 2, axis=0, weights=weight)
+    own = inputs.of_adjacent()
+    spots = inputs.seen[own]
+    scale = np.maximum(inputs.y[own].std(axis=0), 1e-9)
+    weight = 1 / inputs.noise[own]
+    error = (labels[spots] - inputs.y[own]) ** 2
+    base = np.average(inputs.y[own] ** 2, axis=0, weights=weight)
     explained = 1 - np.divide(np.average(error, axis=0, weights=weight), base, out=np.ones_like(base), where=base > 0)
     explained = np.clip(explained, 0.0, 1.0)
     relative = error / scale**2
-    weight = _weight(scene, kriged, moved, config, relative, seed)
+    weight = _weigh_labels(inputs, kriged, moved, config, relative, seed)
     curve = Calibration.of([(weight * explained)[spots]], [1 - relative])
     return Scores(weight, explained, curve)
 
 
-def _weight(scene: Scene, kriged: Kriged, moved: Transfer, config: CSGConfig, relative: Doubles, seed: int) -> Doubles:
+def _weigh_labels(
+    inputs: StackInputs, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, relative: Doubles, seed: int
+) -> Doubles:
     """Return the weights, float64 (n, 1) or (n, g); ``relative`` errors, (m, g), are of measured adjacent spots."""
     if config.kind is Confidence.none:
-        return np.ones((len(scene), 1))
+        return np.ones((len(inputs), 1))
     if config.kind is Confidence.heuristic or len(relative) < LEAST:
-        apart = np.abs((moved.genes - kriged.genes) / np.maximum(scene.y.std(axis=0), 1e-9))
+        apart = np.abs((moved.genes - kriged.genes) / np.maximum(inputs.y.std(axis=0), 1e-9))
         return np.asarray(np.exp(-(apart if config.per_gene else apart.mean(axis=1, keepdims=True))))
     asked = relative if config.per_gene else relative.mean(axis=1, keepdims=True)
     typical = np.maximum(np.median(asked, axis=0), 1e-9)
-    spots = scene.seen[scene.of_adjacent()]
-    return _fitted(signs(scene, kriged, moved), spots, np.exp(-asked / typical), seed)
+    spots = inputs.seen[inputs.of_adjacent()]
+    return _fit_generator(compute_confidence_features(inputs, kriged, moved), spots, np.exp(-asked / typical), seed)
 
 
-def _fitted(inputs: Doubles, spots: np.ndarray[tuple[int], np.dtype[np.intp]], goal: Doubles, seed: int) -> Doubles:
+def _fit_generator(inputs: Doubles, spots: Indices, goal: Doubles, seed: int) -> Doubles:
     """Fit the generator by cross-entropy, and return its confidence everywhere."""
     x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
     d, out = inputs.shape[1], goal.shape[1]

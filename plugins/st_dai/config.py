@@ -17,7 +17,7 @@ class Input(Enum):
     expression = "expression"
 
 
-class Source(Enum):
+class LabelSource(Enum):
     """Where pseudo-labels come from (A1)."""
 
     kriging = "kriging"
@@ -41,7 +41,7 @@ class Learn(Enum):
     measured = "measured"
 
 
-class Tune(Enum):
+class TunedPart(Enum):
     """What moves in refinement (A2)."""
 
     pdl = "pdl"
@@ -79,14 +79,14 @@ class PseudoConfig:
         Of ``transfer``: nearest aligned spots.
     """
 
-    source: Source = Source.kriging
+    source: LabelSource = LabelSource.kriging
     where: Where = Where.adjacent
     components: int = 20
     neighbours: int = 4
 
 
 @dataclass
-class NetworkConfig:
+class BackboneConfig:
     """The trained part of the backbone: residual layers upon the encoder's embedding, and a head (ours).
 
     Parameters
@@ -148,7 +148,7 @@ class RefineConfig:
         Spots a step and section.
     """
 
-    tune: Tune = Tune.pdl
+    tune: TunedPart = TunedPart.pdl
     steps: int = 300
     learning_rate: float = 1e-3
     measured: float = 1.0
@@ -211,7 +211,7 @@ class STDAIConfig:
     residual: bool = True
     share: float = 0.25
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    network: BackboneConfig = field(default_factory=BackboneConfig)
     pdl: PDLConfig = field(default_factory=PDLConfig)
     refine: RefineConfig = field(default_factory=RefineConfig)
     csg: CSGConfig = field(default_factory=CSGConfig)
@@ -238,31 +238,36 @@ class STDAIConfig:
         }
         for name, (value, lowest) in least.items():
             if value < lowest:
-                raise _wrong(f"{name} is {value}, expected at least {lowest}")
+                raise _config_error(f"{name} is {value}, expected at least {lowest}")
         for part in ("network", "refine"):
             rate = getattr(self, part).learning_rate
             if not rate > 0:
-                raise _wrong(f"{part}.learning_rate is {rate}, expected above 0")
+                raise _config_error(f"{part}.learning_rate is {rate}, expected above 0")
         if self.pdl.layers > self.network.depth:
-            raise _wrong(f"pdl.layers is {self.pdl.layers}, expected at most network.depth, {self.network.depth}")
+            raise _config_error(
+                f"pdl.layers is {self.pdl.layers}, expected at most network.depth, {self.network.depth}"
+            )
         if not 0 <= self.share <= 1:
-            raise _wrong(f"share is {self.share}, expected 0 to 1")
+            raise _config_error(f"share is {self.share}, expected 0 to 1")
         if not 0 <= self.network.dropout < 1:
-            raise _wrong(f"network.dropout is {self.network.dropout}, expected at least 0 and below 1")
-        if self.residual and self.pseudo.source in (Source.model, Source.blend):
-            raise _wrong(
+            raise _config_error(f"network.dropout is {self.network.dropout}, expected at least 0 and below 1")
+        if self.residual and self.pseudo.source in (LabelSource.model, LabelSource.blend):
+            raise _config_error(
                 f"pseudo.source={self.pseudo.source.value} is the network's own prediction: set residual=false"
             )
-        if self.network.learn is Learn.measured and self.pseudo.source in (Source.model, Source.blend):
-            raise _wrong(  # labels of measured spots would be learned from these very spots, and trusted too much
+        if self.network.learn is Learn.measured and self.pseudo.source in (LabelSource.model, LabelSource.blend):
+            # labels of measured spots would be learned from these very spots, and trusted too much
+            raise _config_error(
                 f"pseudo.source={self.pseudo.source.value} needs a network that saw no adjacent spot: set"
                 " network.learn=central"
             )
         if self.encoder == "none" and self.input in (Input.image, Input.image_expression):
-            raise _wrong(f"input={self.input.value} needs an encoder, and encoder is none")
+            raise _config_error(f"input={self.input.value} needs an encoder, and encoder is none")
         if self.train_encoder and self.encoder in ("none", "auto"):
-            raise _wrong(f"train_encoder=true needs an encoder that can be trained, and encoder is {self.encoder}")
+            raise _config_error(
+                f"train_encoder=true needs an encoder that can be trained, and encoder is {self.encoder}"
+            )
 
 
-def _wrong(what: str) -> ConfigError:
+def _config_error(what: str) -> ConfigError:
     return ConfigError(what, where="config of 'st-dai'")

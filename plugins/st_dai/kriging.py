@@ -10,7 +10,7 @@ from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.gp.fitting import Choice, Spectrum, predict
 from stzoo.core.gp.stacked import blocks_around, choose_kernels
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.inputs import StackInputs
 
 OWN = 0.3
 """Share of a gene's own map in its prediction; the rest comes from the components."""
@@ -38,40 +38,40 @@ class Kriged:
     trust: Doubles
 
 
-def krige(scene: Scene, ranks: Ranks = ALONE) -> Kriged:
+def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> Kriged:
     """Krige genes, components and depth over the whole stack, measured spots left out in turn.
 
     Parameters
     ----------
-    scene
+    inputs
         The stack.
     ranks
         The processes that share the choice of kernels and the blocks; all call this, and all have the result.
     """
-    k = scene.components.scores.shape[1]
-    columns = np.hstack([scene.components.scores.astype(np.float64), scene.depth[:, None], scene.y])
+    k = inputs.components.scores.shape[1]
+    columns = np.hstack([inputs.components.scores.astype(np.float64), inputs.depth[:, None], inputs.y])
     choice = choose_kernels(
-        scene.seen_places, columns, spacing=scene.spacing, extent=scene.extent, leading=k, ranks=ranks
+        inputs.seen_places, columns, spacing=inputs.spacing, extent=inputs.extent, leading=k, ranks=ranks
     )
-    value, known = np.zeros((len(scene), columns.shape[1])), np.zeros((len(scene), k))
-    rest = np.ones(len(scene), dtype=bool)
-    rest[scene.seen] = False
+    value, known = np.zeros((len(inputs), columns.shape[1])), np.zeros((len(inputs), k))
+    rest = np.ones(len(inputs), dtype=bool)
+    rest[inputs.seen] = False
     own = [
-        *_filled(scene, choice, columns, np.flatnonzero(rest), ranks),
-        *_left_out(scene, choice, columns, ranks),
+        *_predict_hidden(inputs, choice, columns, np.flatnonzero(rest), ranks),
+        *_predict_left_out(inputs, choice, columns, ranks),
     ]
     for block in (one for part in ranks.each(ranks.world, lambda _: own) for one in part):
         value[block.spots], known[block.spots] = block.value, block.known
     scores = value[:, :k]
-    genes = OWN * value[:, k + 1 :] + (1 - OWN) * scores @ scene.components.loadings.astype(np.float64)
-    variance = (scene.components.scores.astype(np.float64) ** 2).mean(axis=0)
+    genes = OWN * value[:, k + 1 :] + (1 - OWN) * scores @ inputs.components.loadings.astype(np.float64)
+    variance = (inputs.components.scores.astype(np.float64) ** 2).mean(axis=0)
     reliable = known * choice.reliability()[:k]
-    trust = reliable @ variance / variance.sum() if k else np.zeros(len(scene))
+    trust = reliable @ variance / variance.sum() if k else np.zeros(len(inputs))
     return Kriged(genes, scores, value[:, k], trust)
 
 
 @dataclass(frozen=True)
-class _Block:
+class _KrigedBlock:
     """What kriging says of some spots, (m,): columns, float64 (m, c), and what is known of components, (m, k)."""
 
     spots: Indices
@@ -79,30 +79,32 @@ class _Block:
     known: Doubles
 
     @classmethod
-    def empty(cls, spots: Indices, columns: int, components: int) -> _Block:
+    def allocate(cls, spots: Indices, columns: int, components: int) -> _KrigedBlock:
         """Return a block to be filled."""
         return cls(spots, np.zeros((len(spots), columns)), np.zeros((len(spots), components)))
 
 
-def _filled(scene: Scene, choice: Choice, columns: Doubles, at: Indices, ranks: Ranks) -> Iterator[_Block]:
+def _predict_hidden(
+    inputs: StackInputs, choice: Choice, columns: Doubles, at: Indices, ranks: Ranks
+) -> Iterator[_KrigedBlock]:
     """Predict spots ``at`` that have no measurement, this rank's of them."""
-    k = scene.components.scores.shape[1]
-    for part, near in blocks_around(scene.places.um[at], scene.places.um[scene.seen], ranks=ranks):
-        block = _Block.empty(at[part], columns.shape[1], k)
-        places = scene.places.take(block.spots)
-        for rows, which, mean, explained in predict(choice, scene.seen_places.take(near), columns[near], places):
+    k = inputs.components.scores.shape[1]
+    for part, near in blocks_around(inputs.places.um[at], inputs.places.um[inputs.seen], ranks=ranks):
+        block = _KrigedBlock.allocate(at[part], columns.shape[1], k)
+        places = inputs.places.take(block.spots)
+        for rows, which, mean, explained in predict(choice, inputs.seen_places.take(near), columns[near], places):
             block.value[rows, which] = mean
             first = which < k
             block.known[rows, which[first]] = explained[:, first]
         yield block
 
 
-def _left_out(scene: Scene, choice: Choice, columns: Doubles, ranks: Ranks) -> Iterator[_Block]:
+def _predict_left_out(inputs: StackInputs, choice: Choice, columns: Doubles, ranks: Ranks) -> Iterator[_KrigedBlock]:
     """Predict every measured spot from the others around it, this rank's of them."""
-    k, um = scene.components.scores.shape[1], scene.places.um[scene.seen]
+    k, um = inputs.components.scores.shape[1], inputs.places.um[inputs.seen]
     for part, near in blocks_around(um, um, ranks=ranks):
-        places, own = scene.seen_places.take(near), np.searchsorted(near, part)
-        block = _Block.empty(scene.seen[part], columns.shape[1], k)
+        places, own = inputs.seen_places.take(near), np.searchsorted(near, part)
+        block = _KrigedBlock.allocate(inputs.seen[part], columns.shape[1], k)
         spectrum: Spectrum | None = None
         for kernel, which in choice.groups():
             if spectrum is None or spectrum.kernel != kernel:

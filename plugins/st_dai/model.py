@@ -15,19 +15,21 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Stack
-from stzoo.core.interfaces import Encoder, Filled, FilledPart, PartImputer, Progress
+from stzoo.core.encoder import Encoder
+from stzoo.core.imputer import Filled, FilledPart, PartImputer
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
 from stzoo.core.workflows.features import encoder_of
 from stzoo.core.workflows.remembering import remembering
-from stzoo.plugins.st_dai.confidence import scores
-from stzoo.plugins.st_dai.config import Input, Learn, Source, STDAIConfig, Tune, Where
+from stzoo.plugins.st_dai.confidence import score_labels
+from stzoo.plugins.st_dai.config import Input, LabelSource, Learn, STDAIConfig, TunedPart, Where
+from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.kriging import Kriged, krige
-from stzoo.plugins.st_dai.network import Network, adapted, settled, tuned
+from stzoo.plugins.st_dai.network import STDAINetwork, adapt, count_untouched_layers, iterate_tuned_parameters
 from stzoo.plugins.st_dai.pseudo import transfer
-from stzoo.plugins.st_dai.scene import Scene
-from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weights_of
+from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weigh_spots
 
 CHUNK = 4096
 """Spots that the network predicts at a time."""
@@ -90,7 +92,7 @@ class STDAI(PartImputer):
             The stack has one section only, or an encoder is asked for and a section has no slide.
         """
         encoder = self._encoder_for(stack)
-        scene = Scene.of(
+        inputs = StackInputs.of(
             stack,
             values,
             encoder=encoder,
@@ -99,11 +101,11 @@ class STDAI(PartImputer):
             seed=self.seed,
             ranks=ranks,
         )
-        kriged = krige(scene, ranks)
+        kriged = krige(inputs, ranks)
         if not ranks.is_main:
             return
-        value, sure = _Fit(scene, self, progress).run(kriged)
-        value = np.maximum(value + scene.means[scene.section], scene.floor)
+        value, sure = _Fit(inputs, self, progress).run(kriged)
+        value = np.maximum(value + inputs.means[inputs.section], inputs.floor)
         ends = np.cumsum([len(given) for given in values])[:-1]
         for number, (v, c) in enumerate(zip(np.split(value, ends), np.split(sure, ends), strict=True)):
             yield FilledPart(number, slice(None), Filled(v.astype(np.float32), c.astype(np.float32)))
@@ -132,137 +134,141 @@ class STDAI(PartImputer):
 class _Fit:
     """One call: from a gathered stack to filled spots."""
 
-    def __init__(self, scene: Scene, model: STDAI, progress: Progress | None) -> None:
-        self.scene, self.model, self.config = scene, model, model.config
+    def __init__(self, inputs: StackInputs, model: STDAI, progress: Progress | None) -> None:
+        self.inputs, self.model, self.config = inputs, model, model.config
         self._progress = progress
         self._seconds = {"source": 0.0, "refine": 0.0}
         self._cpu_seconds = dict(self._seconds)
 
     def run(self, kriged: Kriged) -> tuple[Doubles, Floats]:
         """Return expression less section means, float64 (n, g), and confidence, float32 (n, g)."""
-        scene, config = self.scene, self.config
-        moved = transfer(scene, config.pseudo.neighbours)
-        x = self._inputs(kriged)
-        network = self._network(x)
-        labels = {Source.kriging: kriged.genes, Source.transfer: moved.genes}.get(
+        inputs, config = self.inputs, self.config
+        moved = transfer(inputs, config.pseudo.neighbours)
+        x = self._build_inputs(kriged)
+        network = self._build_network(x)
+        labels = {LabelSource.kriging: kriged.genes, LabelSource.transfer: moved.genes}.get(
             config.pseudo.source, np.zeros_like(kriged.genes)
         )
         base = labels if config.residual else np.zeros_like(labels)
         self._train(network, x, base)
-        if config.pseudo.source in (Source.model, Source.blend):
-            labels = self._predicted([network] * len(scene.means), x)
-            if config.pseudo.source is Source.blend:
+        if config.pseudo.source in (LabelSource.model, LabelSource.blend):
+            labels = self._predict([network] * len(inputs.means), x)
+            if config.pseudo.source is LabelSource.blend:
                 labels = (labels + moved.genes) / 2
-        confident = scores(scene, labels, kriged, moved, config.csg, seed=self.model.seed)
-        networks = self._refined(network, x, labels, base, confident.weight)
-        found = base + self._predicted(networks, x)
-        share = 1.0 if config.pseudo.source is Source.none else config.share
-        self._report(network, networks)
+        confident = score_labels(inputs, labels, kriged, moved, config.csg, seed=self.model.seed)
+        networks = self._refine(network, x, labels, base, confident.weight)
+        found = base + self._predict(networks, x)
+        share = 1.0 if config.pseudo.source is LabelSource.none else config.share
+        self._write_report(network, networks)
         if self._progress:
             self._progress(WHOLE, WHOLE)  # also where nothing was refined
-        return (1 - share) * labels + share * found, confident.of_result()
+        return (1 - share) * labels + share * found, confident.estimate_confidence()
 
-    def _inputs(self, kriged: Kriged) -> torch.Tensor:
+    def _build_inputs(self, kriged: Kriged) -> torch.Tensor:
         """Return what the network sees of every spot, float32 (n, d)."""
-        scene, wanted = self.scene, self.config.input
-        features = scene.places.features
+        inputs, wanted = self.inputs, self.config.input
+        features = inputs.places.features
         if wanted is Input.auto:
             wanted = Input.image if features is not None else Input.expression
         parts = []
         if wanted in (Input.image, Input.image_expression) and features is not None:
-            parts.append(features / max(float(features[scene.seen].std()), 1e-12))
+            parts.append(features / max(float(features[inputs.seen].std()), 1e-12))
         if wanted in (Input.image_expression, Input.expression):
-            parts.append(kriged.scores / np.maximum(kriged.scores[scene.seen].std(axis=0), 1e-12))
+            parts.append(kriged.scores / np.maximum(kriged.scores[inputs.seen].std(axis=0), 1e-12))
         return torch.from_numpy(np.hstack(parts).astype(np.float32)).to(self.model.device)
 
-    def _network(self, x: torch.Tensor) -> Network:
-        found = self.scene.components
+    def _build_network(self, x: torch.Tensor) -> STDAINetwork:
+        found = self.inputs.components
         loadings = found.loadings * found.scores.std(axis=0)[:, None]
         with seeded(self.model.seed):
-            network = Network(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
+            network = STDAINetwork(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
         return network.to(self.model.device)
 
-    def _measured(self, x: torch.Tensor, base: Doubles) -> Labels:
+    def _label_measured(self, x: torch.Tensor, base: Doubles) -> Labels:
         """Return what measured spots teach: their expression less ``base``, weighted by the inverse of their noise."""
-        scene = self.scene
-        target = np.zeros((len(scene), scene.y.shape[1]), dtype=np.float32)
-        target[scene.seen] = scene.y - base[scene.seen]
-        weight = weights_of(scene.noise, scene.seen, len(scene))
+        inputs = self.inputs
+        target = np.zeros((len(inputs), inputs.y.shape[1]), dtype=np.float32)
+        target[inputs.seen] = inputs.y - base[inputs.seen]
+        weight = weigh_spots(inputs.noise, inputs.seen, len(inputs))
         return Labels(x, torch.from_numpy(target).to(x.device), weight.to(x.device))
 
-    def _train(self, network: Network, x: torch.Tensor, base: Doubles) -> None:
-        scene, config = self.scene, self.config.network
-        own = scene.of_section(scene.central) if config.learn is Learn.central else slice(None)
-        task = SourceTask(network, self._measured(x, base), scene.seen[own], config, self._part(0))
-        with self._timed("source"):
+    def _train(self, network: STDAINetwork, x: torch.Tensor, base: Doubles) -> None:
+        inputs, config = self.inputs, self.config.network
+        own = inputs.of_section(inputs.central) if config.learn is Learn.central else slice(None)
+        task = SourceTask(network, self._label_measured(x, base), inputs.seen[own], config, self._share_progress(0))
+        with self._measure_time("source"):
             fit_short(task, steps=config.steps, seed=self.model.seed)
 
-    def _refined(
-        self, network: Network, x: torch.Tensor, labels: Doubles, base: Doubles, weight: Doubles
-    ) -> list[Network]:
+    def _refine(
+        self, network: STDAINetwork, x: torch.Tensor, labels: Doubles, base: Doubles, weight: Doubles
+    ) -> list[STDAINetwork]:
         """Return the network of each section; the central one keeps the network as it was trained."""
-        scene, config = self.scene, self.config.refine
+        inputs, config = self.inputs, self.config.refine
         network.requires_grad_(False)
-        if config.tune is Tune.none or not config.steps:
-            return [network.eval()] * len(scene.means)
+        if config.tune is TunedPart.none or not config.steps:
+            return [network.eval()] * len(inputs.means)
         with seeded(self.model.seed):
-            own = adapted(network, config.tune, self.config.pdl, len(scene.adjacent))
-        own = [one.to(self.model.device).train(config.tune is Tune.all) for one in own]  # no dropout in what is frozen
+            own = adapt(network, config.tune, self.config.pdl, len(inputs.adjacent))
+        own = [
+            one.to(self.model.device).train(config.tune is TunedPart.all) for one in own
+        ]  # no dropout in what is frozen
         pseudo = Labels(
             x,
             torch.from_numpy((labels - base).astype(np.float32)).to(x.device),
             torch.from_numpy(weight.astype(np.float32)).to(x.device),
         )
-        domains = [self._domain(number) for number in scene.adjacent]
-        kept = settled(config.tune, self.config.pdl, len(network.layers))
-        task = RefineTask(own, domains, self._measured(x, base), pseudo, config, self._part(1), kept=kept)
-        with self._timed("refine"):
+        domains = [self._select_domain(number) for number in inputs.adjacent]
+        kept = count_untouched_layers(config.tune, self.config.pdl, len(network.layers))
+        task = RefineTask(
+            own, domains, self._label_measured(x, base), pseudo, config, self._share_progress(1), kept=kept
+        )
+        with self._measure_time("refine"):
             fit_short(task, steps=config.steps, seed=self.model.seed + 1)
-        found = [network.eval()] * len(scene.means)
-        for number, one in zip(scene.adjacent, own, strict=True):
+        found = [network.eval()] * len(inputs.means)
+        for number, one in zip(inputs.adjacent, own, strict=True):
             found[number] = one.eval()
         return found
 
-    def _domain(self, number: int) -> Domain:
-        scene, config = self.scene, self.config.pseudo
-        central = scene.seen[scene.of_section(scene.central)]
-        pseudo = np.flatnonzero((scene.section == number) & ~scene.measured)
-        if config.source is Source.none:
+    def _select_domain(self, number: int) -> Domain:
+        inputs, config = self.inputs, self.config.pseudo
+        central = inputs.seen[inputs.of_section(inputs.central)]
+        pseudo = np.flatnonzero((inputs.section == number) & ~inputs.measured)
+        if config.source is LabelSource.none:
             pseudo = pseudo[:0]
         elif config.where is Where.central:
             pseudo = central
-        return Domain(scene.seen[scene.of_section(number)], pseudo, central)
+        return Domain(inputs.seen[inputs.of_section(number)], pseudo, central)
 
-    def _predicted(self, networks: Sequence[Network], x: torch.Tensor) -> Doubles:
+    def _predict(self, networks: Sequence[STDAINetwork], x: torch.Tensor) -> Doubles:
         """Return what each section's network says of its spots, float64 (n, g)."""
-        out = np.zeros((len(self.scene), self.scene.y.shape[1]))
+        out = np.zeros((len(self.inputs), self.inputs.y.shape[1]))
         with torch.inference_mode():
             for number, network in enumerate(networks):
                 network.eval()
-                spots = np.flatnonzero(self.scene.section == number)
+                spots = np.flatnonzero(self.inputs.section == number)
                 for start in range(0, len(spots), CHUNK):
                     some = spots[start : start + CHUNK]
                     out[some] = network(x[torch.from_numpy(some)]).cpu().numpy()
         return out
 
     @contextmanager
-    def _timed(self, what: str) -> Iterator[None]:
+    def _measure_time(self, what: str) -> Iterator[None]:
         start, cpu = time.perf_counter(), time.process_time()
         yield
         self._seconds[what] = time.perf_counter() - start
         self._cpu_seconds[what] = time.process_time() - cpu
 
-    def _report(self, network: Network, networks: Sequence[Network]) -> None:
-        one = networks[self.scene.adjacent[0]]
+    def _write_report(self, network: STDAINetwork, networks: Sequence[STDAINetwork]) -> None:
+        one = networks[self.inputs.adjacent[0]]
         self.model.report = Report(
             parameters=sum(p.numel() for p in network.parameters()),
-            tuned=0 if one is network else sum(p.numel() for p in tuned([one])),
+            tuned=0 if one is network else sum(p.numel() for p in iterate_tuned_parameters([one])),
             source_seconds=self._seconds["source"],
             refine_seconds=self._seconds["refine"],
             refine_cpu_seconds=self._cpu_seconds["refine"],
         )
 
-    def _part(self, number: int) -> Progress | None:
+    def _share_progress(self, number: int) -> Progress | None:
         """Return the progress of one of the two trainings, in parts of :data:`WHOLE`."""
         whole = self._progress
         if whole is None:

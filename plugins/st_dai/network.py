@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from stzoo.plugins.st_dai.config import NetworkConfig, PDLConfig, Tune
+from stzoo.plugins.st_dai.config import BackboneConfig, PDLConfig, TunedPart
 from torch import Tensor, nn
 
 
@@ -55,7 +55,7 @@ class PDL(nn.Module):
         return moved
 
 
-class Network(nn.Module):
+class STDAINetwork(nn.Module):
     """Embeddings to expression: a linear layer, residual layers, and a head over principal components.
 
     Parameters
@@ -70,7 +70,7 @@ class Network(nn.Module):
 
     loadings: Tensor
 
-    def __init__(self, inputs: int, loadings: Tensor, config: NetworkConfig) -> None:
+    def __init__(self, inputs: int, loadings: Tensor, config: BackboneConfig) -> None:
         super().__init__()
         self.register_buffer("loadings", loadings)
         self.enter = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(inputs, config.width))
@@ -101,26 +101,26 @@ class Network(nn.Module):
         return predicted
 
 
-def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list[Network]:
+def adapt(network: STDAINetwork, tune: TunedPart, config: PDLConfig, count: int) -> list[STDAINetwork]:
     """Return the network for each of several sections, with what may be tuned as parameters of its own.
 
     What is frozen is the network's own, not a copy.
     """
     found = []
     for _ in range(count):
-        if tune is Tune.all:
+        if tune is TunedPart.all:
             found.append(copy.deepcopy(network).requires_grad_(True))
             continue
         own = copy.copy(network)
         own._modules = dict(network._modules)
-        if tune in (Tune.pdl, Tune.pdl_head):
+        if tune in (TunedPart.pdl, TunedPart.pdl_head):
             plain = len(network.layers) - config.layers
             banks = (PDL(network.width, config.rank) for _ in range(config.layers))
             own.pdls = nn.ModuleList([*network.pdls[:plain], *banks])
-        if tune in (Tune.head, Tune.pdl_head):
+        if tune in (TunedPart.head, TunedPart.pdl_head):
             own.head = copy.deepcopy(network.head).requires_grad_(True)
         found.append(own)
-    if config.shared and tune in (Tune.pdl, Tune.pdl_head):
+    if config.shared and tune in (TunedPart.pdl, TunedPart.pdl_head):
         for own in found[1:]:
             for pdl, first in zip(own.pdls[-config.layers :], found[0].pdls[-config.layers :], strict=True):
                 assert isinstance(pdl, PDL)  # `tune` has put them there
@@ -129,14 +129,14 @@ def adapted(network: Network, tune: Tune, config: PDLConfig, count: int) -> list
     return found
 
 
-def settled(tune: Tune, config: PDLConfig, depth: int) -> int:
+def count_untouched_layers(tune: TunedPart, config: PDLConfig, depth: int) -> int:
     """Return how many layers give the same hidden units before and after refinement; 0 where everything is tuned."""
-    if tune is Tune.all:
+    if tune is TunedPart.all:
         return 0
-    return depth - config.layers + 1 if tune in (Tune.pdl, Tune.pdl_head) else depth
+    return depth - config.layers + 1 if tune in (TunedPart.pdl, TunedPart.pdl_head) else depth
 
 
-def tuned(networks: list[Network]) -> Iterator[nn.Parameter]:
+def iterate_tuned_parameters(networks: list[STDAINetwork]) -> Iterator[nn.Parameter]:
     """Yield each parameter that may be tuned once."""
     seen: set[int] = set()
     for network in networks:

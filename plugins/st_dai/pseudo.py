@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles, Indices, Mask
-from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.inputs import StackInputs
 
 REACH = 1.5
 """Aligned spots of the central section farther than this (in pitches) say nothing (section 2.4)."""
@@ -17,7 +17,7 @@ SHRINK = 20
 
 
 @dataclass(frozen=True)
-class Transfer:
+class TransferredLabels:
     """The central section's measurements, carried to every spot of the stack; to its own spots from the others.
 
     Parameters
@@ -41,55 +41,55 @@ class Transfer:
     alike: Doubles
 
 
-def transfer(scene: Scene, neighbours: int) -> Transfer:
+def transfer(inputs: StackInputs, neighbours: int) -> TransferredLabels:
     """Average the nearest aligned spots of the central section, weights Gaussian of half a pitch (our reading)."""
-    own = scene.of_section(scene.central)
-    source, y = scene.seen[own], scene.y[own]
-    tree = cKDTree(scene.places.um[source])
+    own = inputs.of_section(inputs.central)
+    source, y = inputs.seen[own], inputs.y[own]
+    tree = cKDTree(inputs.places.um[source])
     count = min(neighbours + 1, len(source))
-    distance, index = (np.asarray(x) for x in tree.query(scene.places.um, k=np.arange(1, count + 1)))
-    itself = source[index] == np.arange(len(scene))[:, None]
+    distance, index = (np.asarray(x) for x in tree.query(inputs.places.um, k=np.arange(1, count + 1)))
+    itself = source[index] == np.arange(len(inputs))[:, None]
     distance = np.where(itself, np.inf, distance)
     order = np.argsort(distance, axis=1, kind="stable")[:, : min(neighbours, max(count - 1, 1))]
     distance, index = np.take_along_axis(distance, order, 1), np.take_along_axis(index, order, 1)
     with np.errstate(invalid="ignore"):
-        closeness = -(distance**2) / (2 * (scene.pitch / 2) ** 2)
+        closeness = -(distance**2) / (2 * (inputs.pitch / 2) ** 2)
         weight = np.exp(closeness - closeness.max(axis=1, keepdims=True))
     weight = np.nan_to_num(weight)
     weight /= np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
     parts = weight.ravel(), index.ravel(), np.arange(len(index) + 1) * index.shape[1]
     rows = csr_array(parts, shape=(len(index), len(source)))
     genes = rows @ y
-    scale = np.maximum(scene.y.std(axis=0), 1e-9)
+    scale = np.maximum(inputs.y.std(axis=0), 1e-9)
     spread = (np.sqrt(np.maximum(rows @ y**2 - genes**2, 0.0)) / scale).mean(axis=1)
-    nearest = np.minimum(distance[:, 0], 1e6 * scene.pitch) / scene.pitch
-    near = tree.query_ball_point(scene.places.um, REACH * scene.pitch, return_length=True)
+    nearest = np.minimum(distance[:, 0], 1e6 * inputs.pitch) / inputs.pitch
+    near = tree.query_ball_point(inputs.places.um, REACH * inputs.pitch, return_length=True)
     around = (np.asarray(near) - itself.any(axis=1)) / 8
-    genes = np.where((nearest <= REACH)[:, None], _offset(scene, genes, nearest <= REACH), 0.0)
-    return Transfer(genes, nearest, spread, around, _alike(scene, source, rows))
+    genes = np.where((nearest <= REACH)[:, None], _add_offsets(inputs, genes, nearest <= REACH), 0.0)
+    return TransferredLabels(genes, nearest, spread, around, _compare_images(inputs, source, rows))
 
 
-def _offset(scene: Scene, genes: Doubles, reached: Mask) -> Doubles:
+def _add_offsets(inputs: StackInputs, genes: Doubles, reached: Mask) -> Doubles:
     """Add each adjacent section's shrunk offset per gene, each measured spot left out of its own (section 2.4).
 
     It is learned from the measured spots that the central section reaches.
     """
     out = genes.copy()
-    for number in scene.adjacent:
-        own = scene.of_section(number)
-        own = own[reached[scene.seen[own]]]
-        spots, n = scene.seen[own], len(own)
-        left = scene.y[own] - genes[spots]
+    for number in inputs.adjacent:
+        own = inputs.of_section(number)
+        own = own[reached[inputs.seen[own]]]
+        spots, n = inputs.seen[own], len(own)
+        left = inputs.y[own] - genes[spots]
         total = left.sum(axis=0)
-        out[scene.section == number] += total / (n + SHRINK)
+        out[inputs.section == number] += total / (n + SHRINK)
         out[spots] = genes[spots] + (total - left) / (n - 1 + SHRINK)
     return out
 
 
-def _alike(scene: Scene, source: Indices, rows: csr_array) -> Doubles:
-    features = scene.places.features
+def _compare_images(inputs: StackInputs, source: Indices, rows: csr_array) -> Doubles:
+    features = inputs.places.features
     if features is None:
-        return np.zeros(len(scene))
+        return np.zeros(len(inputs))
     mean = rows @ features[source]
     lengths = np.linalg.norm(features, axis=1) * np.linalg.norm(mean, axis=1)
     return np.asarray((features * mean).sum(axis=1) / np.maximum(lengths, 1e-12))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.arrays import Indices
-from stzoo.core.interfaces import Progress
-from stzoo.plugins.st_dai.config import NetworkConfig, RefineConfig
-from stzoo.plugins.st_dai.network import Network, tuned
+from stzoo.core.arrays import Doubles, Indices
+from stzoo.core.runtime.progress import Progress
+from stzoo.plugins.st_dai.config import BackboneConfig, RefineConfig
+from stzoo.plugins.st_dai.network import STDAINetwork, iterate_tuned_parameters
 from torch import Tensor, nn
 
 
@@ -32,7 +32,7 @@ class Labels:
     target: Tensor
     weight: Tensor
 
-    def error(self, predicted: Tensor, drawn: Tensor) -> Tensor:
+    def mean_error(self, predicted: Tensor, drawn: Tensor) -> Tensor:
         """Return the weighted mean squared error of predictions, (b, g), for the spots ``drawn``; 0 for none."""
         if not len(drawn):
             return predicted.new_zeros(())
@@ -40,14 +40,14 @@ class Labels:
         return (weight * (predicted - self.target[drawn]) ** 2).sum() / (weight.sum() + 1e-12)
 
 
-def drawn(spots: Indices, count: int, generator: torch.Generator) -> Tensor:
+def draw_spots(spots: Indices, count: int, generator: torch.Generator) -> Tensor:
     """Draw so many spots at random, with replacement; none from none."""
     if not len(spots):
         return torch.zeros(0, dtype=torch.int64)
     return torch.from_numpy(spots)[torch.randint(len(spots), (count,), generator=generator)]
 
 
-class _Cosine:
+class _CosineTask:
     """The rate falls with a cosine to 0, and progress is told."""
 
     def __init__(self, steps: int, progress: Progress | None) -> None:
@@ -63,11 +63,11 @@ class _Cosine:
             self._progress(step + 1, self._steps)
 
 
-class SourceTask(_Cosine):
+class SourceTask(_CosineTask):
     """Train the network on measured spots (a :class:`stzoo.core.training.loop.Task`)."""
 
     def __init__(
-        self, network: Network, labels: Labels, spots: Indices, config: NetworkConfig, progress: Progress | None
+        self, network: STDAINetwork, labels: Labels, spots: Indices, config: BackboneConfig, progress: Progress | None
     ) -> None:
         super().__init__(config.steps, progress)
         self._network, self._labels, self._spots, self._config = network, labels, spots, config
@@ -87,11 +87,11 @@ class SourceTask(_Cosine):
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the error over some of the spots."""
-        some = drawn(self._spots, self._config.batch, generator)
-        return {"loss": self._labels.error(self._network(self._labels.x[some]), some)}
+        some = draw_spots(self._spots, self._config.batch, generator)
+        return {"loss": self._labels.mean_error(self._network(self._labels.x[some]), some)}
 
 
-class GeneratorTask(_Cosine):
+class GeneratorTask(_CosineTask):
     """Fit the confidence generator by cross-entropy, on all spots in every step, at a constant rate."""
 
     def __init__(self, generator: nn.Module, inputs: Tensor, target: Tensor, rate: float, decay: float) -> None:
@@ -139,7 +139,7 @@ class Domain:
         return self.measured, self.pseudo, self.central
 
 
-class RefineTask(_Cosine):
+class RefineTask(_CosineTask):
     """Tune each adjacent section's own parameters, all sections in one step (FMDR, section 2.7, our reading).
 
     ``loss = sum over sections of measured * L_meas + pseudo * L_pl + replay * L_src + penalty * |phi|^2``; without
@@ -151,12 +151,12 @@ class RefineTask(_Cosine):
     networks
         One for each section, what is frozen in common.
     kept
-        Layers that nothing tuned can change (:func:`stzoo.plugins.st_dai.network.settled`).
+        Layers that nothing tuned can change (:func:`stzoo.plugins.st_dai.network.count_untouched_layers`).
     """
 
     def __init__(
         self,
-        networks: list[Network],
+        networks: list[STDAINetwork],
         domains: list[Domain],
         measured: Labels,
         pseudo: Labels,
@@ -176,11 +176,11 @@ class RefineTask(_Cosine):
         self._share = measured.x.new_tensor([config.measured, config.pseudo, config.replay])
         asked = (config.batch_measured, config.batch_pseudo, config.batch_replay)
         self._counts = [c if share else 0 for c, share in zip(asked, self._share.tolist(), strict=True)]
-        self._group = self._groups().to(measured.x.device)
-        self._phi = list(tuned(networks))
+        self._group = self._number_groups().to(measured.x.device)
+        self._phi = list(iterate_tuned_parameters(networks))
         self._start = [p.detach().clone() for p in self._phi]
 
-    def _groups(self) -> Tensor:
+    def _number_groups(self) -> Tensor:
         """Return the part and section of every spot of a step, ``section * 3 + part``, int64."""
         drawn_of = [[c if len(s) else 0 for s, c in zip(d.parts, self._counts, strict=True)] for d in self._domains]
         counts = torch.tensor(drawn_of).ravel()
@@ -199,18 +199,18 @@ class RefineTask(_Cosine):
         """Return the losses, sums over sections; all sections are compared with their labels in one go."""
         said, target, weight = list[Tensor](), list[Tensor](), list[Tensor]()
         for network, domain in zip(self._networks, self._domains, strict=True):
-            some = [drawn(spots, c, generator) for spots, c in zip(domain.parts, self._counts, strict=True)]
+            some = [draw_spots(spots, c, generator) for spots, c in zip(domain.parts, self._counts, strict=True)]
             given = self._inputs[torch.cat(some)]
             said.append(network.from_layer(given, self._kept) if self._kept else network(given))
             for labels, spots in zip(self._labels, some, strict=True):
                 target.append(labels.target[spots])
                 weight.append(labels.weight[spots].expand(-1, self._width))
-        error = self._errors(torch.cat(said), torch.cat(target), torch.cat(weight))
+        error = self._mean_errors(torch.cat(said), torch.cat(target), torch.cat(weight))
         moved = torch.stack([((p - s) ** 2).sum() for p, s in zip(self._phi, self._start, strict=True)]).sum()
         loss = (error * self._share).sum() + self._config.penalty * moved
         return {"loss": loss, **dict(zip(PARTS, error.detach(), strict=True))}
 
-    def _errors(self, said: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def _mean_errors(self, said: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean squared error of each part, (3,), sums over sections."""
         squared = (weight * (said - target) ** 2).sum(dim=1)
         total = weight.sum(dim=1) * (said.shape[1] / self._width)
@@ -218,7 +218,7 @@ class RefineTask(_Cosine):
         return squared.new_zeros(len(PARTS)).index_add(0, self._group % len(PARTS), squared / (whole + 1e-12))
 
 
-def weights_of(noise: np.ndarray[tuple[int], np.dtype[np.float64]], spots: Indices, count: int) -> Tensor:
+def weigh_spots(noise: Doubles, spots: Indices, count: int) -> Tensor:
     """Return the inverse of the measured spots' noise, mean 1, and 0 elsewhere, float32 (count, 1)."""
     weight = np.zeros((count, 1), dtype=np.float32)
     weight[spots, 0] = (1 / noise) / (1 / noise).mean()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from stzoo.core.data.section import Section
@@ -12,10 +11,9 @@ from stzoo.core.data.splits import usable
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
 from stzoo.core.tunable import Batch, Tunable
+from stzoo.plugins.vit.config import ViTEncoderConfig
+from stzoo.plugins.vit.tower import Tower
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from stzoo.plugins.vit.model import ViTEncoder
 
 JITTER = 0.1
 """Spread of the random factors of the channels and of the brightness of a tile (our choice)."""
@@ -26,8 +24,10 @@ class ViTTuning(Tunable):
 
     Parameters
     ----------
-    model
-        Its tower is tuned in place.
+    tower
+        The network, tuned in place.
+    config
+        Size and µm/px of the tiles.
     sections
         Whose measured spots are learned from.
     cache
@@ -36,19 +36,21 @@ class ViTTuning(Tunable):
         The processes that share a batch.
     """
 
-    def __init__(self, model: ViTEncoder, sections: Sequence[Section], cache: Path, ranks: Ranks = ALONE) -> None:
-        self.model, self.ranks = model, ranks
+    def __init__(
+        self, tower: Tower, config: ViTEncoderConfig, sections: Sequence[Section], cache: Path, ranks: Ranks = ALONE
+    ) -> None:
+        self.tower, self.ranks = tower, ranks
         spots = [Spots(one.name, one.require_slide(), one.pixels[usable(one)]) for one in sections]
-        self.tiles = cached_rows(cache, spots, tile_rows(model.config.image_px, model.config.mpp))
-        model.tower.requires_grad_(True)
+        self.tiles = cached_rows(cache, spots, tile_rows(config.image_px, config.mpp))
+        tower.requires_grad_(True)
 
     def module(self) -> nn.Module:
         """Return the tower (see :class:`Tunable`)."""
-        return self.model.tower
+        return self.tower
 
     def adapted(self) -> list[str]:
         """Return the linear layers of the blocks, and the projection where there is one."""
-        named = self.model.tower.named_modules()
+        named = self.tower.named_modules()
         return [name for name, part in named if isinstance(part, nn.Linear)]
 
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
@@ -65,8 +67,8 @@ class ViTTuning(Tunable):
         factor = 1 + JITTER * torch.randn(len(chosen), 1, 1, 3, generator=generator)
         factor = factor * (1 + JITTER * torch.randn(len(chosen), 1, 1, 1, generator=generator))
         tiles = (tiles * factor[mine]).clamp(0, 255)
-        return Batch(self.model.tower(tiles.to(self.model.device)), {})
+        return Batch(self.tower(tiles.to(self.tower.mean.device)), {})
 
     def finish(self, sections: Sequence[Section]) -> None:
         """Freeze the tower."""
-        self.model.tower.requires_grad_(False).eval()
+        self.tower.requires_grad_(False).eval()

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.runtime.blocks import Share, batches_of, stacked
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import empty, restore_module
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
@@ -65,9 +66,9 @@ class ViTEncoder(Encoder):
         WeightsError
             No checkpoint, a pickle, keys of no known layout, or a tensor missing or of another shape.
         """
-        from stzoo.plugins.vit.checkpoint import read
+        from stzoo.plugins.vit.foreign import read_foreign
 
-        checkpoint = read(Path(folder))
+        checkpoint = read_foreign(Path(folder))
         model = cls(checkpoint.config)
         model._take(checkpoint.state)
         model._checkpoint = {"source": source, "sha256": checkpoint.sha256}
@@ -145,7 +146,7 @@ class ViTEncoder(Encoder):
             raise UsageError("'vit' has no pretraining objective to go on with", todo="tune it with --no-contrast")
         if self._is_quantised:
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
-        return ViTTuning(self, sections, cache, ranks)
+        return ViTTuning(self.tower, self.config, sections, cache, ranks)
 
     def quantised(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""

@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from stzoo.core.aligner import Aligner as Aligner
     from stzoo.core.data.section import Section as Section
     from stzoo.core.data.section import Stack as Stack
+    from stzoo.core.encoder import Encoder as Encoder
     from stzoo.core.errors import StzooError as StzooError
     from stzoo.core.geometry.transform import Transform as Transform
     from stzoo.core.hookspecs import hookimpl as hookimpl
-    from stzoo.core.interfaces import Aligner as Aligner
-    from stzoo.core.interfaces import Encoder as Encoder
-    from stzoo.core.interfaces import Imputer as Imputer
+    from stzoo.core.imputer import Imputer as Imputer
     from stzoo.core.io.read import read as read
     from stzoo.core.io.read_stack import read_stack as read_stack
     from stzoo.core.registry import model as model
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from stzoo.zoo.loading import load as load
 
 _HOMES = {
-    "Aligner": "stzoo.core.interfaces",
-    "Encoder": "stzoo.core.interfaces",
-    "Imputer": "stzoo.core.interfaces",
+    "Aligner": "stzoo.core.aligner",
+    "Encoder": "stzoo.core.encoder",
+    "Imputer": "stzoo.core.imputer",
     "ModelSpec": "stzoo.core.specs",
     "ProtocolSpec": "stzoo.core.specs",
     "ReaderSpec": "stzoo.core.specs",

@@ -106,7 +106,7 @@ def test_bad_use_leaves_nothing(
 def test_an_imputer_that_needs_a_whole_section_says_so(
     stzoo: Run, stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stzoo.plugins.baselines.gene_mean import GeneMean
+    from stzoo.plugins.baselines.imputers.gene_mean import GeneMean
 
     monkeypatch.setattr(GeneMean, "needs_whole_section", True)
     file = stack.with_name("sparse.yaml")

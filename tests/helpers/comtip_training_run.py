@@ -11,8 +11,8 @@ from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.core.training.loop import fit
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
-from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.texture import N_STATISTICS
+from stzoo.plugins.comtip.image_tower import N_STATISTICS
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.training import TrainingTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 
@@ -50,7 +50,7 @@ def train(case: str, folder: Path, ranks: Ranks = ALONE) -> TrainingTask:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     vocabulary = Vocabulary(GENES, config.text)
-    network = Network(config, len(GENES), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
+    network = CoMTIPNetwork(config, len(GENES), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
     pixels = config.vision.stem.value == "linear"
     inputs = torch.randn(2, 24, 3, 64, 64) if pixels else torch.randn(2, 24, 4, N_STATISTICS)
     data = TrainingData(
@@ -65,6 +65,6 @@ def rank(number: int, port: int, folder: Path) -> None:
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with joined() as ranks:
         for case in CASES:
-            averaged = train(case, folder / "two" / case, ranks).averaged()
+            averaged = train(case, folder / "two" / case, ranks).gather_average()
             if ranks.is_main:
                 torch.save(averaged, folder / f"{case}.pt")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
-from stzoo.core.interfaces import Encoder, Prediction
+from stzoo.core.encoder import Encoder, Prediction
 
 
 @dataclass

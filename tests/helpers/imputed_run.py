@@ -16,16 +16,15 @@ import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.gp import fitting
-from stzoo.core.imputer import FilledPart
-from stzoo.core.interfaces import Filled, Imputer
+from stzoo.core.imputer import Filled, FilledPart, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
 from stzoo.core.runtime.ranks import ALONE, Ranks, joined
 from stzoo.core.runtime.shared_output import quick_to_stop
 from stzoo.core.workflows.impute_blocks import impute_into, impute_stack_into
-from stzoo.plugins.baselines import interpolate
-from stzoo.plugins.baselines.knn import Knn
+from stzoo.plugins.baselines.imputers import interpolate
+from stzoo.plugins.baselines.imputers.knn import Knn
 
 GENES = ["ERBB2", "COL1A1", "CD74", "KRT18", "VIM", "ACTB", "SPARC", "B2M"]
 CDCIN = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL.JpegImagePlugin import JpegImageFile
 from stzoo.core.arrays import Pixels
-from stzoo.core.slides.sources import RasterSource, Source
+from stzoo.core.slides.base import Source
+from stzoo.core.slides.sources import RasterSource
 
 
 class Recording:

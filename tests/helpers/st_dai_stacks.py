@@ -11,10 +11,10 @@ import pandas as pd
 from anndata import AnnData
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
+from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.model import STDAI
-from stzoo.plugins.st_dai.scene import Scene
 
 PITCH = 100.0
 SHIFTS = ((0.0, 0.0), (35.0, 20.0), (-30.0, 45.0), (10.0, -40.0))
@@ -98,11 +98,11 @@ def stained(side_um: int = 1400) -> Stack:
     return Stack((a, sparse(b)))
 
 
-def scene_of(stack: Stack, **options: Any) -> Scene:
+def scene_of(stack: Stack, **options: Any) -> StackInputs:
     """Gather a stack as the imputer does: hidden counts are gone."""
     hidden = tuple(section.hide(section.measured) for section in stack.sections)
     given = {"encoder": None, "within": True, "components": 6, "seed": 0, **options}
-    return Scene.of(replace(stack, sections=hidden), [s.expression(target=1e4) for s in hidden], **given)
+    return StackInputs.of(replace(stack, sections=hidden), [s.expression(target=1e4) for s in hidden], **given)
 
 
 def layers(stack: Stack, name: str = "imputed") -> list[np.ndarray]:

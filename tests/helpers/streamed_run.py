@@ -20,7 +20,7 @@ from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.ranks import joined
 from stzoo.core.runtime.shared_output import quick_to_stop
 from stzoo.core.workflows.predict_blocks import embed_into, predict_into
-from stzoo.plugins.baselines.colour_texture import ColourTexture
+from stzoo.plugins.baselines.encoders.colour_texture import ColourTexture
 
 GENES = ["ERBB2", "COL1A1", "CD74"]
 SMALL = {"tile_px": 32, "context_um": [150.0]}

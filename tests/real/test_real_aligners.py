@@ -12,8 +12,8 @@ from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.read import read
 from stzoo.core.slides.slide import Slide
 from stzoo.core.workflows.alignment_quality import quality
-from stzoo.plugins.baselines.affine_image import AffineImage
-from stzoo.plugins.baselines.rigid import Rigid
+from stzoo.plugins.baselines.aligners.affine_image import AffineImage
+from stzoo.plugins.baselines.aligners.rigid import Rigid
 
 
 def test_a_known_map_of_her2st_c4(shared_data: Path) -> None:

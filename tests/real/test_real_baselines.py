@@ -10,7 +10,7 @@ import pytest
 from anndata import AnnData
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 
 pytestmark = pytest.mark.real

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stzoo.core.evaluation.protocol import load_protocol
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.run import evaluate
 
 import stzoo

@@ -12,7 +12,7 @@ from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.read import read
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.tissue_mask import tissue_mask
-from stzoo.plugins.baselines.rigid import Rigid
+from stzoo.plugins.baselines.aligners.rigid import Rigid
 
 TURNS = [(0.0, False), (41.0, True), (180.0, True), (255.0, False)]
 

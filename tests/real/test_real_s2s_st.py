@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.io.read import read
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 
 pytestmark = pytest.mark.real

@@ -11,7 +11,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.io.read import read
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.workflows.align_stack import align_stack
 

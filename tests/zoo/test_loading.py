@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from stzoo.core.errors import ConfigError, PluginError, UnknownNameError, WeightsError
-from stzoo.core.interfaces import provenance_of
+from stzoo.core.model import provenance_of
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.weights.manifest import DamagedError, write_manifest
 from stzoo.zoo.catalogue import catalogue

@@ -12,8 +12,9 @@ import pytest
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, PluginError, UsageError
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, load_protocol
+from stzoo.core.evaluation.protocol import GeneSet, Rank, Row
 from stzoo.core.evaluation.run import Result, evaluate, lines, report
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write

@@ -11,12 +11,12 @@ import torch
 from anndata import AnnData
 from sklearn.linear_model import Ridge
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, training_data
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads, training_data
-from stzoo.core.heads.retrieval import fit_retrieval
-from stzoo.core.heads.ridge import ALPHAS, fit_ridge, folds
-from stzoo.core.interfaces import Encoder
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
+from stzoo.core.heads.retrieval import RetrievalHead
+from stzoo.core.heads.ridge import ALPHAS, RidgeHead, folds
+from stzoo.core.metrics.correlation import per_gene_pcc
 
 
 @dataclass
@@ -117,7 +117,7 @@ def test_ridge_is_that_of_scikit_learn():
     rng = np.random.default_rng(0)
     for n, d in ((60, 8), (20, 50)):
         x, y = rng.normal(size=(n, d)) * 4 + 2, rng.normal(size=(n, 3)) + 5
-        head = fit_ridge(x.astype(np.float32), y.astype(np.float32), np.arange(n) % 2, ("a", "b", "c"))
+        head = RidgeHead.fit(x.astype(np.float32), y.astype(np.float32), np.arange(n) % 2, ("a", "b", "c"))
         assert head.alpha in ALPHAS
         standard = (x - x.mean(axis=0)) / x.std(axis=0)
         expected = Ridge(head.alpha).fit(standard, y).predict(standard)
@@ -129,7 +129,7 @@ def test_the_penalty_grows_with_the_noise():
     x = rng.normal(size=(200, 20)).astype(np.float32)
     signal = x @ rng.normal(size=(20, 4))
     alphas = [
-        fit_ridge(
+        RidgeHead.fit(
             x, (signal + noise * rng.normal(size=(200, 4))).astype(np.float32), np.arange(200) % 4, tuple("abcd")
         ).alpha
         for noise in (0.01, 20.0)
@@ -149,7 +149,7 @@ def test_folds_leave_whole_sections_out():
 def test_retrieval_by_hand():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)).astype(np.float32), rng.normal(size=(40, 2)).astype(np.float32)
-    head = fit_retrieval(x, y, np.arange(40) % 2, ("a", "b"))
+    head = RetrievalHead.fit(x, y, np.arange(40) % 2, ("a", "b"))
     query = rng.normal(size=3)
     keys = x - x.mean(axis=0)
     keys /= np.linalg.norm(keys, axis=1, keepdims=True)

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core.errors import WeightsError
-from stzoo.core.heads.mlp import STEPS, MLPHead, Nets, fit_mlp
+from stzoo.core.heads.mlp import MLPHead
+from stzoo.core.heads.mlp_nets import STEPS, Nets
 from stzoo.core.heads.mlp_training import trained
-from stzoo.core.heads.ridge import fit_ridge
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.heads.ridge import RidgeHead
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.training.loop import TrainingError
 
 GENES = ("A", "B", "C")
@@ -30,12 +31,12 @@ def data(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="module")
 def head() -> MLPHead:
     x, y = data(400, 0)
-    return fit_mlp(x, y, np.repeat([0, 1], 200), GENES, seed=1)
+    return MLPHead.fit(x, y, np.repeat([0, 1], 200), GENES, seed=1)
 
 
 def test_it_learns_what_no_linear_head_can(head: MLPHead) -> None:
     x, y = data(300, 5)
-    linear = fit_ridge(*data(400, 0), np.repeat([0, 1], 200), GENES)
+    linear = RidgeHead.fit(*data(400, 0), np.repeat([0, 1], 200), GENES)
     mlp_pcc, ridge_pcc = (per_gene_pcc(y, one.predict(x).values) for one in (head, linear))
     assert mlp_pcc[0] > ridge_pcc[0] + 0.2
     assert mlp_pcc[2] > 0.8
@@ -44,8 +45,8 @@ def test_it_learns_what_no_linear_head_can(head: MLPHead) -> None:
 def test_same_seed_same_bits_other_seed_others(head: MLPHead) -> None:
     x, y = data(400, 0)
     group = np.repeat([0, 1], 200)
-    assert np.array_equal(fit_mlp(x, y, group, GENES, seed=1).nets.first, head.nets.first)
-    assert not np.array_equal(fit_mlp(x, y, group, GENES, seed=2).nets.first, head.nets.first)
+    assert np.array_equal(MLPHead.fit(x, y, group, GENES, seed=1).nets.first, head.nets.first)
+    assert not np.array_equal(MLPHead.fit(x, y, group, GENES, seed=2).nets.first, head.nets.first)
 
 
 def test_what_is_seen_on_the_way_is_what_a_shorter_training_ends_with() -> None:
@@ -74,7 +75,7 @@ def test_the_steps_are_those_that_predict_the_section_left_out_best() -> None:
         )
         held_out = ((x[~train] - mean) / scale).astype(np.float32)
         scores += [np.mean(per_gene_pcc(y[~train], nets(held_out, range(3))[0])) for nets in at]
-    head = fit_mlp(x, y, group, GENES, seed=1)
+    head = MLPHead.fit(x, y, group, GENES, seed=1)
     assert head.steps == STEPS[scores.argmax()]
     assert head.steps < STEPS[-1]
 
@@ -84,7 +85,7 @@ def test_a_fit_leaves_the_generator_and_the_disk_alone(tmp_path: Path, monkeypat
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    fit_mlp(*data(40, 1), np.zeros(40, dtype=np.intp), GENES)
+    MLPHead.fit(*data(40, 1), np.zeros(40, dtype=np.intp), GENES)
     assert torch.equal(torch.rand(3), expected)
     assert list(tmp_path.iterdir()) == []
 
@@ -93,7 +94,7 @@ def test_expression_that_is_not_finite_is_refused() -> None:
     x, y = data(40, 1)
     y[3, 1] = np.nan
     with pytest.raises(TrainingError, match="loss = nan"):
-        fit_mlp(x, y, np.zeros(40, dtype=np.intp), GENES)
+        MLPHead.fit(x, y, np.zeros(40, dtype=np.intp), GENES)
 
 
 def test_uncertainty_is_never_below_the_held_out_error(head: MLPHead) -> None:

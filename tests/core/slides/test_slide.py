@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pictures import RGB, H, W, tissue, whole
 from PIL import Image
 from stzoo.core.errors import DataError, UnitsError
+from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.sources import to_rgb
 
 
 @pytest.mark.parametrize("mpp", [0, -0.5, float("nan"), float("inf")])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from anndata import AnnData
+from stzoo.core.aligner import Aligner
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import UsageError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Progress
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.align_stack import align_stack, central_section
 
 

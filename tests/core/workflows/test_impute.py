@@ -17,8 +17,7 @@ from imputed_run import GENES, SECTIONS, STACKS, Whole, drawn, stack
 from stzoo.cli.main import run
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.imputer import joined
-from stzoo.core.interfaces import Filled, FilledPart
+from stzoo.core.imputer import Filled, FilledPart, joined
 from stzoo.core.io.read import read
 from stzoo.core.io.volume import Volume
 from stzoo.core.io.write import write

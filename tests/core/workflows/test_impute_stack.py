@@ -10,14 +10,15 @@ import anndata
 import numpy as np
 import pytest
 from stack_layouts import sections
+from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, GeneError, OutputError, UsageError
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Aligner, Filled, Imputer
-from stzoo.core.io.volume import COMMON, Volume
-from stzoo.core.workflows.densify import densify, is_interpolated
+from stzoo.core.imputer import Filled, Imputer
+from stzoo.core.io.volume import COMMON, Volume, is_interpolated
+from stzoo.core.workflows.densify import densify
 from stzoo.core.workflows.impute_stack import ImputedStack, impute_stack
 
 import stzoo

@@ -19,12 +19,12 @@ from streamed_run import GENES, SMALL, drawn, fitted
 from stzoo.cli.main import run
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.interfaces import Encoder, Prediction
 from stzoo.core.io.read import read
 from stzoo.core.io.write import write
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.metrics.running import RunningPCC
-from stzoo.core.metrics.scores import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
 from stzoo.core.workflows.predict import predict_section

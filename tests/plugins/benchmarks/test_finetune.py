@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write

@@ -12,14 +12,16 @@ import pytest
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, UsageError
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, evaluate, lines, report
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import summarise
+from stzoo.core.metrics.summary import summarise
 from stzoo.core.registry import model
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.impute import impute_section
 from stzoo.plugins.benchmarks.imputation import ImputationProtocol, hidden_ssim
 
@@ -127,8 +129,8 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("filled again")
 
-    monkeypatch.setattr("stzoo.plugins.baselines.knn.Knn.fill_parts", never)
-    monkeypatch.setattr("stzoo.plugins.baselines.smooth.Smooth.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.knn.Knn.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.smooth.Smooth.fill_parts", never)
     assert figures(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):  # other options, other data: not the same result
         run(folder, Row("n", model="knn", overrides=["neighbours=3"]), work=tmp_path)

@@ -10,11 +10,12 @@ import pytest
 from evaluate_fakes import Oracle, Shared
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
-from stzoo.core.evaluation.protocol import GeneSet, Row, load_protocol
+from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.run import evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import partner_ranks
+from stzoo.core.metrics.retrieval import partner_ranks
 from stzoo.plugins.benchmarks.retrieval import RetrievalProtocol
 
 

@@ -10,11 +10,12 @@ import pytest
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.core.metrics.scores import concatenated_pcc
+from stzoo.core.metrics.correlation import concatenated_pcc
 from stzoo.plugins.benchmarks.slide import SameSlideProtocol
 
 

@@ -16,14 +16,16 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, StzooError
+from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Rank, load_protocol
+from stzoo.core.evaluation.protocol import GeneSet, Rank
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.interfaces import Filled, Imputer, Progress
+from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
+from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
 from stzoo.plugins.benchmarks.stack_score import Guess, scored
 
@@ -139,7 +141,7 @@ def test_nobody_sees_a_hidden_count(
             seen.append((moving, fixed))
             return Transform.identity()
 
-        monkeypatch.setattr("stzoo.plugins.baselines.rigid.Rigid.align", align)
+        monkeypatch.setattr("stzoo.plugins.baselines.aligners.rigid.Rigid.align", align)
         run(data, StackRow("o", weights="w"), oracle=oracles[number], measured=RULES[:1], aligner="rigid")
     assert len(shown[0]) == len(shown[1]) == 2
     for before, after in zip(shown[0], shown[1], strict=True):
@@ -172,7 +174,7 @@ def test_every_aligner_runs_once_a_run_and_none_leaves_the_sections(
         moves.append((moving.name, fixed.name))
         return Transform.rigid(10)
 
-    monkeypatch.setattr("stzoo.plugins.baselines.rigid.Rigid.align", align)
+    monkeypatch.setattr("stzoo.plugins.baselines.aligners.rigid.Rigid.align", align)
     oracle = Oracle(sections)
     rows = StackRow("o", weights="w"), StackRow("again", weights="w"), StackRow("raw", weights="w", aligner="none")
     run(folder, *rows, oracle=oracle, aligner="rigid")
@@ -276,8 +278,8 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("filled again")
 
-    monkeypatch.setattr("stzoo.plugins.baselines.transfer.Transfer.fill_parts", never)
-    monkeypatch.setattr("stzoo.plugins.baselines.knn.Knn.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.transfer.Transfer.fill_parts", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.knn.Knn.fill_parts", never)
     assert figures(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):
         run(folder, StackRow("t", model="transfer", overrides=["own=0.5"]), work=tmp_path)
@@ -318,7 +320,7 @@ def test_slips_are_found_before_anything_is_run(
     def never(*args: object, **options: object) -> None:
         raise AssertionError("a row was run")
 
-    monkeypatch.setattr("stzoo.plugins.baselines.gene_mean.GeneMean.fill", never)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.gene_mean.GeneMean.fill", never)
     with pytest.raises(StzooError, match=message):
         run(folder, StackRow("mean"), *rows, **changes)
 

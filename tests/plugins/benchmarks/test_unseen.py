@@ -12,7 +12,8 @@ from anndata import AnnData
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.evaluation.protocol import Row, load_protocol
+from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write

@@ -12,13 +12,12 @@ import torch
 from stzoo.core import config as configs
 from stzoo.core.data.section import Section
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.plugins.comtip import expression
+from stzoo.plugins.comtip import data as expression
 from stzoo.plugins.comtip.config import CoMTIPConfig
-from stzoo.plugins.comtip.data import TrainingData, gather, training_genes
-from stzoo.plugins.comtip.expression import SparseValues, components
-from stzoo.plugins.comtip.inputs import raw_inputs, section_moments, standardised
+from stzoo.plugins.comtip.data import SparseValues, TrainingData, choose_training_genes, compute_components, gather
+from stzoo.plugins.comtip.inputs import measure_moments, read_inputs, standardise
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.network import Network
+from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.training import TrainingTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 
@@ -52,11 +51,11 @@ def everything_in_tensors(sections: list[Section], genes: list[str], config: CoM
         values.append(torch.from_numpy(section.expression(genes, target=1e4)[seen]))
         um.append(torch.from_numpy(section.um[seen]).float())
         reach = config.train.shift_um / section.slide.mpp
-        moments = section_moments(section, config.vision, 32)
+        moments = measure_moments(section, config.vision, 32)
         for number, view in enumerate(views):
             places = section.pixels[seen]
             places = places + (draw.uniform(-reach, reach, places.shape) if number else 0.0)
-            view.append(standardised(raw_inputs(section, places, config.vision), moments))
+            view.append(standardise(read_inputs(section, places, config.vision), moments))
     y = torch.cat(values)
     u, s, _ = torch.linalg.svd((y - y.mean(0)) / (y.std(0) + 1e-3), full_matrices=False)
     number_of = torch.repeat_interleave(torch.tensor([len(part) for part in values]))
@@ -67,7 +66,7 @@ def everything_in_tensors(sections: list[Section], genes: list[str], config: CoM
 @pytest.mark.parametrize("stem", ["texture", "linear"])
 def test_batches_are_those_of_dense_tensors_bit_for_bit(sections: list[Section], tmp_path: Path, stem: str) -> None:
     config = config_of(stem)
-    genes = training_genes(sections, 0.1, 1000)
+    genes = choose_training_genes(sections, 0.1, 1000)
     kept = gather(sections, genes, config, 5, cache=tmp_path)
     whole = everything_in_tensors(sections, genes, config, 5)
     assert len(kept.inputs) == 3
@@ -86,7 +85,7 @@ def test_losses_are_those_of_dense_tensors_bit_for_bit(
 ) -> None:
     config = config_of(stem)
     config = replace(config, train=replace(config.train, neighbours=neighbours))
-    genes = training_genes(sections, 0.1, 1000)
+    genes = choose_training_genes(sections, 0.1, 1000)
     vocabulary = Vocabulary(genes, config.text)
     found = []
     for data in (
@@ -94,7 +93,7 @@ def test_losses_are_those_of_dense_tensors_bit_for_bit(
         everything_in_tensors(sections, genes, config, 5),
     ):
         torch.manual_seed(0)
-        network = Network(config, len(genes), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
+        network = CoMTIPNetwork(config, len(genes), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
         task = TrainingTask(network, data, vocabulary.inputs(genes), config)
         found.append([task.losses(k, torch.Generator().manual_seed(k)) for k in range(3)])
     for one, other in zip(*found, strict=True):
@@ -107,7 +106,7 @@ def test_genes_are_chosen_as_from_a_dense_matrix(sections: list[Section]) -> Non
     y = np.concatenate([section.expression(target=1e4)[section.measured] for section in sections])
     detected = (y > 0).mean(axis=0) >= 0.3
     best = np.flatnonzero(detected)[np.argsort(-y[:, detected].mean(axis=0), kind="stable")[:12]]
-    assert training_genes(sections, 0.3, 12) == [sections[0].genes[i] for i in sorted(best)]
+    assert choose_training_genes(sections, 0.3, 12) == [sections[0].genes[i] for i in sorted(best)]
 
 
 def test_components_of_a_sparse_matrix_are_those_of_the_dense_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,16 +114,16 @@ def test_components_of_a_sparse_matrix_are_those_of_the_dense_one(monkeypatch: p
 
     counts = random_array((400, 90), density=0.3, rng=np.random.default_rng(0), format="csr", dtype=np.float32)
     values = SparseValues(counts * np.arange(1, 91, dtype=np.float32))
-    exact = components(values)
+    exact = compute_components(values)
     monkeypatch.setattr(expression, "EXACT_VALUES", 0)
-    lanczos = components(values)
+    lanczos = compute_components(values)
     assert exact.shape == lanczos.shape == (400, 20)
     # signs are arbitrary; what the targets of the contrast are made of is not
     torch.testing.assert_close(lanczos @ lanczos.T, exact @ exact.T, rtol=1e-3, atol=1e-2)
 
 
 def test_expression_stays_sparse(sections: list[Section], tmp_path: Path) -> None:
-    data = gather(sections, training_genes(sections, 0.0, 1000), config_of("texture"), 0, cache=tmp_path)
+    data = gather(sections, choose_training_genes(sections, 0.0, 1000), config_of("texture"), 0, cache=tmp_path)
     assert isinstance(data.values, SparseValues)
     assert data.values.matrix.nnz == sum(int((s.counts()[s.measured] > 0).sum()) for s in sections)
 

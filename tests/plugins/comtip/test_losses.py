@@ -9,18 +9,20 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from info_nce_run import batch, form_half
-from stzoo.plugins.comtip.adversary import Discriminator, pair_loss, reversed_gradient, shuffled_values
 from stzoo.plugins.comtip.config import Generator, MFMLoss, Paat, VisionConfig
-from stzoo.plugins.comtip.objective import (
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, ImageTower, SpotGenerator
+from stzoo.plugins.comtip.losses import (
+    Discriminator,
     correlation_loss,
     feature_distance,
     info_nce,
     masked_feature_loss,
     masked_spot_loss,
+    pair_loss,
+    reverse_gradient,
+    shuffle_values,
     value_ranking,
 )
-from stzoo.plugins.comtip.texture import N_STATISTICS
-from stzoo.plugins.comtip.vision import ImageTower, SpotGenerator
 
 
 def test_info_nce_is_the_mean_of_two_cross_entropies() -> None:
@@ -80,7 +82,7 @@ def test_info_nce_of_two_ranks_is_that_of_the_global_batch_gradients_too(tmp_pat
 
 def test_reversal_keeps_the_value_and_turns_the_gradient() -> None:
     x = torch.randn(4, requires_grad=True)
-    out = reversed_gradient(x, 0.5)
+    out = reverse_gradient(x, 0.5)
     assert torch.equal(out, x)
     out.sum().backward()
     assert torch.equal(x.grad, torch.full((4,), -0.5))
@@ -89,7 +91,7 @@ def test_reversal_keeps_the_value_and_turns_the_gradient() -> None:
 @pytest.mark.parametrize(("share", "moved"), [(1.0, 12), (0.5, 6)])
 def test_shuffling_permutes_the_values_of_each_sample_by_itself(share: float, moved: int) -> None:
     values = torch.arange(36.0).view(3, 12)
-    shuffled = shuffled_values(values, share, torch.Generator().manual_seed(0))
+    shuffled = shuffle_values(values, share, torch.Generator().manual_seed(0))
     assert torch.equal(shuffled.sort(dim=1).values, values)  # the same multiset in each row
     changed = (shuffled != values).any(dim=0)
     assert 0 < int(changed.sum()) <= moved
@@ -112,7 +114,7 @@ def _separation(kind: Paat) -> float:
 
     def vectors() -> tuple[torch.Tensor, torch.Tensor]:
         values = levels + 0.3 * torch.randn(64, 24, generator=generator)
-        return pooled(values), pooled(shuffled_values(values, 1.0, generator))
+        return pooled(values), pooled(shuffle_values(values, 1.0, generator))
 
     for _ in range(250):
         right, wrong = vectors()
@@ -136,11 +138,11 @@ def test_both_readings_of_paat_teach_the_encoder_to_tell_right_pairs_from_wrong_
 def test_generated_features_do_not_depend_on_what_is_hidden(kind: Generator) -> None:
     tower = ImageTower(VisionConfig(tile_px=128, width=24, depth=1, heads=2, skip=False), 8, kind).eval()
     inputs = torch.randn(2, 16, N_STATISTICS)
-    visible, seen, hidden, made = tower.masked(inputs, order(*inputs.shape[:2]), 0.5)
+    visible, seen, hidden, made = tower.encode_masked(inputs, order(*inputs.shape[:2]), 0.5)
     assert visible.shape == hidden.shape == (2, 8)
     changed = inputs.clone()
     changed[torch.arange(2)[:, None], hidden] += 5.0
-    again = tower.masked(changed, order(*inputs.shape[:2]), 0.5)
+    again = tower.encode_masked(changed, order(*inputs.shape[:2]), 0.5)
     torch.testing.assert_close(again[1], seen)
     torch.testing.assert_close(again[3], made)
     assert made.shape == (2, 8, 24)

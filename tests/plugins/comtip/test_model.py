@@ -12,10 +12,10 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, GeneError, UsageError, WeightsError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
-from stzoo.plugins.comtip.inputs import turned
+from stzoo.plugins.comtip.image_tower import N_STATISTICS, compute_statistics
+from stzoo.plugins.comtip.inputs import turn
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.symbols import encode, load_tokenizer, train_tokenizer
-from stzoo.plugins.comtip.texture import N_STATISTICS, statistics
+from stzoo.plugins.comtip.vocabulary import encode_symbols, learn_symbol_tokenizer, load_symbol_tokenizer
 
 TINY: dict[str, Any] = {
     "embedding_dim": 16,
@@ -56,7 +56,7 @@ def test_a_seed_gives_the_same_weights_bit_for_bit(section: Section, tmp_path: P
 def test_statistics_of_a_patch_are_plain_moments() -> None:
     rng = np.random.default_rng(0)
     tile = rng.integers(40, 255, (1, 64, 64, 3), dtype=np.uint8)
-    found = statistics(torch.from_numpy(tile), 32)[0].numpy()
+    found = compute_statistics(torch.from_numpy(tile), 32)[0].numpy()
     density = -np.log(tile[0].astype(np.float64) / 255).mean(axis=-1)
     corner = density[:32, 32:]  # the second patch of the first row
     assert found.shape == (4, N_STATISTICS)
@@ -69,17 +69,19 @@ def test_statistics_turn_with_the_tile(turns: int) -> None:
     rng = np.random.default_rng(1)
     tile = rng.integers(40, 255, (1, 64, 64, 3), dtype=np.uint8)
     rotated = torch.from_numpy(np.rot90(tile, turns, (1, 2)).copy())
-    expected = turned(statistics(torch.from_numpy(tile), 32), turns, flip=False)
+    expected = turn(compute_statistics(torch.from_numpy(tile), 32), turns, flip=False)
     picked = [*range(8), *range(18, N_STATISTICS)]  # quantiles look at every second pixel, which a turn moves
-    torch.testing.assert_close(statistics(rotated, 32)[..., picked], expected[..., picked], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        compute_statistics(rotated, 32)[..., picked], expected[..., picked], atol=1e-4, rtol=1e-3
+    )
 
 
 def test_tokenizer_round_trip_and_odd_symbols() -> None:
-    tokenizer = train_tokenizer(["KRT5", "KRT8", "HLA-DRA", "COL1A1"], 60)
-    again = load_tokenizer(tokenizer.to_str().encode())
+    tokenizer = learn_symbol_tokenizer(["KRT5", "KRT8", "HLA-DRA", "COL1A1"], 60)
+    again = load_symbol_tokenizer(tokenizer.to_str().encode())
     odd = ["KRT18", "krt18", "βGENE", "H2-Aa", "MT-CO1.2"]
-    pieces = encode(again, odd)
-    assert torch.equal(pieces, encode(tokenizer, odd))
+    pieces = encode_symbols(again, odd)
+    assert torch.equal(pieces, encode_symbols(tokenizer, odd))
     assert torch.equal(pieces[0], pieces[1])
     assert (pieces[:, 0] != 0).all()
 

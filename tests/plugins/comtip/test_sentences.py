@@ -14,16 +14,16 @@ from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints
 from stzoo.core.weights.repository import restore_module
 from stzoo.plugins.comtip import sentences
 from stzoo.plugins.comtip.config import Text, TextConfig, Values
-from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.sentence_tokens import (
+from stzoo.plugins.comtip.sentences import (
     MAX_SYMBOL,
     SentenceTokenizer,
-    clip_tokenizer,
-    learn_tokenizer,
+    SentenceTower,
+    encode_sentences,
     load_sentence_tokenizer,
-    sentence_inputs,
 )
-from stzoo.plugins.comtip.sentences import SentenceTower
+from stzoo.plugins.comtip.text_tower import GeneInputs
+from stzoo.plugins.comtip.vocabulary import learn_sentence_tokenizer
+from stzoo.plugins.comtip.weights import clip_tokenizer
 from torch import Tensor
 
 GENES = ["KRT5", "KRT8", "COL1A1", "HLA-DRB1", "GAPDH", "RP11-34P13.7", "B2M"]
@@ -33,7 +33,7 @@ OPTIONS: dict[str, Any] = {"kind": Text.sentences, "values": Values.affine, "wid
 
 @pytest.fixture(scope="module")
 def tokenizer() -> SentenceTokenizer:
-    return learn_tokenizer(GENES[:5], 80)
+    return learn_sentence_tokenizer(GENES[:5], 80)
 
 
 def tower(tokenizer: SentenceTokenizer, **options: Any) -> SentenceTower:
@@ -66,10 +66,14 @@ def test_beginnings_read_once_give_what_whole_sentences_give(
 ) -> None:
     monkeypatch.setattr(sentences, "SAMPLES", chunks[0])
     monkeypatch.setattr(sentences, "GENES", chunks[1])
-    made, inputs, values = tower(tokenizer, clip=clip), sentence_inputs(tokenizer, GENES, KNOWN), expression()
+    made, inputs, values = tower(tokenizer, clip=clip), encode_sentences(tokenizer, GENES, KNOWN), expression()
     assert len(set((inputs.tokens != 0).sum(1).tolist())) > 2, "beginnings should differ in length"
     code = made.encode_genes(inputs)
-    naive, alone, pooled = made.naive(inputs, values), made.alone(code, values), made.profiles(code, values)
+    naive, alone, pooled = (
+        made.encode_naively(inputs, values),
+        made.encode_pairs(code, values),
+        made.encode_profiles(code, values),
+    )
     assert naive.shape == (5, len(GENES), 10)
     assert (naive[0] - naive[1]).abs().amin(0).max() > 1e-3, "values should count"
     close(alone, naive)
@@ -78,27 +82,27 @@ def test_beginnings_read_once_give_what_whole_sentences_give(
     assert set(want) == {name for name, _ in made.named_parameters()}
     assert want["genes.weight"].abs().sum() > 0
     assert want["value.weight"].abs().sum() > 0
-    for name, grad in gradients(made, made.alone(made.encode_genes(inputs), values)).items():
+    for name, grad in gradients(made, made.encode_pairs(made.encode_genes(inputs), values)).items():
         torch.testing.assert_close(grad, want[name], atol=1e-5, rtol=1e-5, msg=name)
-    want = gradients(made, made.naive(inputs, values).mean(1))
-    for name, grad in gradients(made, made.profiles(made.encode_genes(inputs), values)).items():
+    want = gradients(made, made.encode_naively(inputs, values).mean(1))
+    for name, grad in gradients(made, made.encode_profiles(made.encode_genes(inputs), values)).items():
         torch.testing.assert_close(grad, want[name], atol=1e-5, rtol=1e-5, msg=name)
 
 
 def test_padding_of_whole_sentences_changes_nothing(tokenizer: SentenceTokenizer) -> None:
-    made, inputs = tower(tokenizer, clip=True), sentence_inputs(tokenizer, GENES, KNOWN)
-    close(made.naive(inputs, expression(), length=77), made.naive(inputs, expression()))
+    made, inputs = tower(tokenizer, clip=True), encode_sentences(tokenizer, GENES, KNOWN)
+    close(made.encode_naively(inputs, expression(), length=77), made.encode_naively(inputs, expression()))
     with pytest.raises(DataError, match="78 tokens"):
-        made.naive(inputs, expression(), length=78)
+        made.encode_naively(inputs, expression(), length=78)
 
 
 def test_missing_values_are_left_out_whatever_they_are(tokenizer: SentenceTokenizer) -> None:
-    made, inputs, values = tower(tokenizer), sentence_inputs(tokenizer, GENES, KNOWN), expression()
+    made, inputs, values = tower(tokenizer), encode_sentences(tokenizer, GENES, KNOWN), expression()
     code = made.encode_genes(inputs)
     missing = torch.zeros(5, len(GENES), dtype=torch.bool)
     missing[0, 2:], missing[1, 0], missing[4] = True, True, True
-    z = made.profiles(code, values.masked_fill(missing, torch.nan), missing)
-    each = made.alone(code, values)
+    z = made.encode_profiles(code, values.masked_fill(missing, torch.nan), missing)
+    each = made.encode_pairs(code, values)
     close(z[0], each[0, :2].mean(0))
     close(z[1], each[1, 1:].mean(0))
     close(z[2], each[2].mean(0))
@@ -107,32 +111,32 @@ def test_missing_values_are_left_out_whatever_they_are(tokenizer: SentenceTokeni
 
 def test_some_of_the_genes_in_any_order(tokenizer: SentenceTokenizer) -> None:
     made, values = tower(tokenizer), expression()
-    code = made.encode_genes(sentence_inputs(tokenizer, GENES, KNOWN))
+    code = made.encode_genes(encode_sentences(tokenizer, GENES, KNOWN))
     rows = torch.tensor([4, 0, 3])
     assert len(code[rows]) == 3
-    close(made.alone(code[rows], values[:, rows]), made.alone(code, values)[:, rows])
+    close(made.encode_pairs(code[rows], values[:, rows]), made.encode_pairs(code, values)[:, rows])
 
 
 def test_the_gene_table_is_for_known_genes_and_their_symbols_only(tokenizer: SentenceTokenizer) -> None:
-    made, inputs, values = tower(tokenizer), sentence_inputs(tokenizer, GENES, KNOWN), expression()
-    before = made.alone(made.encode_genes(inputs), values)
+    made, inputs, values = tower(tokenizer), encode_sentences(tokenizer, GENES, KNOWN), expression()
+    before = made.encode_pairs(made.encode_genes(inputs), values)
     with torch.no_grad():
         assert made.genes is not None
         made.genes.weight[KNOWN["COL1A1"]] += torch.randn(24)
-    changed = (made.alone(made.encode_genes(inputs), values) - before).abs().amax((0, 2)) > 1e-4
+    changed = (made.encode_pairs(made.encode_genes(inputs), values) - before).abs().amax((0, 2)) > 1e-4
     assert [gene for gene, is_changed in zip(GENES, changed.tolist(), strict=True) if is_changed] == ["COL1A1"]
     none = GeneInputs(inputs.tokens, inputs.index, torch.zeros_like(inputs.symbol), inputs.described)
     unseen = GeneInputs(inputs.tokens, torch.full_like(inputs.index, -1), inputs.symbol, inputs.described)
-    close(made.alone(made.encode_genes(none), values), made.alone(made.encode_genes(unseen), values))
+    close(made.encode_pairs(made.encode_genes(none), values), made.encode_pairs(made.encode_genes(unseen), values))
     assert tower(tokenizer, gene_table=False).genes is None
 
 
 def test_without_value_embedding_every_value_reads_alike(tokenizer: SentenceTokenizer) -> None:
     made = tower(tokenizer, values=Values.none)
-    inputs = sentence_inputs(tokenizer, GENES, KNOWN)
-    each = made.alone(made.encode_genes(inputs), expression())
+    inputs = encode_sentences(tokenizer, GENES, KNOWN)
+    each = made.encode_pairs(made.encode_genes(inputs), expression())
     close(each, each[:1].expand_as(each))
-    close(each, made.naive(inputs, expression()))
+    close(each, made.encode_naively(inputs, expression()))
 
 
 def test_values_in_bins_are_not_the_papers(tokenizer: SentenceTokenizer) -> None:
@@ -143,7 +147,7 @@ def test_values_in_bins_are_not_the_papers(tokenizer: SentenceTokenizer) -> None
 def test_training_keeps_no_more_for_more_samples(tokenizer: SentenceTokenizer) -> None:
     """What backward needs of the ends of sentences is made again chunk by chunk, so it does not grow with them."""
     made = tower(tokenizer)
-    inputs = sentence_inputs(tokenizer, GENES, KNOWN)
+    inputs = encode_sentences(tokenizer, GENES, KNOWN)
 
     def kept(b: int) -> int:
         sizes: list[int] = []
@@ -154,7 +158,7 @@ def test_training_keeps_no_more_for_more_samples(tokenizer: SentenceTokenizer) -
 
         code = made.encode_genes(inputs)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            made.profiles(code, expression(b))
+            made.encode_profiles(code, expression(b))
         return sum(sizes)
 
     once, more = kept(sentences.SAMPLES), kept(8 * sentences.SAMPLES)
@@ -169,7 +173,7 @@ def test_state_dict_holds_no_numbers_of_tokens(tokenizer: SentenceTokenizer) -> 
 
 
 def test_zero_is_padding_and_the_symbol_is_marked(tokenizer: SentenceTokenizer) -> None:
-    inputs = sentence_inputs(tokenizer, GENES, KNOWN)
+    inputs = encode_sentences(tokenizer, GENES, KNOWN)
     words = [[tokenizer.tokenizer.id_to_token(i) for i in row[row != 0].tolist()] for row in inputs.tokens]
     for gene, row, real, mark in zip(GENES, words, inputs.tokens != 0, inputs.symbol, strict=True):
         symbol = mark[real].tolist()
@@ -186,20 +190,20 @@ def test_zero_is_padding_and_the_symbol_is_marked(tokenizer: SentenceTokenizer) 
 def test_a_learned_tokenizer_survives_its_file(tokenizer: SentenceTokenizer) -> None:
     again = load_sentence_tokenizer(tokenizer.dumps())
     assert (again.size, again.before, again.ending) == (tokenizer.size, tokenizer.before, tokenizer.ending)
-    got, want = (sentence_inputs(t, ["krt8 ", "ZZZ3", "µ"], {}) for t in (again, tokenizer))
+    got, want = (encode_sentences(t, ["krt8 ", "ZZZ3", "µ"], {}) for t in (again, tokenizer))
     assert torch.equal(got.tokens, want.tokens)
     assert int(want.tokens.max()) < tokenizer.size
-    assert torch.equal(sentence_inputs(tokenizer, ["KRT8"], {}).tokens[0, :7], want.tokens[0, :7])
+    assert torch.equal(encode_sentences(tokenizer, ["KRT8"], {}).tokens[0, :7], want.tokens[0, :7])
 
 
 def test_long_and_blank_symbols(tokenizer: SentenceTokenizer) -> None:
-    inputs = sentence_inputs(tokenizer, ["QWXZ" * 30], {})
+    inputs = encode_sentences(tokenizer, ["QWXZ" * 30], {})
     assert int(inputs.symbol.sum()) == MAX_SYMBOL
     code = tower(tokenizer).encode_genes(inputs)
-    assert tower(tokenizer).alone(code, torch.ones(1, 1)).isfinite().all()
+    assert tower(tokenizer).encode_pairs(code, torch.ones(1, 1)).isfinite().all()
     for blank in ("", "  "):
         with pytest.raises(GeneError, match="no gene symbol"):
-            sentence_inputs(tokenizer, ["KRT5", blank], {})
+            encode_sentences(tokenizer, ["KRT5", blank], {})
 
 
 def test_what_is_no_tokenizer_is_refused(tokenizer: SentenceTokenizer) -> None:
@@ -262,7 +266,7 @@ def test_clips_tokenizer_reads_the_template_as_transformers_does(clip_folder: Pa
     assert (clip_folder / "tokenizer.json").is_file()
     from_file, from_merges = clip_tokenizer(clip_folder), clip_tokenizer(tmp_path)
     for ours in (from_file, from_merges, load_sentence_tokenizer(from_merges.dumps())):
-        inputs = sentence_inputs(ours, SYMBOLS, {})
+        inputs = encode_sentences(ours, SYMBOLS, {})
         for gene, row, mark in zip(SYMBOLS, inputs.tokens, inputs.symbol, strict=True):
             want = theirs(f"The expression value of {gene} is 0.")["input_ids"]  # 0 is the placeholder
             got = [*row[: len(want) - 3].tolist(), *ours.ending]
@@ -274,11 +278,11 @@ def test_clips_tokenizer_reads_the_template_as_transformers_does(clip_folder: Pa
 def test_a_symbol_with_token_0_in_it_is_not_cut(clip_folder: Path) -> None:
     ours = clip_tokenizer(clip_folder)
     gene = "µ1!!a"
-    inputs = sentence_inputs(ours, [gene, "KRT5"], {})
+    inputs = encode_sentences(ours, [gene, "KRT5"], {})
     assert 0 in inputs.tokens[0][inputs.symbol[0]]
     made = tower(ours, clip=True)
     values = expression(3, 2)
-    close(made.alone(made.encode_genes(inputs), values), made.naive(inputs, values))
+    close(made.encode_pairs(made.encode_genes(inputs), values), made.encode_naively(inputs, values))
     assert made.encode_genes(inputs).length.tolist() == [len(ours.before) + len(ours.symbol(gene)) + 1, 8]
 
 
@@ -294,7 +298,7 @@ def test_from_a_checkpoint_sentences_are_clips_own(clip_folder: Path) -> None:
     assert isinstance(made.text, ClipText)
     with torch.no_grad():
         made.projection.weight.copy_(parts.text_projection)
-        got = made.alone(made.encode_genes(sentence_inputs(ours, GENES, KNOWN)), torch.zeros(1, len(GENES)))[0]
+        got = made.encode_pairs(made.encode_genes(encode_sentences(ours, GENES, KNOWN)), torch.zeros(1, len(GENES)))[0]
         batch = theirs([f"The expression value of {gene} is 0." for gene in GENES], padding=True, return_tensors="pt")
         want = model.get_text_features(**batch).pooler_output
     close(got, want)

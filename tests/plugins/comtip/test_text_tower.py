@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from stzoo.plugins.comtip.config import CoMTIPConfig, Pool, TextConfig, Values
-from stzoo.plugins.comtip.genes import GeneInputs
-from stzoo.plugins.comtip.network import Network
-from stzoo.plugins.comtip.pairs import PairTower
+from stzoo.plugins.comtip.config import CoMTIPConfig, PairPool, TextConfig, Values
+from stzoo.plugins.comtip.network import CoMTIPNetwork
+from stzoo.plugins.comtip.text_tower import GeneInputs, PairTower
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = TextConfig(width=16, depth=1, heads=2)
@@ -25,18 +24,20 @@ def some_genes(g: int, described: int = 0) -> GeneInputs:
     return GeneInputs(tokens, torch.arange(g), tokens != 0, torch.randn(g, described, generator=generator))
 
 
-@pytest.mark.parametrize("pool", list(Pool))
-def test_profiles_do_not_depend_on_the_order_of_genes_and_leave_missing_ones_out(pool: Pool) -> None:
+@pytest.mark.parametrize("pool", list(PairPool))
+def test_profiles_do_not_depend_on_the_order_of_genes_and_leave_missing_ones_out(pool: PairPool) -> None:
     torch.manual_seed(0)
     tower = PairTower(TextConfig(width=16, depth=1, heads=2, pool=pool), 6, 30, 8).eval()
     genes, values = torch.randn(6, 16), torch.rand(3, 6) * 4
     order = torch.randperm(6)
     close = {"atol": 1e-5, "rtol": 1e-5}
-    torch.testing.assert_close(tower.profiles(genes, values), tower.profiles(genes[order], values[:, order]), **close)
+    torch.testing.assert_close(
+        tower.encode_profiles(genes, values), tower.encode_profiles(genes[order], values[:, order]), **close
+    )
     missing = torch.zeros(3, 6, dtype=torch.bool)
     missing[:, 4:] = True
     torch.testing.assert_close(
-        tower.profiles(genes, values, missing), tower.profiles(genes[:4], values[:, :4]), **close
+        tower.encode_profiles(genes, values, missing), tower.encode_profiles(genes[:4], values[:, :4]), **close
     )
 
 
@@ -47,17 +48,17 @@ def test_genes_read_once_equal_the_naive_pass_of_every_pair(values: Values) -> N
     genes, x = some_genes(7, described=4), torch.rand(3, 7) * 8
     every = torch.arange(7).repeat(3)  # each pair encodes its gene anew
     code = tower.encode_genes(genes[every]).view(3, 7, -1)
-    naive = torch.stack([tower.profiles(code[i], x[i : i + 1])[0] for i in range(3)])
-    torch.testing.assert_close(tower.profiles(tower.encode_genes(genes), x), naive, atol=1e-5, rtol=1e-5)
+    naive = torch.stack([tower.encode_profiles(code[i], x[i : i + 1])[0] for i in range(3)])
+    torch.testing.assert_close(tower.encode_profiles(tower.encode_genes(genes), x), naive, atol=1e-5, rtol=1e-5)
 
 
 def test_alone_is_a_profile_of_one() -> None:
     torch.manual_seed(0)
     tower = PairTower(SMALL, 4, 30, 8).eval()
     code, values = tower.encode_genes(some_genes(4)), torch.rand(2, 4) * 5
-    alone = tower.alone(code, values)
+    alone = tower.encode_pairs(code, values)
     for g in range(4):
-        one = tower.profiles(code[g : g + 1], values[:, g : g + 1])
+        one = tower.encode_profiles(code[g : g + 1], values[:, g : g + 1])
         torch.testing.assert_close(alone[:, g], one, atol=1e-5, rtol=1e-5)
 
 
@@ -82,7 +83,7 @@ def test_reading_in_parts_gives_the_same_vectors_and_gradients() -> None:
     for batches in ([values], list(values.split(150))):
         read.clear()
         tower.zero_grad()
-        z = torch.cat([tower.profiles(tower.encode_genes(genes), batch) for batch in batches])
+        z = torch.cat([tower.encode_profiles(tower.encode_genes(genes), batch) for batch in batches])
         z.square().sum().backward()
         results.append([z.detach(), *(p.grad.clone() for p in tower.parameters() if p.grad is not None)])
         if len(batches) == 1:
@@ -98,11 +99,11 @@ def test_scores_of_a_grid_are_cosines_with_each_pair_alone() -> None:
     torch.manual_seed(0)
     config = CoMTIPConfig(embedding_dim=8, text=SMALL)
     config.vision.tile_px, config.vision.width, config.vision.depth = 64, 12, 1
-    network = Network(config, 5, 30).eval()
+    network = CoMTIPNetwork(config, 5, 30).eval()
     code, z, grid = network.text.encode_genes(some_genes(5)), torch.randn(3, 8), torch.linspace(0, 8, 4)
     scores = network.value_scores(z, code, grid)
     assert scores.shape == (3, 5, 4)
-    text = network.text.profiles(code[2:3], grid[1:2, None])
+    text = network.text.encode_profiles(code[2:3], grid[1:2, None])
     cosine = torch.nn.functional.cosine_similarity(z, text)
     torch.testing.assert_close(scores[:, 2, 1], network.scale() * cosine, atol=1e-5, rtol=1e-4)
 

@@ -33,5 +33,5 @@ def test_two_ranks_give_the_losses_of_one(case: str, by_two: Path, tmp_path: Pat
     for want, got in zip(losses(tmp_path), losses(by_two / "two" / case), strict=True):
         assert got == pytest.approx(want, abs=1e-4, rel=1e-4)
     averaged = torch.load(by_two / f"{case}.pt", weights_only=True)
-    for name, tensor in task.averaged().items():
+    for name, tensor in task.gather_average().items():
         torch.testing.assert_close(averaged[name], tensor, atol=2e-3, rtol=1e-2)

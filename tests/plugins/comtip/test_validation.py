@@ -17,10 +17,9 @@ from comtip_validated_run import CONFIG, TRAIN, rank, tissue, train
 from safetensors.torch import load_file
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
-from stzoo.core.finetuning.controls import mean_pcc
-from stzoo.plugins.comtip.judging import Examiner
+from stzoo.core.metrics.summary import mean_pcc
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import Examiner, TrainingTask
 
 
 @pytest.fixture(scope="module")

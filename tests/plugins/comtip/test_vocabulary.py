@@ -9,9 +9,9 @@ import pytest
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.plugins.comtip import descriptions
-from stzoo.plugins.comtip.descriptions import WIDTH, load, make, packaged
+from stzoo.plugins.comtip import vocabulary as descriptions
 from stzoo.plugins.comtip.model import CoMTIP
+from stzoo.plugins.comtip.vocabulary import WIDTH, load_packaged_descriptions, make_descriptions, read_descriptions
 
 TEXT = (
     "symbol\tgene_id\tname\taliases\tother_designations\n"
@@ -22,7 +22,7 @@ TEXT = (
 
 
 def test_relatives_by_meaning_are_near_in_the_packaged_table() -> None:
-    table = packaged()
+    table = load_packaged_descriptions()
     genes = ["COL1A1", "COL6A3", "CD3D", "CD3E", "TRBC1", "KRT5", "KRT14"]
     unit = table.vectors(genes)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-9)
@@ -34,7 +34,7 @@ def test_relatives_by_meaning_are_near_in_the_packaged_table() -> None:
 
 
 def test_symbols_aliases_case_and_strangers() -> None:
-    table = packaged()
+    table = load_packaged_descriptions()
     symbol, mouse, alias, stranger = table.vectors(["ERBB2", "Erbb2", "HER2", "NOSUCHGENE1"])
     assert symbol.shape == (WIDTH,)
     assert np.array_equal(symbol, mouse)
@@ -50,11 +50,11 @@ def test_a_table_is_made_from_text(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         read.extend(texts)
         return rng.standard_normal((len(texts), 384)).astype(np.float32)
 
-    monkeypatch.setattr(descriptions, "sentence_vectors", vectors)
+    monkeypatch.setattr(descriptions, "embed_sentences", vectors)
     path = tmp_path / "text.tsv"
     path.write_text(TEXT)
-    make(path, tmp_path / "table.safetensors")
-    table = load(tmp_path / "table.safetensors")
+    make_descriptions(path, tmp_path / "table.safetensors")
+    table = read_descriptions(tmp_path / "table.safetensors")
     assert read[0] == "keratin 5 (KRT5); K5, EBS2; cytokeratin 5; 58 kda cytokeratin"
     assert np.array_equal(*table.vectors(["KRT8", "K8"]))
     assert not table.vectors(["SHARED"]).any()  # an alias of two genes names neither
@@ -64,14 +64,14 @@ def test_text_without_a_column_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.tsv"
     path.write_text("symbol\tname\nKRT5\tkeratin 5\n")
     with pytest.raises(DataError, match="aliases"):
-        make(path, tmp_path / "out.safetensors")
+        make_descriptions(path, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 
 def test_without_the_encoder_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descriptions, "resource", lambda name: (_ for _ in ()).throw(PluginError(name)))
     with pytest.raises(PluginError, match="sentence encoder") as caught:
-        descriptions.sentence_vectors(["keratin"])
+        descriptions.embed_sentences(["keratin"])
     assert "stzoo[text]" in str(caught.value)
 
 

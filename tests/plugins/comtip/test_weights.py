@@ -134,9 +134,9 @@ def test_the_base_recipe_has_the_shape_of_clip() -> None:
     from stzoo.core.nn.vit import ViTConfig
     from stzoo.core.training.recipes import load_recipe
     from stzoo.plugins.comtip.config import CoMTIPConfig
-    from stzoo.plugins.comtip.vision import vit_shape
+    from stzoo.plugins.comtip.image_tower import make_vit_config
 
     config = configs.build(CoMTIPConfig, load_recipe("comtip", "comtip-base").config, where="comtip-base")
     clip = ViTConfig(224, 32, 768, 12, 12, pre_layernorm=True, quick_gelu=True, patch_bias=False, eps=1e-5)
-    assert vit_shape(config.vision) == clip
+    assert make_vit_config(config.vision) == clip
     assert (config.text.width, config.text.depth, config.text.heads, config.embedding_dim) == (512, 12, 8, 512)

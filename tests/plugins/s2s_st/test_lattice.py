@@ -9,7 +9,7 @@ from anndata import AnnData
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.io.read import read
-from stzoo.plugins.s2s_st.lattice import Lattice, stride_and_phase
+from stzoo.plugins.s2s_st.lattice import Lattice, find_stride_and_phase
 
 
 def section(row=None, col=None, um=None, pitch=None) -> Section:
@@ -105,19 +105,19 @@ def test_stride_and_phase_of_a_sub_lattice_with_gaps(stride):
         for b in range(stride):
             measured = np.zeros_like(occupied)
             measured[a::stride, b::stride] = occupied[a::stride, b::stride]
-            assert stride_and_phase(occupied, measured) == (stride, (a, b))
+            assert find_stride_and_phase(occupied, measured) == (stride, (a, b))
             measured[np.nonzero(measured)[0][0], np.nonzero(measured)[1][0]] = False
-            assert stride_and_phase(occupied, measured) is None
+            assert find_stride_and_phase(occupied, measured) is None
 
 
 def test_other_masks_have_no_stride():
     occupied = np.ones((12, 12), dtype=bool)
-    assert stride_and_phase(occupied, occupied) is None
-    assert stride_and_phase(occupied, np.zeros_like(occupied)) is None
-    assert stride_and_phase(occupied, some(144, 0.25).reshape(12, 12)) is None
+    assert find_stride_and_phase(occupied, occupied) is None
+    assert find_stride_and_phase(occupied, np.zeros_like(occupied)) is None
+    assert find_stride_and_phase(occupied, some(144, 0.25).reshape(12, 12)) is None
     rows = np.zeros_like(occupied)
     rows[::2] = True
-    assert stride_and_phase(occupied, rows) is None
+    assert find_stride_and_phase(occupied, rows) is None
 
 
 @pytest.mark.real

@@ -9,7 +9,7 @@ from s2s_st_sections import VARIANTS, cdcin, hexagonal, layers, patches, refined
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, WeightsError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.plugins.s2s_st.model import S2SST
 

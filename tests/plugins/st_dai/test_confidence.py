@@ -9,13 +9,13 @@ from st_dai_stacks import full_section, scene_of, sparse, stack_of
 from stzoo.core.arrays import Doubles
 from stzoo.core.data.section import Stack
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.plugins.st_dai.confidence import LEAST, Scores, scores, signs
+from stzoo.plugins.st_dai.confidence import LEAST, Scores, compute_confidence_features, score_labels
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
+from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.kriging import Kriged, krige
-from stzoo.plugins.st_dai.pseudo import Transfer, transfer
-from stzoo.plugins.st_dai.scene import Scene
+from stzoo.plugins.st_dai.pseudo import TransferredLabels, transfer
 
-Parts = tuple[Scene, Kriged, Transfer]
+Parts = tuple[StackInputs, Kriged, TransferredLabels]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def parts() -> Parts:
 
 def scored(parts: Parts, seed: int = 0, **options: object) -> Scores:
     scene, kriged, moved = parts
-    return scores(scene, kriged.genes, kriged, moved, CSGConfig(**options), seed=seed)  # type: ignore[arg-type]
+    return score_labels(scene, kriged.genes, kriged, moved, CSGConfig(**options), seed=seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [Confidence.trained, Confidence.heuristic])
@@ -63,7 +63,7 @@ def test_labels_of_hidden_spots_are_never_compared_with_anything(parts: Parts) -
     found, labels = scored(parts), kriged.genes.copy()
     own = scene.seen[scene.section[scene.seen] != scene.central]
     labels[np.setdiff1d(np.arange(len(scene)), own)] = 1e6
-    again = scores(scene, labels, kriged, moved, CSGConfig(), seed=0)
+    again = score_labels(scene, labels, kriged, moved, CSGConfig(), seed=0)
     np.testing.assert_array_equal(again.weight, found.weight)
     np.testing.assert_array_equal(again.explained, found.explained)
 
@@ -79,7 +79,7 @@ def test_the_explained_share_is_that_of_measured_adjacent_spots_by_their_noise(p
 
 
 def test_signs_are_standard_over_adjacent_spots_and_dull_ones_say_nothing(parts: Parts) -> None:
-    scene, found = parts[0], signs(*parts)
+    scene, found = parts[0], compute_confidence_features(*parts)
     own = found[scene.section != scene.central]
     assert found.shape == (len(scene), 7)
     assert (found[:, 1] == 0).all()  # no image, so no likeness
@@ -101,7 +101,7 @@ def troubled() -> tuple[Parts, Doubles]:
 def test_trained_weights_are_low_where_hidden_labels_are_wrong() -> None:
     parts, truth = troubled()
     scene, kriged, moved = parts
-    found = scores(scene, moved.genes, kriged, moved, CSGConfig(), seed=0)
+    found = score_labels(scene, moved.genes, kriged, moved, CSGConfig(), seed=0)
     hidden = (scene.section != scene.central) & ~scene.measured
     error = ((moved.genes - truth) ** 2 / scene.y.var(axis=0)).mean(axis=1)
     assert spearmanr(found.weight[hidden, 0], error[hidden]).statistic < -0.3
@@ -144,14 +144,14 @@ def test_the_generator_is_linear_below_forty_spots() -> None:
         parts = scene, krige(scene), transfer(scene, 4)
         weight = scored(parts).weight[:, 0]
         logit = np.log(weight / (1 - weight))
-        inputs = np.column_stack([signs(*parts), np.ones(len(scene))])
+        inputs = np.column_stack([compute_confidence_features(*parts), np.ones(len(scene))])
         left = logit - inputs @ np.linalg.lstsq(inputs, logit, rcond=None)[0]
         assert (np.abs(left).max() < 1e-3) == linear
 
 
 def test_confidence_follows_the_weight_along_the_curve() -> None:
     curve = Calibration(np.array([0.0, 0.5]), np.array([0.0, 0.8]))
-    sure = Scores(np.array([[0.5], [1.0]]), np.array([0.0, 0.5, 0.9]), curve).of_result()
+    sure = Scores(np.array([[0.5], [1.0]]), np.array([0.0, 0.5, 0.9]), curve).estimate_confidence()
     np.testing.assert_allclose(sure, [[0, 0.4, 0.72], [0, 0.8, 0.8]], rtol=1e-6)
 
 
@@ -160,7 +160,7 @@ def test_the_curve_is_what_labels_explain_at_measured_adjacent_spots(parts: Part
     spots = scene.seen[scene.of_adjacent()]
     y = scene.y[scene.of_adjacent()]
     explained = 1 - (kriged.genes[spots] - y) ** 2 / y.std(axis=0) ** 2
-    sure = scored(parts).of_result()[spots]
+    sure = scored(parts).estimate_confidence()[spots]
     for low, high in ((0.2, 0.7), (0.7, 1.0)):  # lower, shares are cut off at 0
         inside = (sure > low) & (sure <= high)
         assert abs(sure[inside].mean() - explained[inside].mean()) < 0.1

@@ -11,9 +11,10 @@ import pytest
 from st_dai_stacks import field, full_section, hidden_pcc, imputer, same, sparse, stained
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
+from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.interfaces import Encoder, Progress
 from stzoo.core.registry import model
+from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.features import encoder_of
 from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.st_dai import model as module

@@ -11,7 +11,7 @@ import pytest
 from st_dai_stacks import full_section, hidden_pcc, imputer, layers, quarter, same, scene_of, sparse, stack_of
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 
 

@@ -8,36 +8,36 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core.training.loop import fit
-from stzoo.plugins.st_dai.config import NetworkConfig, PDLConfig, RefineConfig, Tune
-from stzoo.plugins.st_dai.network import PDL, Network, adapted, settled, tuned
+from stzoo.plugins.st_dai.config import BackboneConfig, PDLConfig, RefineConfig, TunedPart
+from stzoo.plugins.st_dai.network import PDL, STDAINetwork, adapt, count_untouched_layers, iterate_tuned_parameters
 from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask
 
 DEPTH, WIDTH, INPUTS, PARTS, GENES = 3, 16, 5, 4, 9
 SPOTS = 40
 
 
-def trained(dropout: float = 0.0) -> Network:
+def trained(dropout: float = 0.0) -> STDAINetwork:
     """A network whose every weight is random, frozen as before refinement."""
     torch.manual_seed(0)
-    config = NetworkConfig(width=WIDTH, depth=DEPTH, dropout=dropout)
-    network = Network(INPUTS, torch.randn(PARTS, GENES), config)
+    config = BackboneConfig(width=WIDTH, depth=DEPTH, dropout=dropout)
+    network = STDAINetwork(INPUTS, torch.randn(PARTS, GENES), config)
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return network.requires_grad_(False).eval()
 
 
 def refined(
-    tune: Tune,
+    tune: TunedPart,
     pdl: PDLConfig,
     folder: Path,
-    network: Network | None = None,
+    network: STDAINetwork | None = None,
     steps: int = 5,
     kept: int | None = None,
     **options: float,
-) -> list[Network]:
+) -> list[STDAINetwork]:
     """Refine for two sections: spots 0-9 and 10-19 measured, the rest pseudo-labelled, 30-39 central."""
-    kept = settled(tune, pdl, DEPTH) if kept is None else kept
-    own = adapted(network or trained(), tune, pdl, 2)
+    kept = count_untouched_layers(tune, pdl, DEPTH) if kept is None else kept
+    own = adapt(network or trained(), tune, pdl, 2)
     rng = torch.Generator().manual_seed(1)
     x, target = torch.randn(SPOTS, INPUTS, generator=rng), torch.randn(SPOTS, GENES, generator=rng)
     labels = Labels(x, target, torch.ones(SPOTS, 1))
@@ -54,7 +54,7 @@ def refined(
 @pytest.mark.parametrize("layers", [1, DEPTH])
 def test_adapted_networks_say_the_same_bits_before_they_learn(layers: int, rank: int, shared: bool) -> None:
     network, x = trained(), torch.randn(50, INPUTS)
-    for own in adapted(network, Tune.pdl, PDLConfig(layers=layers, rank=rank, shared=shared), 2):
+    for own in adapt(network, TunedPart.pdl, PDLConfig(layers=layers, rank=rank, shared=shared), 2):
         assert torch.equal(own(x), network(x))
         assert [isinstance(pdl, PDL) for pdl in own.pdls] == [False] * (DEPTH - layers) + [True] * layers
     assert not any(isinstance(pdl, PDL) for pdl in network.pdls)
@@ -74,8 +74,8 @@ def test_a_domain_layer_is_its_formula() -> None:
 @pytest.mark.parametrize("rank", [0, 2, 8])
 @pytest.mark.parametrize("layers", [1, 2, DEPTH])
 def test_a_bank_has_as_many_parameters_as_the_specification_counts(layers: int, rank: int) -> None:
-    own = adapted(trained(), Tune.pdl, PDLConfig(layers=layers, rank=rank), 1)
-    assert sum(p.numel() for p in tuned(own)) == layers * (2 * WIDTH + 2 * WIDTH * rank)
+    own = adapt(trained(), TunedPart.pdl, PDLConfig(layers=layers, rank=rank), 1)
+    assert sum(p.numel() for p in iterate_tuned_parameters(own)) == layers * (2 * WIDTH + 2 * WIDTH * rank)
 
 
 @pytest.mark.parametrize("count", range(1, DEPTH + 1))
@@ -92,17 +92,19 @@ def test_what_is_kept_before_the_domain_layers_changes_no_result(layers: int, tm
     pdl, found = PDLConfig(layers=layers), []
     for run, kept in enumerate((None, 1)):  # None: all that can be kept
         torch.manual_seed(5)
-        found.append(refined(Tune.pdl, pdl, tmp_path / str(run), trained(), kept=kept))
-    assert settled(Tune.pdl, pdl, DEPTH) > 1
+        found.append(refined(TunedPart.pdl, pdl, tmp_path / str(run), trained(), kept=kept))
+    assert count_untouched_layers(TunedPart.pdl, pdl, DEPTH) > 1
     for a, b in zip(*found, strict=True):
         for first, second in zip(a.pdls.parameters(), b.pdls.parameters(), strict=True):
             torch.testing.assert_close(first, second)
 
 
-@pytest.mark.parametrize(("tune", "wanted"), [(Tune.all, 0), (Tune.head, DEPTH), (Tune.pdl, 2), (Tune.pdl_head, 2)])
-def test_hidden_units_that_count_as_settled_do_not_change(tune: Tune, wanted: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("tune", "wanted"), [(TunedPart.all, 0), (TunedPart.head, DEPTH), (TunedPart.pdl, 2), (TunedPart.pdl_head, 2)]
+)
+def test_hidden_units_that_count_as_settled_do_not_change(tune: TunedPart, wanted: int, tmp_path: Path) -> None:
     pdl, network, x = PDLConfig(layers=2), trained(), torch.randn(7, INPUTS)
-    count = settled(tune, pdl, DEPTH)
+    count = count_untouched_layers(tune, pdl, DEPTH)
     assert count == wanted
     for own in refined(tune, pdl, tmp_path, network):
         for number in range(1, count + 1):
@@ -113,9 +115,9 @@ def test_hidden_units_that_count_as_settled_do_not_change(tune: Tune, wanted: in
 
 @pytest.mark.parametrize(
     ("tune", "moving"),
-    [(Tune.pdl, {"pdls"}), (Tune.head, {"head"}), (Tune.pdl_head, {"pdls", "head"})],
+    [(TunedPart.pdl, {"pdls"}), (TunedPart.head, {"head"}), (TunedPart.pdl_head, {"pdls", "head"})],
 )
-def test_what_is_frozen_keeps_its_bits_and_the_rest_moves(tune: Tune, moving: set[str], tmp_path: Path) -> None:
+def test_what_is_frozen_keeps_its_bits_and_the_rest_moves(tune: TunedPart, moving: set[str], tmp_path: Path) -> None:
     network = trained()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     first, second = refined(tune, PDLConfig(), tmp_path, network)
@@ -129,7 +131,7 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_moves(tune: Tune, moving: se
     x = torch.randn(6, INPUTS)
     assert not torch.allclose(first(x), network(x))
     assert not torch.allclose(first(x), second(x))
-    start = adapted(network, tune, PDLConfig(), 1)[0].state_dict()
+    start = adapt(network, tune, PDLConfig(), 1)[0].state_dict()
     changed = {n.split(".")[0] for n, value in first.state_dict().items() if not torch.equal(value, start[n])}
     assert changed == moving
 
@@ -137,15 +139,15 @@ def test_what_is_frozen_keeps_its_bits_and_the_rest_moves(tune: Tune, moving: se
 def test_tuning_all_moves_a_copy_of_every_layer(tmp_path: Path) -> None:
     network = trained()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    own = refined(Tune.all, PDLConfig(), tmp_path, network)
-    assert sum(p.numel() for p in tuned(own)) == 2 * sum(p.numel() for p in network.parameters())
+    own = refined(TunedPart.all, PDLConfig(), tmp_path, network)
+    assert sum(p.numel() for p in iterate_tuned_parameters(own)) == 2 * sum(p.numel() for p in network.parameters())
     for name, value in own[0].named_parameters():
         assert not torch.equal(value, before[name]), name
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_sections_share_the_bottleneck_and_nothing_else(tmp_path: Path) -> None:
-    first, second = refined(Tune.pdl, PDLConfig(layers=DEPTH, rank=2, shared=True), tmp_path)
+    first, second = refined(TunedPart.pdl, PDLConfig(layers=DEPTH, rank=2, shared=True), tmp_path)
     for a, b in zip(first.pdls, second.pdls, strict=True):
         assert isinstance(a, PDL)
         assert isinstance(b, PDL)
@@ -154,14 +156,14 @@ def test_sections_share_the_bottleneck_and_nothing_else(tmp_path: Path) -> None:
         assert not torch.equal(a.gamma, b.gamma)
         assert not torch.equal(a.beta, b.beta)
     affine, low_rank = DEPTH * 2 * WIDTH, DEPTH * 2 * WIDTH * 2
-    assert sum(p.numel() for p in tuned([first, second])) == 2 * affine + low_rank
+    assert sum(p.numel() for p in iterate_tuned_parameters([first, second])) == 2 * affine + low_rank
 
 
 def test_without_sharing_sections_do_not_touch_each_other(tmp_path: Path) -> None:
     """One section's labels changed leave the other's parameters at their bits."""
     found = []
     for run, scale in enumerate((1.0, -3.0)):
-        own = adapted(trained(), Tune.pdl, PDLConfig(rank=0), 2)
+        own = adapt(trained(), TunedPart.pdl, PDLConfig(rank=0), 2)
         rng = torch.Generator().manual_seed(1)
         x, target = torch.randn(SPOTS, INPUTS, generator=rng), torch.randn(SPOTS, GENES, generator=rng)
         target[10:20] *= scale
@@ -178,7 +180,7 @@ def test_without_sharing_sections_do_not_touch_each_other(tmp_path: Path) -> Non
 
 def test_the_loss_is_the_sum_that_is_documented() -> None:
     network = trained()
-    own = adapted(network, Tune.pdl, PDLConfig(layers=DEPTH), 1)
+    own = adapt(network, TunedPart.pdl, PDLConfig(layers=DEPTH), 1)
     for parameter in own[0].pdls.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     x, truth, guess = (torch.randn(SPOTS, n) for n in (INPUTS, GENES, GENES))

@@ -14,9 +14,9 @@ from stzoo.core.gp.fitting import NOISE, Choice
 from stzoo.core.gp.kernels import Kernel
 from stzoo.core.gp.stacked import blocks_around
 from stzoo.plugins.st_dai import kriging
+from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.kriging import OWN, Kriged, krige
 from stzoo.plugins.st_dai.pseudo import REACH, SHRINK, transfer
-from stzoo.plugins.st_dai.scene import Scene
 
 KERNEL, RATIO = Kernel(220.0, 0.75), 4
 
@@ -32,7 +32,7 @@ def fixed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kriging, "choose_kernels", choose)
 
 
-def by_hand(scene: Scene, columns: Doubles, spot: int) -> Doubles:
+def by_hand(scene: StackInputs, columns: Doubles, spot: int) -> Doubles:
     """Solve for one spot of the stack from all measured spots but itself."""
     rest = scene.seen != spot
     places, at = scene.places.take(scene.seen[rest]), scene.places.take(np.array([spot]))
@@ -53,7 +53,7 @@ def test_every_label_is_what_a_gaussian_process_says_of_the_other_spots() -> Non
         np.testing.assert_allclose(found.depth[spot], by_hand(scene, scene.depth[:, None], spot)[0], atol=1e-8)
 
 
-def perturbed(scene: Scene, spot: int, by: float) -> Scene:
+def perturbed(scene: StackInputs, spot: int, by: float) -> StackInputs:
     """Change what one spot measured; components as they were."""
     y = scene.y.copy()
     y[spot] += by
@@ -102,7 +102,7 @@ def test_blocks_say_nearly_what_the_whole_says(monkeypatch: pytest.MonkeyPatch) 
             assert alike(a[spots], b[spots]) > 0.98, part
 
 
-def carried(scene: Scene, neighbours: int) -> tuple[Doubles, Doubles]:
+def carried(scene: StackInputs, neighbours: int) -> tuple[Doubles, Doubles]:
     """Section 2.4 in loops: what the central section carries to each spot, before any offset, and how far it is."""
     own = scene.seen[scene.section[scene.seen] == scene.central]
     y = scene.y[scene.section[scene.seen] == scene.central]

@@ -11,7 +11,7 @@ import torch
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import usable
 from stzoo.core.errors import UsageError
-from stzoo.core.finetuning.report import HEAD, TUNED
+from stzoo.core.finetuning.controls import HEAD, TUNED
 from stzoo.core.finetuning.settings import read_settings
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.slides.slide import Slide

@@ -12,7 +12,7 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.baselines.affine_image import AffineImage
+from stzoo.plugins.baselines.aligners.affine_image import AffineImage
 
 MPP, SIDE = 8.0, 450
 MIDDLE = (SIDE * MPP / 2, SIDE * MPP / 2)

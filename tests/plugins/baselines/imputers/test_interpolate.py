@@ -105,7 +105,7 @@ def test_nearest_is_the_nearest(whole: Maker) -> None:
 def test_genes_in_turns_give_the_same(tissue: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     section = tissue()
     at_once = model("bicubic").impute(section).adata.layers["imputed"]
-    monkeypatch.setattr("stzoo.plugins.baselines.interpolate.VALUES", 400)
+    monkeypatch.setattr("stzoo.plugins.baselines.imputers.interpolate.VALUES", 400)
     in_turns = model("bicubic").impute(section).adata.layers["imputed"]
     np.testing.assert_allclose(in_turns, at_once, atol=1e-6)
 

@@ -16,7 +16,7 @@ from stzoo.core.gp.blocks import halves, spread_out, surroundings
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import NOISE, Spectrum, choose, likelihoods, predict
 from stzoo.core.gp.kernels import Kernel, Places
-from stzoo.core.metrics.scores import per_gene_pcc
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 from stzoo.core.errors import ConfigError
-from stzoo.plugins.s2s_st.attention_block import WindowAttention
-from stzoo.plugins.s2s_st.config import NetworkConfig, TrainConfig
-from stzoo.plugins.s2s_st.levels import decimate, fill_nearest, place
-from stzoo.plugins.s2s_st.losses import deep_l1, gradient_l1, masked_l1, total_loss
-from stzoo.plugins.s2s_st.network import CDCIN
-from stzoo.plugins.s2s_st.windows import posed
+from stzoo.plugins.s2s_st.cdcin.attention_block import WindowAttention
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
+from stzoo.plugins.s2s_st.cdcin.sampling import decimate, fill_nearest, place_mask
+from stzoo.plugins.s2s_st.cdcin.training import deep_l1, gradient_l1, masked_l1, total_loss
+from stzoo.plugins.s2s_st.config import CDCINNetworkConfig, CDCINTrainConfig
+from stzoo.plugins.s2s_st.images import turn_and_mirror
 
-TINY = NetworkConfig(cascades=3, channels=8, blocks=1, layers=1)
+TINY = CDCINNetworkConfig(cascades=3, channels=8, blocks=1, layers=1)
 
 
 def drawn(*shape, seed=0):
@@ -27,7 +27,7 @@ def size(module):
 
 @pytest.fixture
 def inputs():
-    mask = place(drawn(2, 1, 8, 8, seed=1) > 0.2, 2)
+    mask = place_mask(drawn(2, 1, 8, 8, seed=1) > 0.2, 2)
     return fill_nearest(drawn(2, 1, 8, 8), 2), mask
 
 
@@ -36,7 +36,7 @@ def test_decimation_undoes_the_nearest_fill(stride):
     x = drawn(2, 1, 5, 7)
     assert torch.equal(decimate(fill_nearest(x, stride), stride), x)
     known = x > 0.5
-    mask = place(known, stride)
+    mask = place_mask(known, stride)
     assert mask.sum() == known.sum()
     assert torch.equal(decimate(mask, stride), known)
 
@@ -47,19 +47,19 @@ def test_mirroring_before_decimation_shows_other_places():
     kept = set(decimate(x, 2).flatten().tolist())
     for pose in range(1, 8):
         transposed = pose == 5  # the only one that leaves [::2, ::2] where it is
-        assert set(decimate(posed(x, pose), 2).flatten().tolist()).isdisjoint(kept) != transposed
-        assert set(posed(decimate(x, 2), pose).flatten().tolist()) == kept
-    assert len({tuple(posed(x, pose).flatten().tolist()) for pose in range(8)}) == 8
+        assert set(decimate(turn_and_mirror(x, pose), 2).flatten().tolist()).isdisjoint(kept) != transposed
+        assert set(turn_and_mirror(decimate(x, 2), pose).flatten().tolist()) == kept
+    assert len({tuple(turn_and_mirror(x, pose).flatten().tolist()) for pose in range(8)}) == 8
 
 
 def test_sizes_are_those_of_the_specification():
-    network = CDCIN(NetworkConfig())
+    network = CDCIN(CDCINNetworkConfig())
     assert size(network) == 3_310_659
     block = network.cascade[0]
     assert size(block) == 1_103_553
     assert size(block.blocks[0]) == 134_528
     assert size(block.blocks[0].attention[0]) == 18_544
-    assert size(CDCIN(NetworkConfig(mask_channel=True))) - size(network) == 3 * 32 * 9
+    assert size(CDCIN(CDCINNetworkConfig(mask_channel=True))) - size(network) == 3 * 32 * 9
     assert not any("offset" in name for name in network.state_dict())
 
 
@@ -162,9 +162,9 @@ def test_masked_l1_and_deep_supervision():
 
 def test_the_factor_of_gene_losses():
     parts = {name: torch.tensor(1.0) for name in ("s2s", "s2d", "g1", "g2", "gradient")}
-    assert total_loss(parts, TrainConfig()) == 4.0
-    assert total_loss(parts, TrainConfig(gene_weight=30, gene_scale=10, gradient=0.5)) == 8.5
-    assert total_loss({"g2": torch.tensor(2.0)}, TrainConfig()) == 2.0
+    assert total_loss(parts, CDCINTrainConfig()) == 4.0
+    assert total_loss(parts, CDCINTrainConfig(gene_weight=30, gene_scale=10, gradient=0.5)) == 8.5
+    assert total_loss({"g2": torch.tensor(2.0)}, CDCINTrainConfig()) == 2.0
 
 
 def test_the_gradient_loss_is_a_slope():

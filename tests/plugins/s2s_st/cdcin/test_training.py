@@ -10,19 +10,18 @@ import torch
 from stzoo.core import config as configs
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.training.loop import TrainingError
-from stzoo.plugins.s2s_st.canvas import Canvas
-from stzoo.plugins.s2s_st.cdcin import fill_cdcin, fit_cdcin
-from stzoo.plugins.s2s_st.cdcin_training import CDCINTask
-from stzoo.plugins.s2s_st.config import CDCINConfig, InferenceConfig, NetworkConfig, TrainConfig
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
+from stzoo.plugins.s2s_st.cdcin.network import CDCIN
+from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided
+from stzoo.plugins.s2s_st.cdcin.training import CDCINTask, deep_l1
+from stzoo.plugins.s2s_st.config import CDCINConfig, CDCINNetworkConfig, CDCINTrainConfig, InferenceConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.losses import deep_l1
-from stzoo.plugins.s2s_st.network import CDCIN
-from stzoo.plugins.s2s_st.sampling import Scattered, Strided
 from torch import nn
 
 TINY = CDCINConfig(
-    NetworkConfig(cascades=2, channels=8, blocks=1, layers=1),
-    TrainConfig(iterations=3, batch=2, window=16, frugal=False, learning_rate=1e-3),
+    CDCINNetworkConfig(cascades=2, channels=8, blocks=1, layers=1),
+    CDCINTrainConfig(iterations=3, batch=2, window=16, frugal=False, learning_rate=1e-3),
     InferenceConfig(step=8),
 )
 MASKED = replace(TINY, network=replace(TINY.network, mask_channel=True))
@@ -234,20 +233,6 @@ def test_images_too_small_for_the_windows_are_refused():
     maps, occupied, measured, _ = scene((80, 80))
     with pytest.raises(DataError, match="need 144"):
         fit_cdcin(maps, occupied, measured, trained(window=72), images=photographs())
-
-
-def test_a_run_goes_on_where_it_stopped(tmp_path):
-    maps, occupied, measured, _ = scene()
-    whole = fit_cdcin(maps, occupied, measured, TINY, out=tmp_path / "run")
-    steps = []
-    again = fit_cdcin(
-        maps, occupied, measured, TINY, out=tmp_path / "run", resume=True, progress=lambda *at: steps.append(at)
-    )
-    assert_same(whole, again)
-    assert steps == []
-    maps[:, measured] += 1
-    with pytest.raises(ConfigError):
-        fit_cdcin(maps, occupied, measured, TINY, out=tmp_path / "run", resume=True)
 
 
 def test_progress_is_told_of_steps_and_windows():

@@ -7,18 +7,17 @@ import pytest
 import torch
 from PIL import Image
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.plugins.s2s_st.canvas import Canvas
-from stzoo.plugins.s2s_st.images import NaturalImages, turned_centre
-from stzoo.plugins.s2s_st.levels import decimate, fill_nearest
-from stzoo.plugins.s2s_st.sampling import Scattered, Strided
-from stzoo.plugins.s2s_st.windows import (
-    augmented,
-    averaged,
-    cut,
-    inference_corners,
-    training_corners,
-    window_side,
+from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
+from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided, decimate, fill_nearest
+from stzoo.plugins.s2s_st.cdcin.windows import (
+    augment,
+    average_windows,
+    choose_window_side,
+    cut_windows,
+    find_inference_corners,
+    find_training_corners,
 )
+from stzoo.plugins.s2s_st.images import NaturalImages, cut_turned_centre
 
 
 def seeded(seed=0):
@@ -49,12 +48,12 @@ def grids(shape, stride=2, phase=(0, 0), genes=2, occupied=None):
     ],
 )
 def test_the_side_of_windows(largest, stride, shape, side):
-    assert window_side(largest, stride, shape) == side
+    assert choose_window_side(largest, stride, shape) == side
 
 
 def test_a_window_below_two_levels_is_refused():
     with pytest.raises(ConfigError, match="give 16"):
-        window_side(12, 4, (40, 40))
+        choose_window_side(12, 4, (40, 40))
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -88,7 +87,7 @@ def test_training_windows_are_more_than_half_full_and_reach_the_last_row_and_col
     occupied = np.zeros((20, 20), dtype=bool)
     occupied[:, 10:] = True
     canvas = Canvas.of(*grids((20, 20), occupied=occupied), (2, (0, 0)), 8)
-    corners = set(map(tuple, training_corners(canvas).tolist()))
+    corners = set(map(tuple, find_training_corners(canvas).tolist()))
     assert corners == {(i, j) for i in range(7) for j in (4, 5, 6)}  # from columns 8, 10, 12; column 6 is half full
 
 
@@ -96,11 +95,11 @@ def test_where_no_window_is_half_full_the_fullest_ones_are_taken():
     occupied = np.zeros((20, 20), dtype=bool)
     occupied[::2, ::2] = True
     canvas = Canvas.of(*grids((20, 20), occupied=occupied), (2, (0, 0)), 8)
-    assert len(training_corners(canvas)) == 49
+    assert len(find_training_corners(canvas)) == 49
     occupied[:] = False
     occupied[0, 0] = True
     with pytest.raises(DataError, match="measured spots"):
-        training_corners(Canvas.of(*grids((20, 20), occupied=occupied), (2, (0, 0)), 8))
+        find_training_corners(Canvas.of(*grids((20, 20), occupied=occupied), (2, (0, 0)), 8))
 
 
 @pytest.mark.parametrize("step", [0, 4, 7, 100])
@@ -110,15 +109,15 @@ def test_inference_covers_every_spot_and_averages_what_agrees(shape, phase, step
     occupied = np.random.default_rng(0).random(shape) < 0.6
     occupied[-1, -1] = occupied[1, 1] = occupied[0, 1] = True
     maps, occupied, measured = grids(shape, 2, phase, occupied=occupied)
-    canvas = Canvas.of(maps, occupied, measured, (2, phase), window_side(8, 2, shape), whole=True)
-    corners = inference_corners(canvas, step)
+    canvas = Canvas.of(maps, occupied, measured, (2, phase), choose_window_side(8, 2, shape), whole=True)
+    corners = find_inference_corners(canvas, step)
     calls = []
 
     def predict(values, known):
         calls.append(len(values))
         return fill_nearest(values, 2)
 
-    full = averaged(canvas, corners, predict, batch=3)
+    full = average_windows(canvas, corners, predict, batch=3)
     assert max(calls) <= 3
     top, left = canvas.offset
     found = full[:, top : top + shape[0], left : left + shape[1]].numpy()
@@ -129,8 +128,8 @@ def test_inference_covers_every_spot_and_averages_what_agrees(shape, phase, step
 def test_windows_and_masks_are_turned_alike_by_all_eight_poses():
     maps, occupied, measured = grids((16, 16), genes=1)
     canvas = Canvas.of(maps, occupied, measured, (2, (0, 0)), 16)
-    values, _ = cut(canvas, torch.zeros(200, dtype=torch.long), torch.zeros(200, 2, dtype=torch.long))
-    turned, known = augmented(values, values > 100, seeded())
+    values, _ = cut_windows(canvas, torch.zeros(200, dtype=torch.long), torch.zeros(200, 2, dtype=torch.long))
+    turned, known = augment(values, values > 100, seeded())
     assert torch.equal(known, turned > 100)
     assert len({tuple(x.flatten().tolist()) for x in turned}) == 8
 
@@ -138,14 +137,14 @@ def test_windows_and_masks_are_turned_alike_by_all_eight_poses():
 def test_strided_levels():
     sampling, x = Strided(2), torch.rand(2, 1, 8, 8)
     known = x > 0.5
-    fewer = sampling.sparser((x, known), seeded())
+    fewer = sampling.thin((x, known), seeded())
     assert torch.equal(fewer[0], x[..., ::2, ::2])
-    x0, mask = sampling.lifted(fewer)
+    x0, mask = sampling.lift(fewer)
     assert x0.shape == x.shape
     assert mask.sum() == fewer[1].sum()
     assert torch.equal(x0[mask], x[mask])
     image = torch.rand(2, 1, 16, 16)
-    shown, everywhere = sampling.shown(image, known)
+    shown, everywhere = sampling.sample_image(image, known)
     assert torch.equal(shown, decimate(image, 2))
     assert everywhere.all()
 
@@ -155,8 +154,8 @@ def test_scattered_levels_drop_some_and_guess_what_was_dropped():
     known = x > 0.5
     known[3] = False
     known[3, 0, 0, :2] = True
-    fewer, kept = sampling.sparser((x * known, known), seeded())
-    guessed = sampling.guessed(known, kept)
+    fewer, kept = sampling.thin((x * known, known), seeded())
+    guessed = sampling.select_scored(known, kept)
     assert torch.equal(kept | guessed, known)
     assert not (kept & guessed).any()
     assert kept[3].sum() == guessed[3].sum() == 1
@@ -179,13 +178,13 @@ def test_images_of_a_folder_are_gray_crops(photographs):
     images = NaturalImages.read(photographs)
     assert sorted(image.shape for image in images.images) == [(128, 128), (128, 140), (130, 150)]
     assert 0x80 in np.unique(images.images[0])
-    crops = images.crops(12, 64, seeded())
+    crops = images.draw_crops(12, 64, seeded())
     assert crops.shape == (12, 1, 64, 64)
     assert crops.dtype == torch.float32
     assert crops.min() >= 0
     assert 0.5 < crops.max() <= 1
-    assert torch.equal(crops, images.crops(12, 64, seeded()))
-    assert not torch.equal(crops, images.crops(12, 64, seeded(1)))
+    assert torch.equal(crops, images.draw_crops(12, 64, seeded()))
+    assert not torch.equal(crops, images.draw_crops(12, 64, seeded(1)))
     assert NaturalImages.read(photographs).digest == images.digest
     with pytest.raises(DataError, match="need 140"):
         images.require(70)
@@ -207,8 +206,8 @@ def test_turning_by_nothing_and_by_a_quarter_loses_nothing(side):
     wide = torch.rand(2 * side, 2 * side)
     first = (side + 1) // 2
     centre = wide[first : first + side, first : first + side]
-    assert torch.equal(turned_centre(wide, 0.0, side), centre)
-    quarter = turned_centre(wide, torch.pi / 2, side)
+    assert torch.equal(cut_turned_centre(wide, 0.0, side), centre)
+    quarter = cut_turned_centre(wide, torch.pi / 2, side)
     assert set(quarter.flatten().tolist()) <= set(wide.flatten().tolist())
     if side % 2 == 0:
         assert any(torch.equal(quarter, torch.rot90(centre, k)) for k in (1, 3))

@@ -13,15 +13,15 @@ from scipy.ndimage import gaussian_filter
 from stzoo.core.errors import DataError
 from stzoo.core.registry import model
 from stzoo.core.training.loop import fit
-from stzoo.plugins.s2s_st import photographs
 from stzoo.plugins.s2s_st.config import RefinedConfig, RefinerConfig
-from stzoo.plugins.s2s_st.context import Position
 from stzoo.plugins.s2s_st.images import NaturalImages
-from stzoo.plugins.s2s_st.photographs import PhotographTask
-from stzoo.plugins.s2s_st.refined import fit_refined
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.sparser import SparserTask, dropped, examination, learned_columns
+from stzoo.plugins.s2s_st.refined import photograph_training as photographs
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask
+from stzoo.plugins.s2s_st.refined.processes import Position
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.section_training import SparserTask, choose_columns, drop_spots, prepare_examinations
+from stzoo.plugins.s2s_st.refined.variant import fit_refined
 
 SMALL = RefinerConfig(channels=16, dilations=[1, 2, 4])
 
@@ -133,19 +133,19 @@ def section():
     """A scene, its first process, the spots held out, and the columns that are learned from."""
     drawn = patches(24, 24)
     drawn = drawn.hide(drawn.measured)
-    scene = Scene.of(drawn, drawn.expression(), 4, seed=0)
+    scene = RefinedInputs.of(drawn, drawn.expression(), 4, seed=0)
     held = np.random.default_rng(5).random(len(scene.seen)) < 0.3
-    return scene, Position.of(scene).choice, held, learned_columns(scene, np.random.default_rng(0))
+    return scene, Position.of(scene).choice, held, choose_columns(scene, np.random.default_rng(0))
 
 
-def flat(scene: Scene) -> np.ndarray:
+def flat(scene: RefinedInputs) -> np.ndarray:
     """Place of each measured spot on the grid, which is one tile here."""
     return scene.lattice.row[scene.seen] * scene.lattice.shape[1] + scene.lattice.col[scene.seen]
 
 
 def test_held_out_spots_are_never_learned_and_dropped_ones_never_shown(section):
     scene, choice, held, columns = section
-    drops = dropped(scene, choice, held, columns, np.random.default_rng(0))
+    drops = drop_spots(scene, choice, held, columns, np.random.default_rng(0))
     assert len(drops) >= 4
     at, taught_ever = flat(scene), np.zeros(len(scene.seen), dtype=bool)
     for one in drops:
@@ -170,21 +170,21 @@ def test_held_out_spots_are_never_learned_and_dropped_ones_never_shown(section):
 
 def test_values_of_dropped_spots_do_not_reach_the_inputs(section):
     scene, choice, held, columns = section
-    drops = dropped(scene, choice, held, columns, np.random.default_rng(0))
+    drops = drop_spots(scene, choice, held, columns, np.random.default_rng(0))
     gone = drops[0].x[0, 3].flatten().numpy()[flat(scene)] == 0
     poisoned = scene.columns.copy()
     poisoned[gone] = 1e6
-    told = dropped(replace(scene, columns=poisoned), choice, held, columns, np.random.default_rng(0))
+    told = drop_spots(replace(scene, columns=poisoned), choice, held, columns, np.random.default_rng(0))
     assert torch.equal(told[0].x, drops[0].x)
     assert not torch.equal(told[0].target, drops[0].target)
 
 
 def test_held_out_spots_are_examined_without_their_own_values(section):
     scene, choice, held, _ = section
-    asked = examination(scene, choice, held)
+    asked = prepare_examinations(scene, choice, held)
     poisoned = scene.columns.copy()
     poisoned[held] = 1e6
-    told = examination(replace(scene, columns=poisoned), choice, held)
+    told = prepare_examinations(replace(scene, columns=poisoned), choice, held)
     np.testing.assert_array_equal(np.sort(np.concatenate([one.spots for one in asked])), np.flatnonzero(held))
     for one, other in zip(asked, told, strict=True):
         assert torch.equal(one.x, other.x)
@@ -193,14 +193,14 @@ def test_held_out_spots_are_examined_without_their_own_values(section):
         # the map and the spots are two ways to the same prediction
         components = np.arange(scene.n_components)
         there = one.x[:, 0].flatten(-2)[:, one.at].T.numpy()
-        found = Position(choice).start(scene, one.left, components, scene.seen[one.spots])
+        found = Position(choice).krige(scene, one.left, components, scene.seen[one.spots])
         np.testing.assert_allclose(there, found.mean, atol=1e-4)
         assert not held[one.left].any()
 
 
 def test_only_dropped_spots_are_scored(section):
     scene, choice, held, columns = section
-    drops = dropped(scene, choice, held, columns, np.random.default_rng(0))
+    drops = drop_spots(scene, choice, held, columns, np.random.default_rng(0))
     elsewhere = [replace(one, target=torch.where(one.weight > 0, one.target, torch.tensor(1e6))) for one in drops]
     losses = []
     for parts in (drops, elsewhere):
@@ -212,7 +212,7 @@ def test_only_dropped_spots_are_scored(section):
 
 def test_learning_on_the_section_lowers_its_error(section, tmp_path):
     scene, choice, held, columns = section
-    drops = dropped(scene, choice, held, columns, np.random.default_rng(0))
+    drops = drop_spots(scene, choice, held, columns, np.random.default_rng(0))
     told: list[tuple[int, int]] = []
     task = SparserTask(
         refiner(),
@@ -236,7 +236,7 @@ def test_learning_on_the_section_lowers_its_error(section, tmp_path):
 
 def test_photographs_are_added_to_the_loss(section):
     scene, choice, held, columns = section
-    drops = dropped(scene, choice, held, columns, np.random.default_rng(0))
+    drops = drop_spots(scene, choice, held, columns, np.random.default_rng(0))
     module = refiner()
     options = {"steps": 4, "batch": 8, "learning_rate": 1e-3}
     images = on_photographs(copy.deepcopy(module))

@@ -7,17 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from s2s_st_sections import patches, truth_of
-from stzoo.plugins.s2s_st.context import Context, Position
-from stzoo.plugins.s2s_st.factors import smooth_factors
-from stzoo.plugins.s2s_st.members import Members, equal, learned, stacked
-from stzoo.plugins.s2s_st.scene import Scene
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.members import Members, learn_weights, stack_members, weigh_equally
+from stzoo.plugins.s2s_st.refined.processes import Context, Position, smooth_factors
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene() -> RefinedInputs:
     section = patches(26, 26, genes=8)
     hidden = section.hide(section.measured)
-    return Scene.of(hidden, hidden.expression(), 4, seed=0)
+    return RefinedInputs.of(hidden, hidden.expression(), 4, seed=0)
 
 
 # Factors
@@ -83,15 +82,15 @@ def test_weights_of_a_known_mixture_are_found():
         parts.append(Members(maps, [np.ones((n, 6))] * 3))
         truth.append(mixed + 0.1 * rng.normal(size=(n, 6)) * np.sqrt(variance)[:, None])
         noise.append(variance)
-    np.testing.assert_allclose(stacked(parts, truth, noise, spread), true, atol=0.02)
-    against = stacked(parts, [-t for t in truth], noise, spread)
+    np.testing.assert_allclose(stack_members(parts, truth, noise, spread), true, atol=0.02)
+    against = stack_members(parts, [-t for t in truth], noise, spread)
     assert (against >= 0).all()
 
 
 def test_noisy_spots_count_less():
     maps = [np.array([[1.0], [1.0]])]
     truth = [np.array([[0.0], [1.0]])]
-    weight = stacked([Members(maps, maps)], truth, [np.array([4.0, 1.0])], np.ones(1))
+    weight = stack_members([Members(maps, maps)], truth, [np.array([4.0, 1.0])], np.ones(1))
     assert weight[0] == pytest.approx(0.8)
 
 
@@ -99,15 +98,15 @@ def test_learned_weights_predict_better_than_equal_ones_and_trust_is_a_share(sce
     section = patches(26, 26, genes=8)
     truth = truth_of(section)[~section.measured]
     processes = [Position.of(scene), Context.of(scene)]
-    weights, calibration = learned(scene, processes, np.random.default_rng(0))
+    weights, calibration = learn_weights(scene, processes, np.random.default_rng(0))
     assert (weights >= 0).all()
     assert 0.5 < weights.sum() < 1.5
     at = np.flatnonzero(~section.measured)
     found = Members.of(scene, processes, np.arange(len(scene.seen)), at, np.arange(8))
     errors = []
-    for w in (weights, equal(processes)):
-        value, trust = found.weighed(w)
-        errors.append(((scene.finished(value, np.arange(8)) - truth) ** 2).mean())
+    for w in (weights, weigh_equally(processes)):
+        value, trust = found.combine(w)
+        errors.append(((scene.add_means(value, np.arange(8)) - truth) ** 2).mean())
         assert ((trust >= 0) & (trust <= 1)).all()
     assert errors[0] <= 1.01 * errors[1]
     assert np.ptp(calibration.apply(np.linspace(0, 1, 9))) > 0.2
@@ -115,7 +114,7 @@ def test_learned_weights_predict_better_than_equal_ones_and_trust_is_a_share(sce
 
 def test_without_context_the_maps_of_one_process_are_weighed(scene):
     processes = [Position.of(scene)]
-    assert len(equal(processes)) == 2
-    weights, _ = learned(scene, processes, np.random.default_rng(0))
+    assert len(weigh_equally(processes)) == 2
+    weights, _ = learn_weights(scene, processes, np.random.default_rng(0))
     assert len(weights) == 2
     assert weights.sum() > 0.5

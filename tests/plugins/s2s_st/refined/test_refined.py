@@ -13,17 +13,17 @@ from stzoo.core.data.section import Section
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.noise import relative_noise
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.core.metrics.scores import per_gene_pcc
-from stzoo.plugins.s2s_st import tiles as tiling
+from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.s2s_st.config import RefinerConfig
-from stzoo.plugins.s2s_st.refiner import Refiner
-from stzoo.plugins.s2s_st.scene import Scene
-from stzoo.plugins.s2s_st.tiles import Tile, tiles
+from stzoo.plugins.s2s_st.refined import tiles as tiling
+from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
+from stzoo.plugins.s2s_st.refined.refiner import Refiner
+from stzoo.plugins.s2s_st.refined.tiles import Tile, cut_tiles
 
 
-def scene_of(section: Section, components: int = 4) -> Scene:
+def scene_of(section: Section, components: int = 4) -> RefinedInputs:
     hidden = section.hide(section.measured)
-    return Scene.of(hidden, hidden.expression(), components, seed=0)
+    return RefinedInputs.of(hidden, hidden.expression(), components, seed=0)
 
 
 def learned(channels: int = 6, seed: int = 0) -> Refiner:
@@ -53,7 +53,7 @@ def test_the_six_neighbours_on_a_hexagonal_array_are_a_pitch_away(parity, first)
     others = ~neighbours & ~np.eye(len(row), dtype=bool)
     assert distance[others].min() > 1.7
     np.testing.assert_array_equal(scene.places.um, everywhere[scene.seen])
-    tile = scene.tiles()[0]
+    tile = scene.cut_tiles()[0]
     cells = scene.cells(tile).um[tile.number(scene.lattice.row, scene.lattice.col)]
     np.testing.assert_array_equal(cells, everywhere)
 
@@ -118,7 +118,7 @@ GRID = st.tuples(st.integers(1, 90), st.integers(1, 90))
 @given(shape=GRID, many=st.booleans(), share=st.floats(0.01, 1.0))
 def test_cores_cover_the_grid_once_and_lie_in_their_outer_rectangles(shape, many, share):
     measured = tiling.WHOLE + 1 if many else tiling.WHOLE
-    found = list(tiles(shape, measured, share))
+    found = list(cut_tiles(shape, measured, share))
     assert many or len(found) == 1
     row, col = (axis.ravel() for axis in np.mgrid[: shape[0], : shape[1]])
     times = np.zeros(len(row), dtype=int)
@@ -155,7 +155,7 @@ def test_many_tiles_give_nearly_what_one_gives(monkeypatch):
     whole = layers(refined(steps=0).impute(section))
     monkeypatch.setattr(tiling, "WHOLE", 50)
     monkeypatch.setattr(tiling, "CORE", 8.0)
-    assert len(scene_of(section).tiles()) == 6
+    assert len(scene_of(section).cut_tiles()) == 6
     tiled = layers(refined(steps=0).impute(section))
     assert not np.array_equal(whole[0], tiled[0])
     pcc = per_gene_pcc(whole[0][hidden], tiled[0][hidden])

@@ -1,0 +1,378 @@
+"""The contract of an encoder: it embeds the spots of a section from its image, and predicts expression through a head.
+
+Every call takes whole sections, never loose patches, so a model that looks at all spots and their positions
+at once (slide-level) fits as well as one that looks at a spot at a time.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import numpy as np
+from stzoo.core.arrays import Array, Floats, Indices
+from stzoo.core.data.section import PER_10K, Section
+from stzoo.core.discovery.manager import default_host, resolve
+from stzoo.core.errors import DataError, PluginError, UsageError, nearest
+from stzoo.core.model import Model
+from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.specs import HeadSpec
+
+if TYPE_CHECKING:
+    from stzoo.core.tunable import Tunable
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted expression.
+
+    Parameters
+    ----------
+    values
+        float32 (n_spots, n_genes), log1p of counts per 10,000 unless the model says otherwise.
+    genes
+        Names of the columns.
+    head
+        Which head predicted: ``ridge``, ``retrieval``, ``zero-shot`` ...
+    uncertainty
+        float32 (n_spots, n_genes) >= 0, in the units of ``values``, or None.
+    """
+
+    values: Floats
+    genes: tuple[str, ...]
+    head: str
+    uncertainty: Floats | None = None
+
+    @classmethod
+    def joined(cls, blocks: Iterable[tuple[slice, Prediction]], n_spots: int) -> Prediction:
+        """Return the predictions of all blocks of ``n_spots`` spots as one."""
+        values, uncertainty, last = np.empty((n_spots, 0), np.float32), None, None
+        for rows, last in blocks:
+            if rows.start == 0:
+                values = np.empty((n_spots, len(last.genes)), dtype=np.float32)
+                uncertainty = None if last.uncertainty is None else np.empty_like(values)
+            values[rows] = last.values
+            if uncertainty is not None:
+                uncertainty[rows] = last.uncertainty
+        if last is None:
+            raise DataError("there is no spot to predict", todo="give a section with spots")
+        return cls(values, last.genes, last.head, uncertainty)
+
+
+class Head(Protocol):
+    """What predicts expression from an embedding; a plugin offers one through ``stzoo_heads``."""
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """Genes it predicts, in the order of its columns."""
+        ...
+
+    def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
+        """Predict expression.
+
+        Parameters
+        ----------
+        embedding
+            float32 (n, d).
+        genes
+            Genes wanted; by default all.
+
+        Raises
+        ------
+        GeneError
+            A gene that the head was not fitted for.
+        """
+        ...
+
+    def tensors(self) -> dict[str, Array]:
+        """Return its arrays by name."""
+        ...
+
+    def description(self) -> dict[str, Any]:
+        """Return its genes and settings as JSON values."""
+        ...
+
+    @classmethod
+    def fit(
+        cls,
+        embedding: Floats,
+        expression: Floats,
+        group: Indices,
+        genes: tuple[str, ...],
+        *,
+        seed: int = 0,
+        start: Self | None = None,
+    ) -> Self:
+        """Fit a head on measured spots.
+
+        Parameters
+        ----------
+        embedding, expression, group
+            float32 (n, d), float32 (n, g) log-normalised, and the section of each spot, intp (n,): whatever is chosen
+            is chosen by leaving sections out.
+        genes
+            Names of the g columns.
+        seed
+            Seed of everything random.
+        start
+            A fitted head to stay close to (fine-tuning); a head that knows no such thing ignores it.
+        """
+        ...
+
+    @classmethod
+    def restored(cls, tensors: Mapping[str, Array], description: Mapping[str, Any]) -> Self:
+        """Make a head of what :meth:`tensors` and :meth:`description` returned."""
+        ...
+
+
+class Encoder(Model):
+    """Embeds the spots of a section from its image, and predicts expression through a head."""
+
+    heads: ClassVar[tuple[str, ...]] = ()
+    """Heads that only this model has (CoMTIP: ``zero-shot``); those of installed plugins come on top."""
+    default_head: ClassVar[str] = "ridge"
+    """The head that predicts where none is named."""
+
+    @property
+    @abstractmethod
+    def embedding_dim(self) -> int:
+        """Width of the embedding."""
+
+    @abstractmethod
+    def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
+        """Embed every spot from the image.
+
+        Parameters
+        ----------
+        section
+            A section with a slide and µm/px; expression is not read.
+        batch_size
+            Spots at a time; it bounds memory and does not change the result.
+
+        Returns
+        -------
+        float32 (n_spots, embedding_dim).
+        """
+
+    def embed_blocks(
+        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Embed a section block by block, so that no more than a block is held at a time.
+
+        By default :meth:`embed` is called, and every process embeds the whole section. An encoder that can do better
+        overrides this, computes its own blocks only, keeps what neighbours need of each other in ``share.table``, and
+        waits for the others (``share.wait``) before its first block, not later.
+
+        Parameters
+        ----------
+        section, batch_size, progress
+            As :meth:`embed`.
+        share
+            The blocks wanted; by default all.
+
+        Yields
+        ------
+        Rows and their embedding, float32 (m, embedding_dim): the rows of :meth:`embed`, in order.
+        """
+        whole = self.embed(section, batch_size=batch_size, progress=progress)
+        for rows in (share or Share(section.n_spots)).blocks:
+            yield rows, whole[rows]
+
+    def quantised(self) -> Self:
+        """Compute in 8-bit integers on the CPU from now on: faster, not quite the same, and not to be saved.
+
+        Raises
+        ------
+        UsageError
+            The encoder has no such form.
+        """
+        raise UsageError(f"'{self.name}' has no int8 form", todo="use it as it is, without --int8")
+
+    def tunable(
+        self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
+    ) -> Tunable:
+        """Make the encoder ready to be fine-tuned on the measured spots of some sections.
+
+        An encoder that offers this can be tuned in full and by low-rank adapters; the others have their heads fitted.
+
+        Parameters
+        ----------
+        sections
+            Sections with slides and counts.
+        cache
+            Folder in which what is read of the slides may be kept (:func:`stzoo.core.slides.tile_cache.cache_folder`).
+        contrast
+            The model's own objective is wanted beside the supervised one.
+        ranks
+            The processes that share every batch.
+
+        Raises
+        ------
+        UsageError
+            The encoder has nothing to tune, or no objective of its own.
+        """
+        raise UsageError(f"'{self.name}' has no network to tune, only heads", todo="tune its head: --tune head")
+
+    def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str | None = None) -> Self:
+        """Fit a head on the measured spots of some sections (the encoder itself stays as it is).
+
+        Parameters
+        ----------
+        sections
+            Sections with slides and counts; only ``measured`` spots are used.
+        genes
+            Genes to predict; by default all that every section has.
+        head
+            A head of an installed plugin (``stzoo_heads``); by default :attr:`default_head`.
+
+        Raises
+        ------
+        UsageError
+            There is no such head, no section, or no gene.
+        DataError
+            No section has a measured spot with counts.
+        """
+        head = head or self.default_head
+        cls = head_class(head)
+        embedding, expression, group, names = training_data(self, sections, genes)
+        self.fitted_heads[head] = cls.fit(embedding, expression, group, names, seed=self.seed)
+        return self
+
+    @property
+    def fitted_heads(self) -> dict[str, Head]:
+        """Heads fitted so far, by name (they are saved with the model)."""
+        heads: dict[str, Head] = self.__dict__.setdefault("_fitted_heads", {})
+        return heads
+
+    def genes(self, head: str | None = None) -> list[str]:
+        """Return the genes that a head can predict."""
+        fitted = self.fitted_heads.get(head or self.default_head)
+        return list(fitted.genes) if fitted is not None else []
+
+    def predict(
+        self,
+        section: Section,
+        genes: Sequence[str] | None = None,
+        *,
+        head: str | None = None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Prediction:
+        """Predict expression of every spot from the image; counts of the section are never read.
+
+        Parameters
+        ----------
+        genes
+            Genes wanted; by default all that the head knows.
+        head
+            A head (:meth:`head_names`); by default :attr:`default_head`.
+
+        Raises
+        ------
+        GeneError
+            The head does not know a gene.
+        UsageError
+            There is no such head, or it has not been fitted.
+        """
+        blocks = self.predict_blocks(section, genes, head=head, batch_size=batch_size, progress=progress)
+        return Prediction.joined(blocks, section.n_spots)
+
+    def predict_blocks(
+        self,
+        section: Section,
+        genes: Sequence[str] | None = None,
+        share: Share | None = None,
+        *,
+        head: str | None = None,
+        batch_size: int = 64,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[slice, Prediction]]:
+        """Predict block by block (see :meth:`predict`); a model that predicts in its own way overrides this.
+
+        Parameters
+        ----------
+        share
+            The blocks wanted; by default all.
+
+        Yields
+        ------
+        Rows and their prediction, in order; genes, head, and whether there is an uncertainty, are always the same.
+        """
+        head = self.check_head(head)
+        if head not in self.fitted_heads:
+            raise UsageError(
+                f"the {head} head of '{self.name}' has not been fitted",
+                todo="fit it first: model.fit(sections, genes, head=...) or --reference SECTION",
+            )
+        for rows, embedding in self.embed_blocks(section, share, batch_size=batch_size, progress=progress):
+            yield rows, self.fitted_heads[head].predict(embedding, genes)
+
+    def head_names(self) -> list[str]:
+        """Return every head that :meth:`predict` accepts: those of installed plugins, and the model's own."""
+        return list(dict.fromkeys([*installed_heads(), *self.heads]))
+
+    def check_head(self, head: str | None) -> str:
+        """Return the name of a head, the default one for None, or say which there are."""
+        head, known = head or self.default_head, self.head_names()
+        if head not in known:
+            raise UsageError(
+                f"'{self.name}' has no head '{head}'{nearest(head, known)}", where=f"heads: {', '.join(known)}"
+            )
+        return head
+
+
+def installed_heads() -> list[str]:
+    """Return the names of the heads that plugins offer."""
+    return list(dict.fromkeys(spec.name for _, spec in default_host().of(HeadSpec)))
+
+
+def head_class(name: str) -> type[Head]:
+    """Import the class of a head.
+
+    Raises
+    ------
+    UsageError
+        No plugin offers a head of that name.
+    PluginError
+        Two do, or what the plugin names is no head.
+    """
+    known = installed_heads()
+    if name.rpartition(":")[2] not in known:
+        raise UsageError(f"there is no head '{name}' to fit{nearest(name, known)}", where=f"heads: {', '.join(known)}")
+    plugin, spec = default_host().find(HeadSpec, name)
+    found: type[Head] = resolve(spec.target)
+    lacking = [part for part in ("fit", "predict", "tensors", "description", "restored") if not hasattr(found, part)]
+    if lacking:
+        raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is no head: it has no {lacking[0]}")
+    return found
+
+
+def training_data(
+    encoder: Encoder, sections: Sequence[Section], genes: Sequence[str] | None
+) -> tuple[Floats, Floats, Indices, tuple[str, ...]]:
+    """Return embedding (n, d), expression (n, g), section number (n,) of all usable spots, and the genes."""
+    if not sections:
+        raise UsageError("no section to fit a head on", todo="give at least one section with a slide and counts")
+    if genes is None:
+        shared = set.intersection(*(set(section.genes) for section in sections))
+        genes = [gene for gene in sections[0].genes if gene in shared]
+    if not genes:
+        raise UsageError("no gene to fit a head for", todo="check that the sections name their genes the same way")
+    embeddings, expressions, groups = [], [], []
+    for number, section in enumerate(sections):
+        usable = section.measured & (np.nan_to_num(section.depth) > 0)
+        embeddings.append(np.asarray(encoder.embed(section), dtype=np.float32)[usable])
+        expressions.append(section.expression(genes, target=PER_10K)[usable])
+        groups.append(np.full(int(usable.sum()), number, dtype=np.intp))
+    group = np.concatenate(groups)
+    if len(group) < 2:
+        raise DataError(
+            f"{len(group)} measured spots with counts in {len(sections)} sections, a head needs at least 2",
+            where=", ".join(section.name for section in sections),
+        )
+    return np.concatenate(embeddings), np.concatenate(expressions), group, tuple(genes)

@@ -1,0 +1,1 @@
+"""Encoders that learn nothing from tissue: hand-made features, and a network trained on photographs."""

@@ -1,0 +1,1 @@
+"""Imputers that every network is measured against: means, neighbours, splines, kriging, other sections."""

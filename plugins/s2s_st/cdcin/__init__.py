@@ -1,0 +1,1 @@
+"""The paper's variant: CDCIN, a cascade of data-consistent imputation blocks, trained on the section it fills."""

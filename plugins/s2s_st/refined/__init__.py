@@ -1,0 +1,1 @@
+"""The refined variant (ours): noise-aware kriging, corrected by a network that learned from photographs."""
