@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -155,51 +154,3 @@ def test_a_plan_does_not_change_under_its_user() -> None:
     assert matches.share == 1
     with pytest.raises(ValueError, match="read-only"):
         matches.plan.data[0] = 3
-
-
-SQUARE = np.array([[0.0, 0], [100, 0], [100, 100], [0, 100]])
-
-
-def area(ring: np.ndarray) -> float:
-    x, y = ring.T
-    return float((x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2)
-
-
-@given(st.floats(0, 360), st.booleans(), st.booleans())
-@settings(max_examples=20, deadline=None)
-def test_polygons_keep_area_and_direction(angle: float, flip: bool, closed: bool) -> None:
-    ring = np.vstack([SQUARE, SQUARE[:1]]) if closed else SQUARE
-    transform = Transform.rigid(angle, (5, 6), flip=flip)
-    (moved,) = transform.apply_polygons([ring])
-    assert area(moved) == pytest.approx(area(ring))  # positive before, positive after, mirrored or not
-    assert len(moved) == len(ring)
-    assert not closed or np.array_equal(moved[0], moved[-1])
-    (back,) = transform.inverse().apply_polygons([moved])
-    assert np.abs(back - ring).max() < 1e-9
-
-
-def test_bent_edges_get_vertices_and_stay_on_the_curve() -> None:
-    grid = np.zeros((21, 21, 2))
-    grid[..., 1] = 40 * np.sin(np.arange(21) / 20 * 2 * np.pi)  # edges along x become a wave of 40 µm
-    transform = Transform.rigid(20, (50, 0)).then(Transform(np.eye(2, 3), Displacement(grid, (0, 0), 50)))
-    ring = SQUARE * 8 + [80, 60]
-    (moved,) = transform.apply_polygons([ring])
-    assert len(moved) > 40
-    along = np.linspace(0, 1, 2001)[:, None]
-    truth = np.concatenate(
-        [transform.apply(a + along * (b - a)) for a, b in zip(ring, np.roll(ring, -1, 0), strict=False)]
-    )
-    start, end = moved, np.roll(moved, -1, axis=0)
-    step = end - start
-    length = np.maximum((step**2).sum(axis=1), 1e-12)
-    at = np.clip(((truth[:, None] - start) * step).sum(axis=2) / length, 0, 1)
-    off = np.linalg.norm(truth[:, None] - start - at[..., None] * step, axis=2).min(axis=1)
-    assert off.max() < 1.5
-    assert area(moved) == pytest.approx(area(truth), rel=1e-3)
-    assert math.isinf(Transform.identity().finest_um)
-
-
-def test_bad_polygons_are_named() -> None:
-    for ring in (SQUARE[:2], np.full((4, 2), np.nan), np.zeros((4, 3))):
-        with pytest.raises(DataError, match="polygon 1 has shape"):
-            Transform.identity().apply_polygons([SQUARE, ring])

@@ -41,7 +41,7 @@ class Plain(Encoder):
     config_class = dict
 
     def __init__(self, fails_after: int | None = None) -> None:
-        self.seed, self.device, self.config, self._fails_after = 0, "cpu", {}, fails_after
+        self.seed, self.device, self.config, self.fails_after = 0, "cpu", {}, fails_after
 
     @property
     def embedding_dim(self) -> int:
@@ -52,7 +52,7 @@ class Plain(Encoder):
 
     def predict_blocks(self, *args: Any, **options: Any) -> Iterator[tuple[slice, Prediction]]:
         for done, block in enumerate(super().predict_blocks(*args, **options)):
-            if done == self._fails_after:
+            if done == self.fails_after:
                 raise ValueError("a fault of the model")
             yield block
 

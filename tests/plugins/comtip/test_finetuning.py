@@ -99,7 +99,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 ) -> None:
     settings = quick("lora", False, "rates.learning_rate=0.01")
     whole = tuned(base, sections, tmp_path / "whole", settings)
-    judged, calls = tuning._judged, []
+    judged, calls = tuning.mean_pcc, []
 
     def stopping(*arguments: Any) -> float:
         calls.append(1)
@@ -108,7 +108,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         return judged(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "_judged", stopping)
+        patch.setattr(tuning, "mean_pcc", stopping)
         with pytest.raises(KeyboardInterrupt):
             tuned(base, sections, tmp_path / "stopped", settings)
     assert not (tmp_path / "stopped" / "weights").exists()

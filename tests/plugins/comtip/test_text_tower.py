@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from stzoo.plugins.comtip import text_tower as pairs
 from stzoo.plugins.comtip.config import CoMTIPConfig, PairPool, TextConfig, Values
 from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.text_tower import GeneInputs, PairTower
@@ -73,20 +72,27 @@ def test_a_gene_never_seen_has_no_vector_of_its_own() -> None:
     torch.testing.assert_close(difference, tower.residual.weight.detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_reading_in_parts_gives_the_same_vectors_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_in_parts_gives_the_same_vectors_and_gradients() -> None:
+    """A large batch is read in parts; its halves, small enough to be read at once, give the same."""
     torch.manual_seed(0)
-    tower = PairTower(SMALL, 9, 30, 8)
-    genes, values = some_genes(9), torch.rand(7, 9) * 5
+    tower = PairTower(SMALL, 3000, 30, 8).double()
+    genes, values = some_genes(3000), torch.rand(300, 3000, dtype=torch.float64) * 5
+    read: list[int] = []
+    tower.value.register_forward_hook(lambda module, given, made: read.append(len(given[0])))
     results = []
-    for budget in (1 << 24, 2 * 16 * 9 * 3):  # at once; three rows at a time
-        monkeypatch.setattr(pairs, "_BUDGET", budget)
+    for batches in ([values], list(values.split(150))):
+        read.clear()
         tower.zero_grad()
-        z = tower.encode_profiles(tower.encode_genes(genes), values)
+        z = torch.cat([tower.encode_profiles(tower.encode_genes(genes), batch) for batch in batches])
         z.square().sum().backward()
         results.append([z.detach(), *(p.grad.clone() for p in tower.parameters() if p.grad is not None)])
+        if len(batches) == 1:
+            assert max(read) < 300
+        else:
+            assert read == [150, 150]
     assert len(results[0]) > 8
     for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-9)
 
 
 def test_scores_of_a_grid_are_cosines_with_each_pair_alone() -> None:
