@@ -49,6 +49,11 @@ class CoMTIP(Encoder):
         self._start: Start | None = None
 
     @property
+    def uses_attention(self) -> bool:
+        """True: both towers are transformers."""
+        return True
+
+    @property
     def embedding_dim(self) -> int:
         """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
         return own_width(self.config) * (1 + len(self.config.context_um))

@@ -55,6 +55,11 @@ class S2SST(PartImputer):
         self._refiner: Refiner | None = None
 
     @property
+    def uses_attention(self) -> bool:
+        """Whether the variant is the paper's: the refined one has no transformer."""
+        return self.config.variant is Variant.cdcin
+
+    @property
     def refiner(self) -> Refiner:
         """The network of the refined variant: what was restored, the packaged weights, or untrained.
 
