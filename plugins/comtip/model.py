@@ -48,6 +48,11 @@ class CoMTIP(Encoder):
         self._start: StartingWeights | None = None
 
     @property
+    def uses_attention(self) -> bool:
+        """True: both towers are transformers."""
+        return True
+
+    @property
     def embedding_dim(self) -> int:
         """Width of :meth:`embed`: z_img and patch statistics, the spot's own and averaged over each context width."""
         return count_own_features(self.config) * (1 + len(self.config.context_um))

@@ -56,6 +56,11 @@ class S2SST(PartImputer):
         self._refiner: Refiner | None = None
 
     @property
+    def uses_attention(self) -> bool:
+        """Whether the variant is the paper's: the refined one has no transformer."""
+        return self.config.variant is Variant.cdcin
+
+    @property
     def refiner(self) -> Refiner:
         """The network of the refined variant: restored weights, the packaged ones, or untrained.
 
