@@ -29,7 +29,8 @@ from stzoo.core.data.section import Stack
 from stzoo.core.io.read import read
 from stzoo.core.registry import model
 from stzoo.core.runtime.ranks import joined
-from stzoo.core.workflows.impute_blocks import impute_into, impute_stack_into
+from stzoo.core.workflows.impute import impute
+from stzoo.core.workflows.impute_stack import impute_stack
 
 RESULTS = Path(__file__).parent / "results" / "impute_ranks.json"
 SECTION, LEAST, RULE = "xenium_breast/xenium_q1.csv.gz", 10, "grid:2"
@@ -71,9 +72,9 @@ def work(rank: int, world: int, port: int, out: Path, data: Path, method: str, k
         given: Any = stack_of(data) if kind == "stack" else section_of(data, float(kind.split()[0]))
         wall, cpu = time.perf_counter(), time.process_time()
         if kind == "stack":
-            impute_stack_into(model(method), given, out, ranks=ranks)
+            impute_stack(model(method), given, out=out, ranks=ranks)
         else:
-            impute_into(model(method), given, out, rule=RULE, ranks=ranks)
+            impute(model(method), given, out=out, rule=RULE, ranks=ranks)
         used = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     (out.parent / f"{out.stem}.{rank}.json").write_text(json.dumps({**used, "peak_mb": peak}), encoding="utf-8")

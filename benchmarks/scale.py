@@ -121,7 +121,7 @@ def measured(name: str, spots: int, folder: Path, floor: dict[str, float]) -> di
 
 def one(weights: str, source: str, out: str) -> None:
     """Read, predict and write; print peak memory and CPU seconds of this process."""
-    from stzoo.core.workflows.predict_blocks import predict_into
+    from stzoo.core.workflows.predict import predict
 
     import stzoo
 
@@ -130,7 +130,7 @@ def one(weights: str, source: str, out: str) -> None:
     section = stzoo.read(source, lazy=True)
     section = replace(section, slide=slide(section.n_spots, np.load(Path(source).parent / "base.npy")))
     read = cpu()
-    predict_into(encoder, section, out)
+    predict(encoder, section, out=out)
     figures = {"peak_mb": high_water(), "before_mb": before, "cpu_s": round(cpu(), 1)}
     print(json.dumps({**figures, "read_cpu_s": round(read - start, 1), "predict_cpu_s": round(cpu() - read, 1)}))
 

@@ -30,10 +30,11 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Find the map from micrometres of MOVING to micrometres of FIXED, and say how good it is."""
-    from stzoo.cli.outputs import check_outputs, check_suffix
+    from stzoo.cli.outputs import check_outputs
     from stzoo.core.config import override
     from stzoo.core.errors import UsageError
     from stzoo.core.io.read import read
+    from stzoo.core.io.write import check_suffix
     from stzoo.core.registry import model as make
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.progress import progress_bar

@@ -22,7 +22,7 @@ def command(
     from stzoo.core.io.read import data_source, read
     from stzoo.core.io.synthetic import synthetic_section
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.workflows.predict import predict_section
+    from stzoo.core.workflows.predict import predict
     from stzoo.zoo.loading import load
 
     table, picture = out / "demo.h5ad", out / "demo.png"
@@ -35,7 +35,7 @@ def command(
         section = read(data_source("her2st::C5", data))
         echo("her2st section C5: real tissue of the patient whose sections C2-C4 the packaged weights were trained on")
     with progress_bar("predict") as progress:
-        done = predict_section(encoder, section, GENES, progress=progress)
+        done = predict(encoder, section, GENES, progress=progress)
     done.write(table, picture, overwrite=overwrite)
     for line in done.lines():
         echo(line)

@@ -11,7 +11,7 @@ from stzoo.cli.tables import echo
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH or PATH::SECTION.")],
-    out: Annotated[Path, typer.Option(help="NAME.zarr to write.")],
+    out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
     model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.")] = None,
     image: Annotated[Path | None, typer.Option(help="Slide image to use.")] = None,
@@ -21,21 +21,25 @@ def command(
 ) -> None:
     """Embed every spot of a section from its H&E image, into obsm["X_stzoo"] of an AnnData (counts are not read).
 
-    It is written block by block, and can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main embed
+    A .zarr is written block by block, and can be shared by processes:
+    torchrun --nproc-per-node 2 -m stzoo.cli.main embed ...
     """
+    from stzoo.cli.outputs import check_shared
     from stzoo.core.io.read import read
-    from stzoo.core.runtime.outputs import check_output
+    from stzoo.core.io.write import check_suffix
+    from stzoo.core.runtime.outputs import check_output, quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.shared_output import quick_to_stop
-    from stzoo.core.workflows.predict_blocks import EMBEDDING, embed_into, zarr_name
+    from stzoo.core.workflows.embed import EMBEDDING, embed
     from stzoo.zoo.loading import load
 
-    check_output(zarr_name(out), overwrite=overwrite)
+    check_suffix(out)
+    check_output(out, overwrite=overwrite)
     encoder = load(model, device=device)
     section = read(source, mpp=mpp, image=image, lazy=True)
     with quick_to_stop(), joined() as ranks, progress_bar("embed", show=ranks.is_main) as progress:
-        embed_into(encoder, section, out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress)
+        check_shared(out, ranks)
+        embed(encoder, section, out=out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress)
     if ranks.is_main:
         echo(f"{section.n_spots} spots, obsm['{EMBEDDING}'] has {encoder.embedding_dim} columns")
         echo(f"wrote {out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from stzoo.cli.tables import echo
@@ -46,16 +46,16 @@ def command(
     A stack file says itself which spots are measured; its sections are aligned and filled together. A .zarr and a stack
     can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main impute ...
     """
-    from stzoo.cli.outputs import check_folder, check_outputs, check_shared, check_suffix, parse_genes, refuse_options
+    from stzoo.cli.outputs import check_folder, check_outputs, check_shared, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.io.read import read
     from stzoo.core.io.stack_file import is_stack_file
+    from stzoo.core.io.write import check_suffix
     from stzoo.core.registry import model as make
+    from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.shared_output import quick_to_stop
-    from stzoo.core.workflows.impute import impute_section, require_truth
-    from stzoo.core.workflows.impute_blocks import impute_into
+    from stzoo.core.workflows.impute import impute, require_truth
 
     wanted, shown = parse_genes(genes), parse_genes(show)
     imputer = make(model, override({}, set_ or []), role="imputer", seed=seed)
@@ -76,19 +76,21 @@ def command(
         require_truth(section, measured or "all")
     with quick_to_stop(), joined() as ranks, progress_bar("impute", show=ranks.is_main) as progress:
         check_shared(out, ranks)
-        rule = measured or "all"
-        pictures: dict[str, Any] = {"show": shown, "overwrite": overwrite}
-        if out.suffix == ".zarr":
-            pictures |= {"plot": plot, "reliability": reliability}
-            lines = impute_into(
-                imputer, section, out, rule=rule, genes=wanted, ranks=ranks, progress=progress, **pictures
-            )
-        else:
-            done = impute_section(imputer, section, rule=rule, genes=wanted, progress=progress)
-            done.write(out, plot, reliability, **pictures)
-            lines = done.lines()
+        done = impute(
+            imputer,
+            section,
+            rule=measured or "all",
+            genes=wanted,
+            out=out,
+            plot=plot,
+            reliability=reliability,
+            show=shown,
+            overwrite=overwrite,
+            ranks=ranks,
+            progress=progress,
+        )
     if ranks.is_main:
-        for line in lines:
+        for line in done.lines():
             echo(line)
         echo("wrote " + ", ".join(str(path) for path in (out, plot, reliability) if path))
 
@@ -106,20 +108,20 @@ def _impute_stack(
     from stzoo.core.io.read_stack import open_stack
     from stzoo.core.io.stack_file import load_stack_file
     from stzoo.core.registry import model as make
+    from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.shared_output import quick_to_stop
-    from stzoo.core.workflows.impute_blocks import impute_stack_into
+    from stzoo.core.workflows.impute_stack import impute_stack
 
     moving = None if aligner == "none" else make(aligner, role="aligner", seed=imputer.seed)
     opened = open_stack(load_stack_file(path))
     if imputer.needs_whole_section:
         opened.require_whole()
     with quick_to_stop(), joined() as ranks, progress_bar("align and impute", show=ranks.is_main) as progress:
-        lines = impute_stack_into(
+        done = impute_stack(
             imputer,
             opened.stack,
-            out,
+            out=out,
             export_sections=export,
             overwrite=overwrite,
             ranks=ranks,
@@ -131,7 +133,7 @@ def _impute_stack(
             progress=progress,
         )
     if ranks.is_main:
-        for line in lines:
+        for line in done.lines():
             echo(line)
         echo(f"wrote {out}" + (" with a .h5ad file for each section" if export else ""))
         echo(f"look at it: stzoo volume {out} --plot stack.png --page stack.html")

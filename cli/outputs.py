@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stzoo.core.errors import UsageError
-from stzoo.core.runtime.outputs import check_output
+from stzoo.core.runtime.outputs import check_alone, check_output
 
 if TYPE_CHECKING:
     from stzoo.core.runtime.ranks import Ranks
@@ -21,16 +21,10 @@ def check_outputs(overwrite: bool, out: Path, plot: Path | None = None) -> None:
         check_output(check_plot(plot), overwrite=overwrite)
 
 
-def check_suffix(out: Path) -> None:
-    """Refuse an output that is neither .h5ad nor .zarr."""
-    if out.suffix not in (".h5ad", ".zarr"):
-        raise UsageError(f"'{out.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
-
-
 def check_shared(out: Path, ranks: Ranks) -> None:
     """Refuse, for several processes, an output that they can not write together."""
-    if ranks.world > 1 and out.suffix != ".zarr":
-        raise UsageError(f"{ranks.world} processes can not write '{out.name}' together", todo="write to NAME.zarr")
+    if out.suffix != ".zarr":
+        check_alone(out, ranks)
 
 
 def check_folder(out: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from stzoo.cli.tables import echo
@@ -35,13 +35,13 @@ def command(
     A .zarr is written block by block, so that memory does not grow with the slide or the genes, and can be shared by
     processes: torchrun --nproc-per-node 2 -m stzoo.cli.main predict ...
     """
-    from stzoo.cli.outputs import check_outputs, check_shared, check_suffix, parse_genes
+    from stzoo.cli.outputs import check_outputs, check_shared, parse_genes
     from stzoo.core.io.read import read
+    from stzoo.core.io.write import check_suffix
+    from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
     from stzoo.core.runtime.ranks import joined
-    from stzoo.core.runtime.shared_output import quick_to_stop
-    from stzoo.core.workflows.predict import predict_section
-    from stzoo.core.workflows.predict_blocks import predict_into
+    from stzoo.core.workflows.predict import predict
     from stzoo.zoo.loading import load
 
     wanted = parse_genes(genes)
@@ -54,16 +54,20 @@ def command(
     given = [read(one) for one in reference or []]
     with quick_to_stop(), joined() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
         check_shared(out, ranks)
-        common: dict[str, Any] = {"head": head, "reference": given, "batch_size": batch_size, "progress": progress}
-        if out.suffix == ".zarr":
-            lines = predict_into(
-                encoder, section, out, wanted, plot=plot, overwrite=overwrite, ranks=ranks, **common
-            ).lines()
-        else:
-            done = predict_section(encoder, section, wanted, **common)
-            done.write(out, plot, overwrite=overwrite)
-            lines = done.lines()
+        done = predict(
+            encoder,
+            section,
+            wanted,
+            head=head,
+            reference=given,
+            out=out,
+            plot=plot,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            ranks=ranks,
+            progress=progress,
+        )
     if ranks.is_main:
-        for line in lines:
+        for line in done.lines():
             echo(line)
         echo(f"wrote {out}" + (f" and {plot}" if plot else ""))

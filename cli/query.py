@@ -24,8 +24,9 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Score sets of genes at every spot from the H&E image; counts, where there are, are only compared."""
-    from stzoo.cli.outputs import check_outputs, check_suffix
+    from stzoo.cli.outputs import check_outputs
     from stzoo.core.io.read import read
+    from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.progress import progress_bar
     from stzoo.core.workflows.query import query_section
     from stzoo.zoo.loading import load

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -65,17 +65,46 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
     is still found with the same size.
     """
     path = Path(path)
-    if path.suffix not in (".h5ad", ".zarr"):
-        raise UsageError(f"'{path.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
+    suffix = check_suffix(path)
     with writing(path, overwrite=overwrite) as scratch, _naming_keys():
         adata = _annotated(section)
-        if path.suffix == ".h5ad":
+        if suffix == ".h5ad":
             adata.write_h5ad(scratch, compression="gzip")
         else:
             _write_zarr(adata, scratch)
             if section.slide is not None:
                 write_pyramid(section.slide, scratch)
     return path
+
+
+def check_suffix(path: Path) -> str:
+    """Return the suffix of a section's file, ``.h5ad`` or ``.zarr``.
+
+    Raises
+    ------
+    UsageError
+        It has another one.
+    """
+    if path.suffix not in (".h5ad", ".zarr"):
+        raise UsageError(f"'{path.name}' has no known suffix", todo="write to NAME.h5ad or NAME.zarr")
+    return path.suffix
+
+
+def bare_frame(section: Section, genes: Sequence[str], about: Mapping[str, Any]) -> Section:
+    """Return a section's spots, positions and slide with other genes as its columns, and nothing in them yet.
+
+    Parameters
+    ----------
+    about
+        ``uns["stzoo"]`` of the result: what made it.
+    """
+    from anndata import AnnData
+
+    places = {key: section.adata.obsm[key] for key in ("spatial", "spatial_um") if key in section.adata.obsm}
+    adata = AnnData(obs=section.adata.obs.copy(), obsm=places, shape=(section.n_spots, len(genes)))
+    adata.var_names = list(genes)
+    adata.uns["stzoo"] = dict(about)
+    return replace(section, adata=adata)
 
 
 def write_shared(section: Section, path: Path, ranks: Ranks = ALONE, *, embed_slide: bool = True) -> None:

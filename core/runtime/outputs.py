@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stzoo.core.errors import OutputError
+from stzoo.core.errors import OutputError, UsageError
+from stzoo.core.runtime.ranks import Ranks
 
 _ELSEWHERE = "choose a folder that you may write to, on a disk with space"
 
@@ -92,3 +95,55 @@ def _replace(new: Path, final: Path, scratch: Path, *, overwrite: bool) -> None:
 def _concerns(error: OSError, scratch: Path) -> bool:
     """Say whether an error is about the output, and not about an input that the block was reading."""
     return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(scratch)
+
+
+def check_alone(out: Path | None, ranks: Ranks) -> None:
+    """Refuse, for several processes, an output that only one can write: memory (None), or another file than a zarr.
+
+    Raises
+    ------
+    UsageError
+        There are several.
+    """
+    if ranks.world > 1:
+        what = "in memory" if out is None else f"'{out.name}'"
+        raise UsageError(f"{ranks.world} processes can not write {what} together", todo="write to NAME.zarr")
+
+
+@contextmanager
+def shared_writing(out: Path, ranks: Ranks, *, overwrite: bool) -> Iterator[Path]:
+    """Yield the path that all ranks write to; the first rank moves it to its place when the block ends well.
+
+    The folder around it is hidden, seen by all ranks, and gone at the end: a place for what they tell each other.
+
+    Raises
+    ------
+    OutputError
+        The output exists, the disk refuses it, or a rank does not see the disk.
+    LostRankError
+        Another rank went away.
+    """
+    with ranks.together():
+        if ranks.is_main:
+            with writing(out, overwrite=overwrite) as path:
+                ranks.same(str(path))
+                yield path
+            return
+        path = Path(ranks.same(""))
+        if not path.parent.is_dir():
+            todo = "write to a disk that all ranks share"
+            raise OutputError(f"rank {ranks.rank} does not see {path.parent}", todo=todo)
+        yield path
+
+
+@contextmanager
+def quick_to_stop() -> Iterator[None]:
+    """Let SIGTERM (a job's end, torchrun when another rank died) end the work as Ctrl-C does: nothing half stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stzoo.core.errors import ConfigError, StzooError
@@ -99,11 +100,10 @@ class Ranks:
         if self.world == 1:
             return x
         import torch
-        from stzoo.core.runtime.gathering import all_rows
 
         most = -(-count // self.world)
         padded = torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])])  # all parts must be of one size
-        parts = all_rows(padded, self.rank, self.world)
+        parts = _gather_function().apply(padded, self.rank, self.world)
         sizes = [replace(self, rank=rank).share(count) for rank in range(self.world)]
         return torch.cat([part[: one.stop - one.start] for part, one in zip(parts, sizes, strict=True)])
 
@@ -159,6 +159,32 @@ class Ranks:
 
 ALONE = Ranks()
 """One process."""
+
+
+@cache
+def _gather_function() -> Any:
+    """Return the operation that gives all ranks the tensors of all, (world, ...); gradients are summed over ranks.
+
+    It is made on first use: a rank alone needs no torch.
+    """
+    import torch
+    import torch.distributed as dist
+
+    class Gather(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, rank: int, world: int) -> Tensor:
+            ctx.rank = rank
+            parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(world)]
+            dist.all_gather(parts, x.contiguous())
+            return torch.stack(parts)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+            whole = grads[0].clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(whole)
+            return whole[ctx.rank], None, None
+
+    return Gather
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats, Mask
@@ -12,10 +13,12 @@ from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
-from stzoo.core.io.write import write
+from stzoo.core.io.write import check_suffix, write, write_shared
 from stzoo.core.metrics.reliability import reliability
 from stzoo.core.metrics.summary import summarise
+from stzoo.core.runtime.outputs import check_alone, shared_writing
 from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 SHOWN = 4
 """Genes of a picture at most: the most variable ones among the measured spots."""
@@ -174,23 +177,61 @@ def require_truth(section: Section, rule: str) -> None:
         )
 
 
-def impute_section(
+def impute(
     imputer: Imputer,
     section: Section,
     *,
     rule: str = "all",
     genes: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
+    reliability: str | Path | None = None,
+    show: Sequence[str] | None = None,
+    overwrite: bool = False,
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> ImputedSection:
     """Hide what a rule does not call measured, then fill it.
 
     Parameters
     ----------
+    imputer
+        Any imputer plugin.
     rule
         See :func:`stzoo.core.data.sampling.measured_mask`.
     genes
         Genes wanted; by default all. Depths are those of all genes.
+    out
+        ``NAME.zarr``, in whose neighbourhood what is imputed lies meanwhile (processes may share the work: each fills
+        parts of its own, see :meth:`stzoo.PartImputer.fill_parts`, and writes the chunks of its own blocks of spots),
+        or ``NAME.h5ad``; by default nothing is written. Whole or absent, whatever happens on the way.
+    plot, reliability, show
+        Pictures, as of :meth:`ImputedSection.draw`.
+    overwrite
+        Replace the outputs.
+    ranks
+        The processes that share the work; all call this with the same arguments.
+
+    Raises
+    ------
+    UsageError
+        The output has another suffix, or several processes are to write what only one can.
+    LostRankError
+        Another rank went away; nothing is written then.
     """
     sparse = sparse_section(section, rule, genes=genes)
-    done = imputer.impute(sparse.section, target=sparse.target, progress=progress)
-    return ImputedSection(done, sparse.truth)
+    options: dict[str, Any] = {"target": sparse.target, "progress": progress}
+    if out is not None and check_suffix(Path(out)) == ".zarr":
+        with shared_writing(Path(out), ranks, overwrite=overwrite) as path:
+            filled = imputer.impute(sparse.section, ranks=ranks, folder=path.parent / "tables", **options)
+            done = ImputedSection(filled, sparse.truth)
+            if ranks.is_main:
+                done.draw(plot, reliability, show=show, overwrite=overwrite)
+            write_shared(filled, path, ranks)
+            return done
+    check_alone(None if out is None else Path(out), ranks)
+    done = ImputedSection(imputer.impute(sparse.section, **options), sparse.truth)
+    done.draw(plot, reliability, show=show, overwrite=overwrite)
+    if out is not None:
+        write(done.section, out, overwrite=overwrite)
+    return done

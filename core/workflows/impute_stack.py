@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stzoo.core.aligner import Aligner
@@ -16,7 +17,7 @@ from stzoo.core.imputer import Imputer
 from stzoo.core.io.volume import NAME, Volume, placed
 from stzoo.core.io.write import write
 from stzoo.core.metrics.summary import summarise
-from stzoo.core.runtime.outputs import writing
+from stzoo.core.runtime.outputs import check_alone, shared_writing, writing
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.align_stack import align_stack, central_section
@@ -95,9 +96,11 @@ def impute_stack(
     chain: bool = False,
     genes: Sequence[str] | None = None,
     truth: Sequence[Section] = (),
+    out: str | Path | None = None,
+    export_sections: bool = False,
+    overwrite: bool = False,
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
-    tables: Path | None = None,
 ) -> ImputedStack:
     """Align the sections of a stack onto the central one, then fill them together.
 
@@ -116,10 +119,13 @@ def impute_stack(
         Genes to impute; by default all that every section has. The aligner may look at all.
     truth
         The sections as their files hold them, to compare hidden spots with; by default the stack's own.
+    out, export_sections, overwrite
+        Folder that :meth:`ImputedStack.write` writes, in whose neighbourhood what is imputed lies meanwhile; by default
+        nothing is written.
     progress
         Called with (done, total) of the alignment, then of the imputer.
-    ranks, tables
-        The processes that share the work, and where what is imputed is kept (see :meth:`Imputer.impute`).
+    ranks
+        The processes that share the work (with ``out`` only); all call this with the same arguments.
 
     Raises
     ------
@@ -127,7 +133,34 @@ def impute_stack(
         A section does not have a gene.
     DataError
         The sections share no gene, or two have one name.
+    LostRankError
+        Another rank went away; nothing is written then.
     """
+    options: dict[str, Any] = {"sample": sample, "aligner": aligner, "chain": chain, "genes": genes, "truth": truth}
+    options |= {"progress": progress, "ranks": ranks}
+    if out is None:
+        check_alone(None, ranks)
+        return _fill(imputer, stack, tables=None, **options)
+    with shared_writing(Path(out), ranks, overwrite=overwrite) as path:
+        done = _fill(imputer, stack, tables=path.parent / "tables", **options)
+        done.put(path, ranks, export_sections=export_sections)
+        return done
+
+
+def _fill(
+    imputer: Imputer,
+    stack: Stack,
+    *,
+    sample: str,
+    aligner: Aligner | None,
+    chain: bool,
+    genes: Sequence[str] | None,
+    truth: Sequence[Section],
+    progress: Progress | None,
+    ranks: Ranks,
+    tables: Path | None,
+) -> ImputedStack:
+    """Align and fill a stack (see :func:`impute_stack`); what is imputed is kept in ``tables``, or in memory."""
     names = [section.name for section in stack.sections]
     if len(set(names)) < len(names):
         raise DataError(f"two sections of the stack have one name: {', '.join(names)}", todo="give each its own")

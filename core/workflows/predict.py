@@ -1,23 +1,34 @@
-"""Predict a section and lay the result beside what was measured: an AnnData, a picture, a line a gene."""
+"""Predict a section from its image and lay the result beside what was measured: an AnnData, a picture, a line a gene.
+
+Memory follows the block of spots, not the slide or the genes, where the output is a zarr store; processes
+(``torchrun``) may share the work then: each writes the chunks of its own blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.io.write import write
-from stzoo.core.metrics.correlation import per_gene_pcc
+from stzoo.core.io.row_store import RowStore, open_row_store
+from stzoo.core.io.write import bare_frame, write
+from stzoo.core.metrics.running import RunningPCC
 from stzoo.core.model import provenance_of
+from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.ranks import ALONE, Ranks
 
 SHOWN = 6
 """Genes of a picture at most."""
+
+_Block = tuple[slice, Prediction]
 
 
 @dataclass(frozen=True)
@@ -27,76 +38,124 @@ class Predicted:
     Parameters
     ----------
     section
-        Spots x predicted genes: ``layers["predicted"]`` (log1p of counts per 10,000), ``layers["uncertainty"]`` where
-        the head gives one; where counts are known, ``X`` holds them and ``layers["measured"]`` the same scale (genes
-        that were not measured are NaN). ``uns["stzoo"]`` tells what predicted it.
-    prediction
-        As the model gave it.
-    measured
-        float32 (n, g), NaN where unknown.
+        Spots x predicted genes. In memory: ``layers["predicted"]`` (log1p of counts per 10,000),
+        ``layers["uncertainty"]`` where the head gives one, ``X`` and ``layers["measured"]`` (counts, and the same scale
+        as ``predicted``; NaN where unknown). What was written to a zarr store lies there: read it again.
+        ``uns["stzoo"]`` tells what predicted it.
+    head
+        The head that predicted.
+    pcc
+        Pearson correlation with the measured values over spots, float32 (g,), NaN where nothing was measured.
     """
 
     section: Section
-    prediction: Prediction
-    measured: Floats
+    head: str
+    pcc: Floats
 
     @property
-    def pcc(self) -> Floats:
-        """Pearson correlation with the measured values over spots, float32 (g,), NaN where nothing was measured."""
-        out = np.full(len(self.prediction.genes), np.nan, dtype=np.float32)
-        spots = np.isfinite(self.measured).any(axis=1)
-        for i in np.flatnonzero(np.isfinite(self.measured).any(axis=0)):
-            rows = spots & np.isfinite(self.measured[:, i])
-            out[i] = per_gene_pcc(self.measured[rows, i : i + 1], self.prediction.values[rows, i : i + 1])[0]
-        return out
+    def genes(self) -> list[str]:
+        """The predicted genes."""
+        return self.section.genes
 
     def lines(self) -> list[str]:
-        """Return one line for each of the first genes, and the mean."""
-        return pcc_lines(self.prediction.genes, self.pcc)
+        """Return one line for each of the first genes, and the mean over all."""
+        lines = [
+            f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
+            for gene, value in list(zip(self.genes, self.pcc, strict=True))[:SHOWN]
+        ]
+        if len(self.genes) > SHOWN and np.isfinite(self.pcc).any():
+            n = int(np.isfinite(self.pcc).sum())
+            lines.append(f"mean PCC over {n} measured genes: {np.nanmean(self.pcc):.3f}")
+        return lines
 
     def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
-        """Write the section, and the picture of its first genes if asked."""
+        """Write a section that is in memory, and the picture of its first genes if asked."""
         if plot is not None:
-            known = self.measured[:, :SHOWN] if np.isfinite(self.measured).any() else None
-            draw(self.section, self.prediction, known, self.pcc, plot, overwrite=overwrite)
+            _draw(self, self.section.adata.layers, plot, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
 
 
-def predict_section(
+def predict(
     encoder: Encoder,
     section: Section,
     genes: Sequence[str] | None = None,
     *,
     head: str | None = None,
     reference: Sequence[Section] = (),
+    out: str | Path | None = None,
+    plot: str | Path | None = None,
     batch_size: int = 64,
+    overwrite: bool = False,
+    ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> Predicted:
-    """Predict a section from its image.
+    """Predict a section from its image; its counts, where there are, are only laid beside the prediction.
 
     Parameters
     ----------
     encoder
         A model with weights.
+    section
+        A section with a slide and µm/px.
     genes
         Genes wanted; by default all that the head knows.
+    head
+        A head of the encoder; by default its first.
     reference
         Measured sections on which the head is fitted first (needed for ``retrieval``).
+    out
+        ``NAME.zarr``, written as it is computed, or ``NAME.h5ad``; by default nothing is written. Whole or absent,
+        whatever happens on the way.
+    plot
+        Picture of the first genes.
+    batch_size
+        Spots at a time; it bounds memory and does not change the result.
+    overwrite
+        Replace the outputs.
+    ranks
+        The processes that share the work; all call this with the same arguments.
 
     Raises
     ------
     UsageError
-        The model is no encoder, or the section itself is its own reference.
+        The model is no encoder, the section itself is its own reference or has no spot, or the output has another
+        suffix.
+    LostRankError
+        Another rank went away; nothing is written then.
     """
-    prepare(encoder, section, genes, head, reference)
-    prediction = encoder.predict(section.without_counts(), genes, head=head, batch_size=batch_size, progress=progress)
-    return _beside(section, prediction, encoder)
+    _fit_head(encoder, section, genes, head, reference)
+    with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
+        share = Share(section.n_spots, ranks, store.tables)
+        blocks = _predict_blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
+        first = next(blocks, None)
+        known = ranks.same(_open(encoder, section, first, store) if ranks.is_main else _NOTHING)
+        pcc = _write_blocks(section, known, () if first is None else chain([first], blocks), store)
+        pcc = RunningPCC.merged(ranks.each(ranks.world, lambda _: pcc.state()))
+        frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
+        if not ranks.is_main:
+            return Predicted(frame, known.head, pcc.pcc())
+        if plot is not None:
+            layers = {name: store[f"layers/{name}"] for name in ("predicted", "measured")}
+            _draw(Predicted(frame, known.head, pcc.pcc()), layers, plot, overwrite=overwrite)
+        return Predicted(store.close(frame), known.head, pcc.pcc())
 
 
-def prepare(
+@dataclass(frozen=True)
+class _Known:
+    """What all ranks have to know of the first block."""
+
+    genes: tuple[str, ...]
+    head: str
+    has_uncertainty: bool
+
+
+_NOTHING = _Known((), "", has_uncertainty=False)
+
+
+def _fit_head(
     encoder: Encoder, section: Section, genes: Sequence[str] | None, head: str | None, reference: Sequence[Section]
 ) -> None:
-    """Check the model, and fit its head where there are reference sections (see :func:`predict_section`)."""
+    """Check the model, and fit its head where there are reference sections."""
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not predict", todo="see 'stzoo zoo list'")
     if any(one.source == section.source for one in reference):
@@ -105,60 +164,83 @@ def prepare(
         encoder.fit(reference, genes, head=encoder.check_head(head))
 
 
-def pcc_lines(genes: Sequence[str], pcc: Floats) -> list[str]:
-    """Say how well each of the first genes was predicted, and all on average (NaN: not measured)."""
-    lines = [
-        f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
-        for gene, value in list(zip(genes, pcc, strict=True))[:SHOWN]
-    ]
-    if len(genes) > SHOWN and np.isfinite(pcc).any():
-        lines.append(f"mean PCC over {int(np.isfinite(pcc).sum())} measured genes: {np.nanmean(pcc):.3f}")
-    return lines
+def _predict_blocks(
+    encoder: Encoder,
+    blind: Section,
+    genes: Sequence[str] | None,
+    head: str | None,
+    share: Share,
+    batch_size: int,
+    progress: Progress | None,
+) -> Iterator[_Block]:
+    """Yield the predictions of this process's blocks, also of a model that predicts whole sections only."""
+    own = type(encoder)
+    if own.predict is Encoder.predict or own.predict_blocks is not Encoder.predict_blocks:
+        yield from encoder.predict_blocks(blind, genes, share, head=head, batch_size=batch_size, progress=progress)
+        return
+    whole = encoder.predict(blind, genes, head=head, batch_size=batch_size, progress=progress)
+    for rows in share.blocks:
+        spread = None if whole.uncertainty is None else whole.uncertainty[rows]
+        yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
 
 
-def draw(
-    section: Section,
-    prediction: Prediction,
-    measured: Floats | None,
-    pcc: Floats,
-    plot: str | Path,
-    *,
-    overwrite: bool = False,
-) -> None:
+def _open(encoder: Encoder, section: Section, block: _Block | None, store: RowStore) -> _Known:
+    """Open the store for predictions like the first one."""
+    if block is None:
+        raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
+    first = block[1]
+    known = _Known(first.genes, first.head, first.uncertainty is not None)
+    names = ("X", "layers/predicted", "layers/measured", *(["layers/uncertainty"] * known.has_uncertainty))
+    about = {"predicted": {**provenance_of(encoder), "head": first.head}}
+    store.open(bare_frame(section, first.genes, about), dict.fromkeys(names, len(first.genes)))
+    return known
+
+
+def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], store: RowStore) -> RunningPCC:
+    """Write this process's blocks beside what was measured, and compare the two."""
+    has = set(section.genes)
+    columns = [column for column, gene in enumerate(known.genes) if gene in has]
+    shared = [known.genes[column] for column in columns]
+    counts_only, pcc = _with_counts_only(section), RunningPCC(len(known.genes), columns)
+    for rows, prediction in blocks:
+        store["layers/predicted"][rows] = prediction.values
+        if known.has_uncertainty:
+            store["layers/uncertainty"][rows] = prediction.uncertainty
+        if not shared:
+            continue  # nothing to lay beside: X and the layer are NaN
+        block = counts_only.take(rows)
+        measured, seen = block.expression(shared, target=PER_10K), block.measured
+        store["X"][rows] = _in_columns(block.counts(shared), columns, len(known.genes))
+        store["layers/measured"][rows] = _in_columns(measured, columns, len(known.genes))
+        pcc.add(measured[seen], prediction.values[seen][:, columns])
+    return pcc
+
+
+def _with_counts_only(section: Section) -> Section:
+    """Return the section with nothing but its counts, so that taking a block of it is cheap."""
+    from anndata import AnnData
+
+    adata = section.adata
+    obs = adata.obs[[column for column in ("measured", "total_counts") if column in adata.obs]]
+    return replace(section, adata=AnnData(adata.X, obs=obs, var=adata.var))
+
+
+def _in_columns(values: Floats, columns: Sequence[int], n_genes: int) -> Floats:
+    """Return the values in their columns among all genes, NaN in the others."""
+    if len(columns) == n_genes:
+        return values
+    out = np.full((len(values), n_genes), np.nan, dtype=np.float32)
+    out[:, columns] = values
+    return out
+
+
+def _draw(done: Predicted, layers: Mapping[str, Any], plot: str | Path, *, overwrite: bool) -> None:
     """Draw the slide and the maps of the first genes, measured (where they are) and predicted."""
     from stzoo.core.plotting.maps import plot_genes
 
-    maps = [("predicted", prediction.values[:, :SHOWN])]
-    if measured is not None:
-        maps.insert(0, ("measured", measured))
-    notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in pcc[:SHOWN]]
-    title = f"{section.name}: {section.adata.uns['stzoo']['predicted']['model']}, {prediction.head}"
-    plot_genes(section, prediction.genes[:SHOWN], maps, plot, notes=notes, title=title, overwrite=overwrite)
-
-
-def frame(section: Section, encoder: Encoder, genes: Sequence[str], head: str) -> Section:
-    """Return the section with the predicted genes as its columns, and nothing in them yet."""
-    from anndata import AnnData
-
-    places = {key: section.adata.obsm[key] for key in ("spatial", "spatial_um") if key in section.adata.obsm}
-    adata = AnnData(obs=section.adata.obs.copy(), obsm=places, shape=(section.n_spots, len(genes)))
-    adata.var_names = list(genes)
-    adata.uns["stzoo"] = {"predicted": {**provenance_of(encoder), "head": head}}
-    return replace(section, adata=adata)
-
-
-def _beside(section: Section, prediction: Prediction, encoder: Encoder) -> Predicted:
-    there = set(section.genes)
-    known = [gene for gene in prediction.genes if gene in there]
-    columns = [prediction.genes.index(gene) for gene in known]
-    counts = np.full(prediction.values.shape, np.nan, dtype=np.float32)
-    measured = counts.copy()
-    if known:
-        counts[:, columns] = section.counts(known)
-        measured[:, columns] = section.expression(known, target=PER_10K)
-    done = frame(section, encoder, prediction.genes, prediction.head)
-    done.adata.X = counts
-    done.adata.layers["predicted"], done.adata.layers["measured"] = prediction.values, measured
-    if prediction.uncertainty is not None:
-        done.adata.layers["uncertainty"] = prediction.uncertainty
-    return Predicted(done, prediction, measured)
+    maps = [("predicted", layers["predicted"][:, :SHOWN])]
+    if np.isfinite(done.pcc).any():
+        maps.insert(0, ("measured", layers["measured"][:, :SHOWN]))
+    notes = [f"(PCC {v:.2f})" if np.isfinite(v) else "" for v in done.pcc[:SHOWN]]
+    title = f"{done.section.name}: {done.section.adata.uns['stzoo']['predicted']['model']}, {done.head}"
+    plot_genes(done.section, done.genes[:SHOWN], maps, plot, notes=notes, title=title, overwrite=overwrite)

@@ -20,9 +20,10 @@ from stzoo.core.imputer import Filled, FilledPart, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
+from stzoo.core.runtime.outputs import quick_to_stop
 from stzoo.core.runtime.ranks import ALONE, Ranks, joined
-from stzoo.core.runtime.shared_output import quick_to_stop
-from stzoo.core.workflows.impute_blocks import impute_into, impute_stack_into
+from stzoo.core.workflows.impute import impute
+from stzoo.core.workflows.impute_stack import impute_stack
 from stzoo.plugins.baselines.imputers import interpolate
 from stzoo.plugins.baselines.imputers.knn import Knn
 
@@ -107,21 +108,21 @@ def main(how: str, folder: Path) -> None:
     small()
     with quick_to_stop(), joined() as ranks:
         if how == "lose":
-            impute_into(Leaving(), drawn(), folder / "lost.zarr", rule="grid:2", ranks=ranks)
+            impute(Leaving(), drawn(), out=folder / "lost.zarr", rule="grid:2", ranks=ranks)
             return
         for name, (method, config) in SECTIONS.items():
             write(folder / f"{name}.zarr", model(method, config), ranks)
         write(folder / "default.zarr", Whole(), ranks)
         for name, (method, config) in STACKS.items():
             aligner = model("rigid") if name == "stack-transfer" else None
-            impute_stack_into(model(method, config), stack(), folder / name, aligner=aligner, genes=GENES, ranks=ranks)
+            impute_stack(model(method, config), stack(), out=folder / name, aligner=aligner, genes=GENES, ranks=ranks)
 
 
 def write(out: Path, imputer: Imputer, ranks: Ranks = ALONE) -> None:
     """Impute a section; what is said of it stands beside."""
-    lines = impute_into(imputer, drawn(), out, rule="grid:2", genes=GENES, ranks=ranks)
+    done = impute(imputer, drawn(), out=out, rule="grid:2", genes=GENES, ranks=ranks)
     if ranks.is_main:
-        out.with_suffix(".txt").write_text("\n".join(lines), encoding="utf-8")
+        out.with_suffix(".txt").write_text("\n".join(done.lines()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
 from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.outputs import quick_to_stop
 from stzoo.core.runtime.ranks import joined
-from stzoo.core.runtime.shared_output import quick_to_stop
-from stzoo.core.workflows.predict_blocks import embed_into, predict_into
+from stzoo.core.workflows.embed import embed
+from stzoo.core.workflows.predict import predict
 from stzoo.plugins.baselines.encoders.colour_texture import ColourTexture
 
 GENES = ["ERBB2", "COL1A1", "CD74"]
@@ -59,15 +60,15 @@ def main(how: str, folder: Path) -> None:
     blocks.BLOCK = 50  # so that a small section has several
     with quick_to_stop(), joined() as ranks:
         if how == "whole":
-            done = predict_into(fitted(ColourTexture(SMALL)), drawn(), folder / "predicted.zarr", ranks=ranks)
-            embed_into(ColourTexture(SMALL), drawn(), folder / "embedded.zarr", ranks=ranks)
+            done = predict(fitted(ColourTexture(SMALL)), drawn(), out=folder / "predicted.zarr", ranks=ranks)
+            embed(ColourTexture(SMALL), drawn(), out=folder / "embedded.zarr", ranks=ranks)
             if ranks.is_main:
                 np.save(folder / "pcc.npy", done.pcc)
             return
         leaving = Leaving(SMALL)
         leaving.how = how
         try:
-            predict_into(fitted(leaving), drawn(), folder / "predicted.zarr", ranks=ranks)
+            predict(fitted(leaving), drawn(), out=folder / "predicted.zarr", ranks=ranks)
         except StzooError as error:
             (folder / f"rank{ranks.rank}.txt").write_text(str(error), encoding="utf-8")
             raise

@@ -22,8 +22,7 @@ from stzoo.core.io.read import read
 from stzoo.core.io.volume import Volume
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.workflows.impute import impute_section
-from stzoo.core.workflows.impute_blocks import impute_into
+from stzoo.core.workflows.impute import impute
 
 SCRIPT = imputed_run.__file__
 
@@ -91,9 +90,9 @@ def test_the_store_is_what_memory_holds(tmp_path: Path) -> None:
     for name in ("kriging", "s2s-st", "default"):
         imputer = Whole() if name == "default" else model(*SECTIONS[name])
         section = replace(drawn(), name=name)
-        lines = impute_into(imputer, section, tmp_path / f"{name}.zarr", rule="grid:2", genes=GENES)
-        whole = impute_section(imputer, section, rule="grid:2", genes=GENES)
-        assert lines == whole.lines()
+        stored = impute(imputer, section, out=tmp_path / f"{name}.zarr", rule="grid:2", genes=GENES)
+        whole = impute(imputer, section, rule="grid:2", genes=GENES)
+        assert stored.lines() == whole.lines()
         whole.write(tmp_path / f"{name}.h5ad")
         same(anndata.read_zarr(tmp_path / f"{name}.zarr"), anndata.read_h5ad(tmp_path / f"{name}.h5ad"))
         again = read(tmp_path / f"{name}.zarr")
@@ -144,7 +143,7 @@ def test_parts_that_are_wrong_are_refused_and_nothing_is_written(fault: str, wor
     imputer = Short()
     imputer.fault = fault
     with pytest.raises(DataError, match=words):
-        impute_into(imputer, section, tmp_path / "s.zarr", genes=GENES)
+        impute(imputer, section, out=tmp_path / "s.zarr", genes=GENES)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +165,7 @@ def test_several_ranks_need_a_place_to_meet() -> None:
 
 
 def test_every_chunk_of_the_store_is_there(tmp_path: Path) -> None:
-    impute_into(model("gene-mean"), drawn(), tmp_path / "s.zarr", rule="grid:2", genes=GENES)
+    impute(model("gene-mean"), drawn(), out=tmp_path / "s.zarr", rule="grid:2", genes=GENES)
     store = zarr.open_group(tmp_path / "s.zarr", mode="r")
     for name in ("X", "layers/imputed", "layers/confidence"):
         assert store[name].nchunks_initialized == store[name].nchunks

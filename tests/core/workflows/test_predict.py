@@ -27,8 +27,8 @@ from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.metrics.running import RunningPCC
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
-from stzoo.core.workflows.predict import predict_section
-from stzoo.core.workflows.predict_blocks import EMBEDDING, embed_into, predict_into
+from stzoo.core.workflows.embed import EMBEDDING, embed
+from stzoo.core.workflows.predict import predict
 from stzoo.zoo.loading import load
 
 SCRIPT = streamed_run.__file__
@@ -111,11 +111,17 @@ def test_a_streamed_prediction_is_the_whole_one_to_the_last_bit(section: Section
     for name, (encoder, heads) in encoders(section).items():
         for head in heads:
             out, genes = tmp_path / f"{name}-{head}.zarr", ["ERBB2", "COL1A1"] if name == "comtip" else None
-            streamed = predict_into(encoder, section, out, genes, head=head, batch_size=50)
-            whole = predict_section(encoder, section, genes, head=head, batch_size=50)
+            streamed = predict(encoder, section, genes, head=head, batch_size=50, out=out)
+            whole = predict(encoder, section, genes, head=head, batch_size=50)
             whole.write(tmp_path / "whole.zarr", overwrite=True)
             same(anndata.read_zarr(out), anndata.read_zarr(tmp_path / "whole.zarr"))
-            np.testing.assert_allclose(streamed.pcc, whole.pcc, atol=1e-5)
+            at_once = encoder.predict(section.without_counts(), genes, head=head, batch_size=50)
+            np.testing.assert_array_equal(whole.section.adata.layers["predicted"], at_once.values)
+            seen = section.measured
+            truth = section.take_genes(streamed.genes).expression(target=1e4)[seen] if name != "old" else None
+            if truth is not None:
+                np.testing.assert_allclose(streamed.pcc, per_gene_pcc(truth, at_once.values[seen]), atol=1e-5)
+            np.testing.assert_array_equal(streamed.pcc, whole.pcc)
             assert streamed.lines() == whole.lines()
     again = read(out)
     assert again.slide is not None
@@ -125,7 +131,7 @@ def test_a_streamed_prediction_is_the_whole_one_to_the_last_bit(section: Section
 
 def test_genes_that_the_section_lacks_are_not_measured(section: Section, tmp_path: Path) -> None:
     encoder, few = fitted(model("colour-texture", SMALL)), section.take_genes(["CD74", "ACTB"])
-    done = predict_into(encoder, few, tmp_path / "p.zarr")
+    done = predict(encoder, few, out=tmp_path / "p.zarr")
     adata = anndata.read_zarr(tmp_path / "p.zarr")
     assert list(np.isfinite(done.pcc)) == [False, False, True]
     assert list(np.isfinite(adata.layers["measured"][section.measured]).all(axis=0)) == [False, False, True]
@@ -134,24 +140,27 @@ def test_genes_that_the_section_lacks_are_not_measured(section: Section, tmp_pat
 
 def test_an_embedding_is_streamed_too(section: Section, tmp_path: Path) -> None:
     encoder = model("colour-texture", SMALL)
-    embed_into(encoder, section, tmp_path / "e.zarr")
+    embed(encoder, section, out=tmp_path / "e.zarr")
     adata = anndata.read_zarr(tmp_path / "e.zarr")
     assert np.array_equal(adata.obsm[EMBEDDING], encoder.embed(section, batch_size=9))
     assert adata.uns["stzoo"]["embedded"]["model"] == "colour-texture"
-    with pytest.raises(UsageError, match="no zarr store"):
-        embed_into(encoder, section, tmp_path / "e.h5ad")
+    whole = embed(encoder, section, out=tmp_path / "e.h5ad")
+    assert np.array_equal(whole.adata.obsm[EMBEDDING], adata.obsm[EMBEDDING])
+    assert np.array_equal(anndata.read_h5ad(tmp_path / "e.h5ad").obsm[EMBEDDING], adata.obsm[EMBEDDING])
+    with pytest.raises(UsageError, match="no known suffix"):
+        embed(encoder, section, out=tmp_path / "e.csv")
 
 
 def test_a_fault_on_the_way_leaves_nothing(section: Section, tmp_path: Path) -> None:
     encoder = Plain(fails_after=1).fit([section], GENES)
     out = tmp_path / "p.zarr"
     with pytest.raises(ValueError, match="a fault"):
-        predict_into(encoder, section, out)
+        predict(encoder, section, out=out)
     assert list(tmp_path.iterdir()) == []
-    predict_into(Plain().fit([section], GENES), section, out)
+    predict(Plain().fit([section], GENES), section, out=out)
     before = anndata.read_zarr(out).layers["predicted"]
     with pytest.raises(ValueError, match="a fault"):
-        predict_into(encoder, section, out, overwrite=True)
+        predict(encoder, section, out=out, overwrite=True)
     np.testing.assert_array_equal(anndata.read_zarr(out).layers["predicted"], before)
 
 
@@ -168,7 +177,7 @@ def launched(how: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_two_ranks_write_what_one_writes(tmp_path: Path) -> None:
     done = launched("whole", tmp_path)
     assert done.returncode == 0, done.stderr
-    alone = predict_into(fitted(model("colour-texture", SMALL)), drawn(), tmp_path / "alone.zarr")
+    alone = predict(fitted(model("colour-texture", SMALL)), drawn(), out=tmp_path / "alone.zarr")
     same(anndata.read_zarr(tmp_path / "predicted.zarr"), anndata.read_zarr(tmp_path / "alone.zarr"))
     np.testing.assert_allclose(np.load(tmp_path / "pcc.npy"), alone.pcc, atol=1e-6)
     found = anndata.read_zarr(tmp_path / "embedded.zarr").obsm[EMBEDDING]
@@ -196,7 +205,7 @@ def test_memory_is_that_of_blocks_and_not_of_the_counts(tmp_path: Path) -> None:
     encoder = Plain().fit([big.take(slice(0, 50))], genes)
     del big
     tracemalloc.start()
-    predict_into(encoder, read(tmp_path / "big.h5ad", lazy=True), tmp_path / "p.zarr")
+    predict(encoder, read(tmp_path / "big.h5ad", lazy=True), out=tmp_path / "p.zarr")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40e6

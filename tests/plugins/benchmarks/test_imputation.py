@@ -22,7 +22,7 @@ from stzoo.core.io.write import write
 from stzoo.core.metrics.summary import summarise
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
-from stzoo.core.workflows.impute import impute_section
+from stzoo.core.workflows.impute import impute
 from stzoo.plugins.benchmarks.imputation import ImputationProtocol, hidden_ssim
 
 RULES = ["grid:2", "grid:2+1,1"]
@@ -91,7 +91,7 @@ def test_figures_are_means_over_rules_of_hidden_spots(folder: Path, section: Sec
     found = figures(run(folder, Row("s", model="smooth"), Row("k", model="kriging", overrides=["components=0"])))
     wanted = []
     for rule in RULES:
-        done = impute_section(model("smooth"), section, rule=rule)
+        done = impute(model("smooth"), section, rule=rule)
         hidden = ~done.section.measured
         wanted.append(summarise(done.truth[hidden], done.section.adata.layers["imputed"][hidden]))
     for name in ("pcc_median", "pcc_mean", "mae", "rmse"):
