@@ -30,7 +30,7 @@ _ROWS = 4096
 
 
 class SparseValues:
-    """Log-normalised expression of spots, (n, g); ``values[rows]`` is dense, and only those rows.
+    """Sparse log-normalised expression of spots, (n, g); ``values[rows]`` returns those rows, dense.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ class TrainingData:
     Parameters
     ----------
     inputs
-        Inputs of the image tower, read when asked for; each view is shifted at random. A tensor (views, n, ...) does.
+        Inputs of the image tower, read on demand; views are shifted at random. A tensor (views, n, ...) also works.
     values
-        Log-normalised expression, sparse until asked for. A tensor (n, g) does.
+        Log-normalised expression, sparse, dense on demand. A tensor (n, g) also works.
     profiles
         (n, p), leading principal components of the standardised values; p is 0 where nothing has soft targets.
     um, section
@@ -168,12 +168,12 @@ def gather(
     cache: Path,
     progress: bool = False,
 ) -> TrainingData:
-    """Gather the measured spots: expression in memory, what is read of the slides in a cache on disk.
+    """Gather the measured spots: expression in memory, inputs of the image tower in a cache on disk.
 
     Parameters
     ----------
     cache
-        Folder of caches (:func:`stzoo.core.slides.tile_cache.cache_folder`); what it has of these very spots is used.
+        Folder of caches (:func:`stzoo.core.slides.tile_cache.cache_folder`); a cache of the same spots is reused.
     progress
         Draw a bar while slides are read (on a terminal only).
 
@@ -212,12 +212,12 @@ def _cache_views(
 
 @dataclass(frozen=True)
 class Draws:
-    """Augmentation of b spots.
+    """Random augmentation of b spots.
 
     Parameters
     ----------
     view, pose
-        Which of the cached tiles, and which of the eight ways to turn and mirror them: one for all spots.
+        Which of the cached tiles, and which of the eight rotations and reflections: one for all spots.
     jitter
         (2, b, 1, f), factor and offset of each statistic; None for pixels or without jitter.
     other, share
@@ -249,7 +249,7 @@ class Draws:
         return cls(view, pose, jitter, other, share)
 
     def inputs(self, data: TrainingData, chosen: Tensor, mine: slice) -> Tensor:
-        """Return the inputs of some of the ``chosen`` (b,) spots: nothing else is fetched."""
+        """Return the augmented inputs of a slice of the ``chosen`` (b,) spots; only these are read."""
         here = torch.arange(len(chosen))[mine]
         own = self._fetch(data, chosen, here)
         if self.other is None:
@@ -257,7 +257,7 @@ class Draws:
         return self._mix(own, self._fetch(data, chosen, self.other[here]), here)
 
     def values(self, values: Tensor) -> Tensor:
-        """Return the values (b, g) of all spots, mixed as their inputs are."""
+        """Return the values (b, g) of all spots, mixed like their inputs."""
         return values if self.other is None else self._mix(values, values[self.other], torch.arange(len(values)))
 
     def _fetch(self, data: TrainingData, chosen: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a section to what the image tower reads, a batch at a time."""
+"""Inputs of the image tower from a section, batch by batch."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from stzoo.plugins.comtip.image_tower import N_STATISTICS, VERSION, compute_stat
 from torch import Tensor
 
 _SAMPLE = 512
-"""Spots whose statistics are looked at to standardise a section: enough, and bounded."""
+"""Spots sampled to estimate the moments by which a section is standardised."""
 
 _KEPT: WeakKeyDictionary[Slide, dict[bytes, Tensor]] = WeakKeyDictionary()
 _KEPT_BYTES = 64 << 20
-"""Patch statistics of a slide that are kept while it lives, and how many bytes of them at most."""
+"""In-memory cache of patch statistics for each slide, and its limit in bytes."""
 
 _MEAN, _SPREAD = (0.4815, 0.4578, 0.4082), (0.2686, 0.2613, 0.2758)
 """CLIP's normalisation of RGB, for a linear stem."""
 
 
 def choose_cache_kind(config: VisionConfig) -> Kind:
-    """Return what a training cache keeps of a spot: its patch statistics, or its tile for a linear stem."""
+    """Return what a training cache stores for a spot: patch statistics, or the tile for a linear stem."""
     tiles = tile_rows(config.tile_px, config.mpp)
     if config.stem is not Stem.texture:
         return tiles
@@ -40,7 +40,7 @@ def choose_cache_kind(config: VisionConfig) -> Kind:
 
 
 class CachedViews:
-    """Inputs of the image tower as ``views[view, spots]``; only those rows are read, and made ready for the network.
+    """Inputs of the image tower as ``views[view, spots]``; only those rows are read and preprocessed.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def read_inputs(section: Section, centres: Points, config: VisionConfig) -> Tens
 
 
 def _normalise(tiles: Tensor) -> Tensor:
-    """Return pixels (n, 3, h, w) as the network reads them, of tiles uint8 (n, h, w, 3)."""
+    """Return normalised pixels (n, 3, h, w) of tiles, uint8 (n, h, w, 3)."""
     pixels = tiles.permute(0, 3, 1, 2).contiguous().float()  # turned while they are bytes, then changed in place
     mean, spread = (torch.tensor(colour)[:, None, None] for colour in (_MEAN, _SPREAD))
     return pixels.div_(255).sub_(mean).div_(spread)
@@ -106,7 +106,7 @@ def _read_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Ten
 
 
 def _recall_statistics(slide: Slide, centres: Points, config: VisionConfig) -> Tensor:
-    """Return patch statistics, from memory where they were computed before: heads read them many times."""
+    """Return patch statistics, from the in-memory cache where possible: fitting heads asks for them repeatedly."""
     kept = _KEPT.setdefault(slide, {})
     key = centres.tobytes() + repr((config.tile_px, config.mpp, config.patch_px)).encode()
     if key not in kept:
@@ -118,9 +118,9 @@ def _recall_statistics(slide: Slide, centres: Points, config: VisionConfig) -> T
 
 
 def measure_moments(section: Section, config: VisionConfig, batch_size: int) -> tuple[Tensor, Tensor] | None:
-    """Return mean and spread (f,) of the statistics over a section's patches; None for a linear stem.
+    """Return mean and standard deviation (f,) of the statistics over a section's patches; None for a linear stem.
 
-    Stain and background differ from slide to slide, so statistics are read relative to their own section (ours).
+    Stain and background differ between slides, so statistics are standardised within each section (ours).
     """
     if config.stem is not Stem.texture:
         return None
@@ -132,7 +132,7 @@ def measure_moments(section: Section, config: VisionConfig, batch_size: int) -> 
 
 
 def standardise(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Return statistics relative to those of their section, within six spreads."""
+    """Standardise statistics by the moments of their section, clipped at six standard deviations."""
     if moments is None:
         return inputs
     mean, spread = moments
@@ -142,7 +142,7 @@ def standardise(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor
 def iterate_batches(
     section: Section, config: VisionConfig, batch_size: int, share: Share, progress: Progress | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Yield spots and their inputs, in order, of this process's share of a section."""
+    """Yield rows and inputs of this rank's share of a section, in order."""
     moments = measure_moments(section, config, batch_size)
     places, spots = section.pixels, batches_of(share.blocks, batch_size)
     for rows in spots:
@@ -152,7 +152,7 @@ def iterate_batches(
 
 
 def turn(inputs: Tensor, turns: int, flip: bool) -> Tensor:
-    """Return inputs of the tiles turned by ``turns`` x 90° and, if asked, mirrored (statistics do not depend on it)."""
+    """Return inputs of the tiles rotated by ``turns`` x 90° and, with ``flip``, reflected; statistics move too."""
     if inputs.ndim == 4:
         out = torch.rot90(inputs, turns, (2, 3))
         return out.flip(3) if flip else out

@@ -183,21 +183,22 @@ def parse_tokenizer(data: bytes, where: Path | None) -> Any:
 
 
 SAMPLES, GENES = 16, 64
-"""Samples and genes that are read at a time; keys of the other samples are looked at in vain, so not too many."""
+"""Samples and genes encoded at a time; samples of a chunk share an attention matrix in which they are masked from
+each other, so chunks should be small."""
 
 _POSITIONS = 32  # of towers that start from nothing; the longest sentence has 29 tokens
 
 
 @dataclass(frozen=True)
 class GenePrefix:
-    """What the ends of sentences need of their beginnings, a row for each of g genes.
+    """Cached keys and values of the sentence prefixes of g genes, one row each.
 
     Parameters
     ----------
     past
         Keys and values of each layer, (g, heads, l, width / heads).
     length
-        int64 (g,), tokens of each beginning; those after it are padding.
+        int64 (g,), tokens of each prefix; the rest is padding.
     """
 
     past: list[KeysValues]
@@ -265,7 +266,7 @@ class SentenceTower(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Start as the sentences alone; a value of 1 weighs about as much as a token of CLIP."""
+        """Initialise gene embeddings to 0; a value of 1 has about the norm of a CLIP token embedding."""
         if self.genes is not None:
             nn.init.zeros_(self.genes.weight)
         if self.value is not None:
@@ -274,7 +275,7 @@ class SentenceTower(nn.Module):
         nn.init.normal_(self.projection.weight, std=self.config.width**-0.5)
 
     def encode_genes(self, inputs: GeneInputs) -> GenePrefix:
-        """Read "The expression value of {gene} is" of each gene, once for all samples."""
+        """Encode the prefix "The expression value of {gene} is" of each gene, once for all samples."""
         return GenePrefix(self.text.prefix(self._embed_tokens(inputs)), _count_tokens(inputs.tokens))
 
     def encode_profiles(self, code: GenePrefix, values: Tensor, missing: Tensor | None = None) -> Tensor:
@@ -350,10 +351,10 @@ class SentenceTower(nn.Module):
         return vectors
 
     def _read(self, code: GenePrefix, values: Tensor) -> Tensor:
-        """Return features (g, b, width) at the end of the sentences of values (b, g).
+        """Return features (g, b, width) at the end-of-text token of the sentences of values (b, g).
 
-        The ends of all b sentences of a gene are read side by side after its one beginning, none seeing another's, so
-        the keys and values of the beginning are not copied b times.
+        The suffixes of all b sentences of a gene are encoded side by side after its one prefix, masked from each other,
+        so the keys and values of the prefix are not copied b times.
         """
         b, g = values.shape
         s, length = len(self.suffix), code.past[0][0].shape[2]
@@ -369,10 +370,10 @@ class SentenceTower(nn.Module):
         return features[:, s - 1 :: s]
 
     def _checkpoint_chunks(self, b: int, g: int, run: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        """Return ``run``, or, in training and when it runs more than once, one that keeps nothing for backward.
+        """Wrap ``run`` in activation checkpointing when there is more than one chunk.
 
-        What a chunk keeps for its gradient is about 150 times its output; it is computed again instead, so that memory
-        is that of one chunk.
+        The activations of a chunk are about 150 times its output; they are recomputed instead, so that memory is that
+        of one chunk.
         """
         return checkpoint_activations(run, when=b > SAMPLES or g > GENES)
 

@@ -42,7 +42,7 @@ class WindowAttention(nn.Module):
         self.register_buffer("offset", _relative_positions(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Let the places of (b, H, W, c) look at each other; any H and W (padding is not looked at)."""
+        """Apply self-attention within windows of (b, H, W, c); any H and W (padding is masked)."""
         b, height, width, c = x.shape
         x = F.pad(x, (0, 0, 0, -width % WINDOW, 0, -height % WINDOW))
         x = torch.roll(x, (-self.shift, -self.shift), dims=(1, 2))
@@ -108,7 +108,7 @@ class HybridAttentionBlock(nn.Module):
         self.mlp = MLP(channels, 4 * channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take features (b, c, H, W) one block further."""
+        """Transform features (b, c, H, W)."""
         tokens = x.permute(0, 2, 3, 1)  # (b, H, W, c)
         y = self.norm1(tokens)
         channel = self.channel(y.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -139,7 +139,7 @@ def _relative_positions() -> Tensor:
 
 
 def _together(height: int, width: int, shift: int, device: torch.device) -> Tensor | None:
-    """Return which places of each shifted window may look at each other, bool (n, 64, 64); None where all may.
+    """Return the attention mask of each shifted window, bool (n, 64, 64); None where nothing is masked.
 
     The authors add -100 to the scores of the others, to the same effect. Padding is a region of its own.
     """

@@ -1,4 +1,4 @@
-"""What of a section may be read: its measured values on their own grid. Hidden values end here.
+"""The measured values of a section on their own grid: all that training and inference may read; no hidden value passes.
 
 Windows start on the measured phase (specification, section 2.2), so all that training and inference read of a regular
 section is the sub-lattice that was measured; only it is kept. Irregular masks are the case of stride 1: every place is
@@ -54,7 +54,7 @@ class Canvas:
         *,
         whole: bool = False,
     ) -> Canvas:
-        """Take the measured values out of a section, and nothing else.
+        """Extract the measured values of a section, and nothing else.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ class Canvas:
 
 
 def _lay(x: Tensor, first: tuple[int, ...], size: list[int]) -> Tensor:
-    """Lay (..., h, w) into zeros (..., *size) from row and column ``first``; a negative one cuts rows off."""
+    """Place (..., h, w) into zeros (..., *size) at row and column ``first``; negative offsets crop."""
     (top, left), (h, w) = first, x.shape[-2:]
     return F.pad(x, (left, size[1] - w - left, top, size[0] - h - top))
 

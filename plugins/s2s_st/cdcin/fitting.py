@@ -1,4 +1,4 @@
-"""Fit a CDCIN to the maps of one section, and fill them with it. Grids in, grids out."""
+"""Train a CDCIN on the maps of one section, and fill them with it. Grids in, grids out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from torch import Tensor
 LARGEST = 100.0
 """Estimates are clamped to [0, LARGEST] at the end (specification A8)."""
 MOST_KEPT = 0.9
-"""Of an irregular mask, self-supervision keeps at most this share of the measured places (ours)."""
+"""For an irregular mask, the sparser level keeps at most this share of the measured places (ours)."""
 
 
 def fit_cdcin(
@@ -52,9 +52,9 @@ def fit_cdcin(
     config
         Shape and training.
     images
-        Natural images to learn from beside the section, or None.
+        Natural images for co-training, or None.
     seed
-        Of the first weights and of everything drawn.
+        Of the initial weights and of all random draws.
     device
         Where to train.
     progress
@@ -150,7 +150,7 @@ def _find_layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[t
 
 
 def _choose_sampling(stride: int, occupied: Mask, measured: Mask) -> Sampling:
-    """Return how levels are made; scattered places thin out by the share that was measured, as strides do (ours)."""
+    """Return the relation between levels; scattered places are thinned by the share measured, as strides are (ours)."""
     if stride > 1:
         return StridedSampling(stride)
     return ScatteredSampling(min(float(measured.sum() / occupied.sum()), MOST_KEPT))

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def impose_consistency(z: Tensor, x0: Tensor, mask: Tensor, weight: float | None = None) -> Tensor:
-    """Put known values into an estimate: data consistency.
+    """Replace an estimate by the known values where there are any: data consistency.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def impose_consistency(z: Tensor, x0: Tensor, mask: Tensor, weight: float | None
 
 
 class ResidualDenseBlock(nn.Module):
-    """Densely connected convolutions, fused, then two attention blocks (RDBH); 134,528 parameters at 32 and 4.
+    """Densely connected convolutions, fusion, then two attention blocks (RDBH); 134,528 parameters at 32 and 4.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ResidualDenseBlock(nn.Module):
         self.attention = nn.Sequential(HybridAttentionBlock(channels, 0), HybridAttentionBlock(channels, WINDOW // 2))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take features (b, c, H, W) one block further."""
+        """Transform features (b, c, H, W)."""
         features = [x]
         for layer in self.dense:
             features.append(layer(torch.cat(features, dim=1)))
@@ -135,7 +135,7 @@ class CDCIN(nn.Module):
         return impose_consistency(estimate, x0, mask, self.config.noise_weight)
 
     def set_frugal(self, frugal: bool) -> None:
-        """Keep only the inputs of the dense blocks for the backward pass, or all that it needs."""
+        """Switch activation checkpointing of the dense blocks on or off."""
         for block in self.cascade:
             block.frugal = frugal  # type: ignore[assignment]
 
@@ -146,7 +146,7 @@ class CDCIN(nn.Module):
 
 
 def _recompute(block: nn.Module, x: Tensor) -> Tensor:
-    """Run a block that is run again for its gradient; it draws no random numbers."""
+    """Run a block under activation checkpointing; it draws no random numbers."""
     out: Tensor = checkpoint(block, x, use_reentrant=False, preserve_rng_state=False)
     return out
 

@@ -1,4 +1,4 @@
-"""How one level of resolution is made from the next: on a regular sub-lattice, or at scattered places.
+"""Levels of resolution and the relations between them: on a regular sub-lattice, or at scattered places.
 
 Three levels (specification, section 1): h, the full grid; m, what was measured; l, sparser than measured. Training asks
 the network for m from l, and for h from m.
@@ -63,11 +63,11 @@ class Sampling(Protocol):
         ...
 
     def lower(self, estimate: Tensor) -> Tensor:
-        """Return what an estimate of level h says of level m."""
+        """Return the estimate of level m that follows from one of level h."""
         ...
 
     def select_scored(self, measured: Tensor, sparser: Tensor) -> Tensor:
-        """Return which places of level m are scored when it is asked for from level l, both bool."""
+        """Return which places of level m enter the loss when it is predicted from level l, both bool."""
         ...
 
     def sample_image(self, image: Tensor, measured: Tensor) -> Known:

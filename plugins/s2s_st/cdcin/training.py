@@ -68,11 +68,11 @@ class CDCINTask:
     Parameters
     ----------
     network
-        What is trained, on the device it is on.
+        The network to train, on its device.
     canvas
         The measured values; hidden ones are not in it.
     sampling
-        How levels are made from each other; it fits the canvas.
+        The relation between levels; it has to fit the canvas.
     config
         Weights, switches, sizes.
     images
@@ -120,7 +120,7 @@ class CDCINTask:
         return 1.0
 
     def after_step(self, step: int) -> None:
-        """Say how far training is."""
+        """Report progress."""
         if self.progress is not None:
             self.progress(step + 1, self.config.iterations)
 
@@ -136,7 +136,7 @@ class CDCINTask:
         return {"loss": total_loss(parts, self.config), **parts}
 
     def _draw_windows(self, generator: torch.Generator) -> Known:
-        """Draw level m of a batch: measured places only, and only then turned and mirrored (D1)."""
+        """Draw level m of a batch: measured places only, and only then rotated and reflected (D1)."""
         batch = self.config.batch
         genes = torch.randint(len(self.canvas.values), (batch,), generator=generator)
         chosen = torch.randint(len(self.corners), (batch,), generator=generator)
@@ -185,7 +185,7 @@ class CDCINTask:
         return parts
 
     def _drop(self, level: Known, generator: torch.Generator) -> Known:
-        """Drop known input places at random, from values and mask alike."""
+        """Drop known input places at random, in values and mask."""
         if self.config.drop_rate == 0:
             return level
         kept = level[1] & (torch.rand(level[1].shape, generator=generator) >= self.config.drop_rate)

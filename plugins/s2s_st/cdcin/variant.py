@@ -32,7 +32,7 @@ def fill_cascade(
     ranks: Ranks,
     progress: Progress | None,
 ) -> Iterator[tuple[slice, Filled]]:
-    """Train and fill, some genes at a time.
+    """Train and fill, a few genes at a time.
 
     Parameters
     ----------

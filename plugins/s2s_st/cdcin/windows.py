@@ -1,4 +1,4 @@
-"""Windows over a canvas: which to train on, which to infer on, and their average.
+"""Windows over a canvas: those for training, those for inference, and averaging of overlapping predictions.
 
 Corners are in places of the canvas (every measured one), so a window is on the measured phase by construction.
 """
@@ -21,7 +21,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 LEAST_OCCUPIED = 0.5
 """A training window has a spot in more than this share of its places (the authors' code)."""
 LEAST_KNOWN = 2
-"""Measured spots of a training window, at least (ours): one to show and one to guess."""
+"""Measured spots of a training window, at least (ours): one as input and one as target."""
 
 
 def choose_window_side(largest: int, stride: int, shape: tuple[int, int]) -> int:
@@ -112,9 +112,9 @@ def cut_windows(canvas: Canvas, genes: Tensor, corners: Tensor) -> tuple[Tensor,
 
 
 def augment(values: Tensor, known: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Turn and mirror each window, (b, 1, p, p), and its mask alike, by one of the eight poses of a square.
+    """Rotate and reflect each window, (b, 1, p, p), and its mask alike, by one of the eight poses of a square.
 
-    It is given measured places only: to mirror the full grid first would move hidden ones onto their phase (D1).
+    Its input holds measured places only: reflecting the full grid first would move hidden ones onto their phase (D1).
     """
     poses = torch.randint(8, (len(values),), generator=generator).tolist()
     both = [[turn_and_mirror(x, pose) for x, pose in zip(part, poses, strict=True)] for part in (values, known)]
