@@ -26,7 +26,7 @@ def score(refiner: Refiner, images: NaturalImages) -> tuple[float, float]:
         rng = np.random.default_rng(10_000 + number)
         x, target, hidden = make_examples(images, MaskedGrid.draw(rng), 32, rng)
         with torch.inference_mode():
-            refined = x[:, 0] + refiner.posed_mean(x)
+            refined = x[:, 0] + refiner.average_mirrored(x)
         found.append([float(((m - target) ** 2)[:, hidden].mean()) for m in (x[:, 0], refined)])
     before, after = np.mean(found, axis=0)
     return float(before), float(after)

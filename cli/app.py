@@ -80,8 +80,9 @@ _root = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Spatial transcriptomics models behind three small interfaces, with a model zoo.",
-    epilog="Any command takes --debug (show the traceback of an error), --locked (use only weights of stzoo.lock) and "
-    "--plugin FILE (a method in one Python file).",
+    epilog="Any command takes --debug (show the traceback of an error), --locked (use only weights of stzoo.lock), "
+    "--plugin FILE (a method in one Python file) and --attention auto, sdpa, xformers or chunked (what attention runs "
+    "on).",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

@@ -21,5 +21,5 @@ COMMANDS = {
 }
 """Every command and its line in ``stzoo --help``. Its module, ``stzoo.cli.NAME``, is imported when it is called."""
 
-ANYWHERE = ("--debug", "--locked", "--plugin")
+ANYWHERE = ("--debug", "--locked", "--plugin", "--attention")
 """Options of every command."""

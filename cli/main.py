@@ -22,8 +22,8 @@ def run(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The command line without the program's name. ``--debug``, ``--locked`` and ``--plugin FILE`` may stand anywhere
-        before a ``--``.
+        The command line without the program's name. ``--debug``, ``--locked``, ``--plugin FILE`` and
+        ``--attention NAME`` may stand anywhere before a ``--``.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _without(arguments: list[str]) -> list[str]:
-    """Return the arguments without those of every command; plugins that are files are told to this process."""
+    """Return the arguments without those of every command, which are told to this process."""
     kept: list[str] = []
     rest = iter(arguments)
     for argument in rest:
@@ -71,9 +71,17 @@ def _without(arguments: list[str]) -> list[str]:
             from stzoo.core.discovery.one_file import use_plugin_file
 
             use_plugin_file(value if equals else next(rest, ""))
+        elif name == "--attention":
+            _use_attention(value if equals else next(rest, ""))
         elif argument not in ANYWHERE:
             kept.append(argument)
     return kept
+
+
+def _use_attention(backend: str) -> None:
+    from stzoo.core.nn.backends import OFFERED, VARIABLE, check_backend
+
+    os.environ[VARIABLE] = check_backend(backend, OFFERED, where="--attention")  # also for processes that are started
 
 
 def _call(arguments: list[str]) -> int:

@@ -365,7 +365,7 @@ def training_data(
         raise UsageError("no gene to fit a head for", todo="check that the sections name their genes the same way")
     embeddings, expressions, groups = [], [], []
     for number, section in enumerate(sections):
-        usable = section.measured & (np.nan_to_num(section.depth) > 0)
+        usable = section.counted
         embeddings.append(np.asarray(encoder.embed(section), dtype=np.float32)[usable])
         expressions.append(section.expression(genes, target=PER_10K)[usable])
         groups.append(np.full(int(usable.sum()), number, dtype=np.intp))

@@ -56,6 +56,11 @@ class Model(ABC):
         """
         return {}
 
+    @property
+    def uses_attention(self) -> bool:
+        """Whether results come through :func:`stzoo.core.nn.attention.attention`: its backend is noted beside them."""
+        return False
+
     def to(self, device: str) -> Self:
         """Move the model to a device and return it."""
         self.device = device
@@ -181,7 +186,7 @@ class Model(ABC):
 
 
 def provenance_of(model: Model) -> dict[str, Any]:
-    """Return what ``uns["stzoo"]`` says of a result: model, versions, weights, config and seed."""
+    """Return what ``uns["stzoo"]`` says of a result: model, versions, weights, config, seed, backend of attention."""
     import json
     from importlib.metadata import PackageNotFoundError, version
 
@@ -196,5 +201,14 @@ def provenance_of(model: Model) -> dict[str, Any]:
         "version": package_version,
         "config": json.dumps(configs.dump(model.config), sort_keys=True),
         "seed": model.seed,
+        **_attention(model),
         **{f"weights_{key}": value for key, value in model.provenance.items()},
     }
+
+
+def _attention(model: Model) -> dict[str, str]:
+    if not model.uses_attention:
+        return {}
+    from stzoo.core.nn.attention import backend_in_use
+
+    return {"attention": backend_in_use(model.device)}

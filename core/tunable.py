@@ -34,7 +34,7 @@ class Tunable(ABC):
 
     The network that it lends is the encoder's own: while it is tuned, ``encoder.embed`` uses it as it is then, so that
     validation can be scored at any step. The spots are the measured ones with counts, section by section, in order
-    (:func:`stzoo.core.data.splits.usable`).
+    (:attr:`~stzoo.core.data.section.Section.counted`).
     """
 
     @abstractmethod

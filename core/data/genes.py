@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from stzoo.core.arrays import Floats, Indices
 from stzoo.core.errors import GeneError, nearest
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
@@ -132,3 +134,15 @@ def _refuse_synonyms(found: dict[str, str]) -> None:
 
 def _bare(name: str) -> str:
     return name.split(".")[0] if _ENSEMBL.fullmatch(name) else name
+
+
+def top_genes(values: Floats, count: int, *, by_variance: bool = False) -> Indices:
+    """Return the columns of the genes of highest mean (or variance) over the rows, highest first, intp (count,).
+
+    Parameters
+    ----------
+    values
+        float32 (n, g).
+    """
+    score = values.var(axis=0) if by_variance else values.mean(axis=0)
+    return np.argsort(-score, kind="stable")[:count]

@@ -174,6 +174,11 @@ class Section:
         total[~self.measured] = np.nan
         return total
 
+    @property
+    def counted(self) -> Mask:
+        """Measured spots with at least one count, bool (n,): those that say something, and that heads are fitted on."""
+        return self.measured & (np.nan_to_num(self.depth) > 0)
+
     def expression(self, genes: Sequence[str] | None = None, *, target: float | None = None) -> Floats:
         """Return log-normalised expression: ``log1p(counts / depth * target)``.
 
@@ -235,6 +240,14 @@ class Section:
         places = {key: self.adata.obsm[key] for key in ("spatial", "spatial_um") if key in self.adata.obsm}
         var = self.adata.var[[]].copy()
         return replace(self, adata=AnnData(x, obs=obs, var=var, obsm=places))
+
+    def without_counts(self) -> Section:
+        """Return the section without any counts: what a prediction from the image may see."""
+        return self.hide(np.zeros(self.n_spots, dtype=bool))
+
+    def hide_unmeasured(self) -> Section:
+        """Return the section as an aligner may see it: without the counts of spots that were not measured."""
+        return self if self.measured.all() else self.hide(self.measured)
 
 
 @dataclass(frozen=True)

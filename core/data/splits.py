@@ -13,8 +13,9 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-from stzoo.core.arrays import Mask, Points
+from stzoo.core.arrays import Points
 from stzoo.core.data.section import Section
+from stzoo.core.data.subsets import SpotSubset
 from stzoo.core.errors import DataError, UsageError, nearest
 
 PATIENT_KEYS = ("patient", "patient_id", "donor", "donor_id", "individual")
@@ -55,32 +56,6 @@ def read_by(text: str) -> By:
     return By(text)
 
 
-@dataclass(frozen=True, eq=False)
-class Piece:
-    """Some spots of a section.
-
-    Parameters
-    ----------
-    section, spots
-        The section, and which of its spots, bool (n,); all of them are measured and have counts.
-    patient
-        Whose it is, or empty.
-    """
-
-    section: Section
-    spots: Mask
-    patient: str = ""
-
-    @property
-    def n(self) -> int:
-        """Number of spots."""
-        return int(self.spots.sum())
-
-    def shown(self, genes: Sequence[str]) -> Section:
-        """Return the section with counts of these spots and genes only (see :meth:`Section.hide`)."""
-        return self.section.take_genes(genes).hide(self.spots)
-
-
 @dataclass(frozen=True)
 class Split:
     """Who learns, who chooses, and who is only scored.
@@ -100,10 +75,10 @@ class Split:
         Spots that were left out for the buffer.
     """
 
-    train: tuple[Piece, ...]
-    validation: tuple[Piece, ...]
-    test: tuple[Piece, ...]
-    learn: tuple[Piece, ...]
+    train: tuple[SpotSubset, ...]
+    validation: tuple[SpotSubset, ...]
+    test: tuple[SpotSubset, ...]
+    learn: tuple[SpotSubset, ...]
     by: Mapping[str, str]
     notes: tuple[str, ...] = ()
     dropped: int = 0
@@ -181,11 +156,6 @@ def patient_of(section: Section) -> str:
     return ""
 
 
-def usable(section: Section) -> Mask:
-    """Return the spots that were measured and have counts, bool (n,)."""
-    return np.asarray(section.measured & (np.nan_to_num(section.depth) > 0))
-
-
 def split(sections: Sequence[Section], test: Sequence[Section] = (), options: SplitOptions | None = None) -> Split:
     """Divide sections into training, validation and test.
 
@@ -213,7 +183,7 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
     rest, test_pieces, by_test, dropped = own, held, "given", 0
     if not held:
         rest, test_pieces, by_test, dropped = _hold_out(own, options, "test")
-    parts: tuple[list[Piece], list[Piece], str, int] = (rest, [], "given", 0)
+    parts: tuple[list[SpotSubset], list[SpotSubset], str, int] = (rest, [], "given", 0)
     if sum(piece.n for piece in rest) < FEW:
         notes.append(f"fewer than {FEW} own spots: none are held out for validation")
     else:
@@ -233,7 +203,7 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
     )
 
 
-def _pieces(sections: Sequence[Section], test: Sequence[Section], options: SplitOptions) -> list[Piece]:
+def _pieces(sections: Sequence[Section], test: Sequence[Section], options: SplitOptions) -> list[SpotSubset]:
     every = [*sections, *test]
     if not sections:
         raise UsageError("no section to tune on", todo="give at least one section with a slide and counts")
@@ -248,10 +218,10 @@ def _pieces(sections: Sequence[Section], test: Sequence[Section], options: Split
         if known.count((source, name)) > 1:
             raise UsageError(f"section '{source or name}' is given twice", todo="give each section once")
     patients = names or [patient_of(section) for section in every]
-    return [Piece(section, usable(section), who) for section, who in zip(every, patients, strict=True)]
+    return [SpotSubset(section, section.counted, who) for section, who in zip(every, patients, strict=True)]
 
 
-def _checked_patients(own: Sequence[Piece], held: Sequence[Piece], options: SplitOptions) -> list[str]:
+def _checked_patients(own: Sequence[SpotSubset], held: Sequence[SpotSubset], options: SplitOptions) -> list[str]:
     """Refuse one patient on both sides; return what a reader must know."""
     everyone = {piece.patient for piece in (*own, *held)}
     if "" in everyone:
@@ -276,7 +246,9 @@ def _checked_patients(own: Sequence[Piece], held: Sequence[Piece], options: Spli
     return []
 
 
-def _hold_out(pieces: Sequence[Piece], options: SplitOptions, side: str) -> tuple[list[Piece], list[Piece], str, int]:
+def _hold_out(
+    pieces: Sequence[SpotSubset], options: SplitOptions, side: str
+) -> tuple[list[SpotSubset], list[SpotSubset], str, int]:
     """Return what is left, what is held out, by what, and how many spots fell to the buffer."""
     for by in (By.patient, By.section):
         groups = _groups(pieces, by)
@@ -293,8 +265,8 @@ def _hold_out(pieces: Sequence[Piece], options: SplitOptions, side: str) -> tupl
     return [kept for kept, _ in found], [held for _, held in found], "block", lost
 
 
-def _groups(pieces: Sequence[Piece], by: By) -> dict[str, list[Piece]]:
-    groups: dict[str, list[Piece]] = {}
+def _groups(pieces: Sequence[SpotSubset], by: By) -> dict[str, list[SpotSubset]]:
+    groups: dict[str, list[SpotSubset]] = {}
     for number, piece in enumerate(pieces):
         if by is By.patient and not piece.patient:
             return {}
@@ -302,7 +274,7 @@ def _groups(pieces: Sequence[Piece], by: By) -> dict[str, list[Piece]]:
     return groups
 
 
-def _slab(piece: Piece, options: SplitOptions, *, first: bool) -> tuple[Piece, Piece]:
+def _slab(piece: SpotSubset, options: SplitOptions, *, first: bool) -> tuple[SpotSubset, SpotSubset]:
     """Cut a slab off one end of the longest axis of the tissue; drop what lies within the buffer."""
     at = np.flatnonzero(piece.spots)
     um = piece.section.um[at]
@@ -315,7 +287,7 @@ def _slab(piece: Piece, options: SplitOptions, *, first: bool) -> tuple[Piece, P
     for mask in (~held & ~near, held):
         spots = np.zeros(len(piece.section), dtype=bool)
         spots[at[mask]] = True
-        sides.append(Piece(piece.section, spots, piece.patient))
+        sides.append(SpotSubset(piece.section, spots, piece.patient))
     return sides[0], sides[1]
 
 
@@ -335,7 +307,7 @@ def distance_to(um: Points, others: Points) -> Points:
     return np.asarray(cKDTree(others).query(um)[0], dtype=np.float64)
 
 
-def _refuse_few(train: Sequence[Piece], validation: Sequence[Piece], test: Sequence[Piece]) -> None:
+def _refuse_few(train: Sequence[SpotSubset], validation: Sequence[SpotSubset], test: Sequence[SpotSubset]) -> None:
     for side, pieces in (("training", train), ("validation", validation), ("test", test)):
         n = sum(piece.n for piece in pieces)
         if n < FEWEST and (pieces or side != "validation"):
@@ -346,6 +318,6 @@ def _refuse_few(train: Sequence[Piece], validation: Sequence[Piece], test: Seque
             )
 
 
-def _told(pieces: Sequence[Piece]) -> str:
+def _told(pieces: Sequence[SpotSubset]) -> str:
     parts = [f"{p.section.name}{f' [{p.patient}]' if p.patient else ''} {p.n}" for p in pieces]
     return f"{sum(piece.n for piece in pieces)} spots: {', '.join(parts)}"

@@ -146,9 +146,3 @@ class Models:
             np.mean([encoder.predict(section, genes, head=head).values for head in heads], axis=0, dtype=np.float32)
             for section in test
         ]
-
-
-def gene_mean(genes: Sequence[str], train: Sequence[Section], test: Sequence[Section], target: float) -> list[Floats]:
-    """Return each gene's mean over the measured training spots, for every test section float32 (n, g)."""
-    mean = np.concatenate([s.expression(genes, target=target)[s.measured] for s in train]).mean(axis=0)
-    return [np.tile(mean, (section.n_spots, 1)).astype(np.float32) for section in test]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
+from stzoo.core.arrays import Floats, Indices
+from stzoo.core.data.genes import top_genes
 from stzoo.core.data.section import PER_10K
 
 
@@ -23,6 +25,10 @@ class GeneSet:
     name: str = ""
     rank: Rank = Rank.mean
     count: int = 50
+
+    def columns(self, values: Floats) -> Indices:
+        """Return the columns of its genes, best first, by the rows of ``values``, float32 (n, g)."""
+        return top_genes(values, self.count, by_variance=self.rank is Rank.variance)
 
 
 @dataclass

@@ -12,7 +12,6 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row, SplitProtocol
 from stzoo.core.io.read import data_source, read
-from stzoo.core.workflows.predict import unseen
 
 Figures = dict[str, float]
 """Figures of a row and a seed, by name."""
@@ -104,7 +103,7 @@ class SplitTask(Task):
         super().__init__(protocol, data, models)
         self.train = [self.read(source) for source in protocol.train]
         self.test = [self.read(source) for source in protocol.test]
-        self.blind = [unseen(section) for section in self.test]
+        self.blind = [section.without_counts() for section in self.test]
 
     def conditions(self) -> str:
         """Return sections and normalisation."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.splits import Piece
+from stzoo.core.data.subsets import SpotSubset, expression_of, mean_profile
 from stzoo.core.encoder import Encoder, Head, head_class
-from stzoo.core.finetuning.data import embedded, groups, values
+from stzoo.core.finetuning.data import embedded, groups
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 
@@ -62,10 +62,9 @@ def scored(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
     return Line(name, np.where(is_constant(truth), np.nan, pcc), predicted, note)
 
 
-def gene_mean(learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]) -> Floats:
+def gene_mean(learn: Sequence[SpotSubset], test: Sequence[SpotSubset], genes: Sequence[str]) -> Floats:
     """Return each gene's mean over the training spots for every test spot."""
-    mean = values(learn, genes).mean(axis=0)
-    return np.tile(mean, (sum(piece.n for piece in test), 1)).astype(np.float32)
+    return np.tile(mean_profile(learn, genes), (sum(piece.n for piece in test), 1))
 
 
 def own_head(encoder: Encoder) -> RidgeHead | None:
@@ -85,21 +84,25 @@ def as_they_come(encoder: Encoder, embedding: Floats, genes: Sequence[str], othe
     return out
 
 
-def head_on(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], kind: str) -> Head:
+def head_on(encoder: Encoder, learn: Sequence[SpotSubset], genes: Sequence[str], kind: str) -> Head:
     """Fit a head on the spots of pieces."""
-    return head_class(kind).fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes))
+    return head_class(kind).fit(embedded(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes))
 
 
-def carried_head(encoder: Encoder, learn: Sequence[Piece], genes: Sequence[str], start: RidgeHead | None) -> RidgeHead:
+def carried_head(
+    encoder: Encoder, learn: Sequence[SpotSubset], genes: Sequence[str], start: RidgeHead | None
+) -> RidgeHead:
     """Fit a ridge head on the spots of pieces, drawn towards the one that weights bring along."""
-    return RidgeHead.fit(embedded(encoder, learn), values(learn, genes), groups(learn), tuple(genes), start=start)
+    return RidgeHead.fit(
+        embedded(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes), start=start
+    )
 
 
 def control_lines(
-    control: Encoder | None, learn: Sequence[Piece], test: Sequence[Piece], genes: Sequence[str]
+    control: Encoder | None, learn: Sequence[SpotSubset], test: Sequence[SpotSubset], genes: Sequence[str]
 ) -> list[Line]:
     """Return gene mean, and, where the control's plugin is there, neighbours and ridge on its embedding."""
-    truth = values(test, genes)
+    truth = expression_of(test, genes)
     lines = [scored("gene mean", truth, gene_mean(learn, test, genes))]
     if control is not None:
         seen = embedded(control, test)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.arrays import Floats, Indices
-from stzoo.core.data.section import PER_10K
-from stzoo.core.data.splits import Piece
+from stzoo.core.data.genes import top_genes
+from stzoo.core.data.subsets import SpotSubset, detected_genes, expression_of
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, GeneError, nearest
 
@@ -18,30 +18,22 @@ MOST = 1000
 """Genes that heads are fitted for, unless they are named: those of highest mean."""
 
 
-def choose_genes(pieces: Sequence[Piece], most: int = MOST) -> list[str]:
+def choose_genes(pieces: Sequence[SpotSubset], most: int = MOST) -> list[str]:
     """Return the genes of highest mean expression that all sections have and enough spots show, highest first.
-
-    Counts stay sparse but for the genes that are left.
 
     Raises
     ------
     DataError
         No gene is left.
     """
-    shared = set.intersection(*(set(piece.section.genes) for piece in pieces))
-    genes = [gene for gene in pieces[0].section.genes if gene in shared]
-    seen, total = np.zeros(len(genes)), sum(piece.n for piece in pieces)
-    for piece in pieces:
-        x = piece.section.adata[piece.spots, genes].X
-        seen += np.asarray((x > 0).sum(axis=0)).ravel()
-    kept = [gene for gene, count in zip(genes, seen, strict=True) if count >= DETECTED * total]
+    kept = detected_genes(pieces, DETECTED)
     if not kept:
+        total = sum(piece.n for piece in pieces)
         raise DataError(f"no gene is detected in {DETECTED:.0%} of the {total} training spots", todo="name --genes")
-    mean = values(pieces, kept).mean(axis=0)
-    return [kept[i] for i in np.argsort(-mean, kind="stable")[:most]]
+    return [kept[i] for i in top_genes(expression_of(pieces, kept), most)]
 
 
-def check_genes(genes: Sequence[str], pieces: Sequence[Piece]) -> list[str]:
+def check_genes(genes: Sequence[str], pieces: Sequence[SpotSubset]) -> list[str]:
     """Return the genes named, highest mean first.
 
     Raises
@@ -62,8 +54,7 @@ def check_genes(genes: Sequence[str], pieces: Sequence[Piece]) -> list[str]:
                 todo="leave it out, or leave the section out",
             )
     unique = list(dict.fromkeys(genes))
-    mean = values(pieces, unique).mean(axis=0)
-    return [unique[i] for i in np.argsort(-mean, kind="stable")]
+    return [unique[i] for i in top_genes(expression_of(pieces, unique), len(unique))]
 
 
 def read_genes(text: str) -> list[str]:
@@ -84,17 +75,11 @@ def read_genes(text: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
 
 
-def values(pieces: Sequence[Piece], genes: Sequence[str]) -> Floats:
-    """Return log1p of counts per 10,000 of the spots of the pieces, in order, float32 (n, g)."""
-    parts = [piece.section.expression(genes, target=PER_10K)[piece.spots] for piece in pieces]
-    return np.concatenate(parts)
-
-
-def embedded(encoder: Encoder, pieces: Sequence[Piece]) -> Floats:
+def embedded(encoder: Encoder, pieces: Sequence[SpotSubset]) -> Floats:
     """Return the embeddings of the spots of the pieces, in order, float32 (n, d); counts are not read."""
     return np.concatenate([np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces])
 
 
-def groups(pieces: Sequence[Piece]) -> Indices:
+def groups(pieces: Sequence[SpotSubset]) -> Indices:
     """Return the number of the piece of each spot, intp (n,)."""
     return np.concatenate([np.full(piece.n, number, dtype=np.intp) for number, piece in enumerate(pieces)])

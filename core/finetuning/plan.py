@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import Piece, Split, SplitOptions, split
+from stzoo.core.data.splits import Split, SplitOptions, split
+from stzoo.core.data.subsets import SpotSubset, expression_of
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
 from stzoo.core.finetuning.controls import CONTROL, carried_head, own_head
-from stzoo.core.finetuning.data import check_genes, choose_genes, values
+from stzoo.core.finetuning.data import check_genes, choose_genes
 from stzoo.core.finetuning.settings import Settings, Tune, settled
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.heads.base import SCORED
@@ -70,15 +71,15 @@ class Plan:
         return tuple(gene for gene in self.genes if gene not in known)
 
     @property
-    def learn(self) -> tuple[Piece, ...]:
+    def learn(self) -> tuple[SpotSubset, ...]:
         """All own spots that are not held out for the test: final heads and controls are fitted on them."""
         return self.split.learn
 
-    def shown(self, pieces: Sequence[Piece]) -> list[Section]:
+    def shown(self, pieces: Sequence[SpotSubset]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
         own = [gene for head in self.encoder.head_names() for gene in self.encoder.genes(head)]
         wanted = list(dict.fromkeys([*self.genes, *own]))
-        return [piece.shown([gene for gene in wanted if gene in set(piece.section.genes)]) for piece in pieces]
+        return [piece.visible([gene for gene in wanted if gene in set(piece.section.genes)]) for piece in pieces]
 
     def run_identity(self) -> dict[str, Any]:
         """Return what must be the same when a run goes on, as JSON values."""
@@ -186,7 +187,7 @@ def cost(plan: Plan) -> Cost:
         return _measured(plan, _first(plan.split.train, plan.settings.rates.batch), Path(cache))
 
 
-def _first(pieces: Sequence[Piece], count: int) -> list[Piece]:
+def _first(pieces: Sequence[SpotSubset], count: int) -> list[SpotSubset]:
     """Return the first spots of some pieces, ``count`` in all."""
     found = []
     for piece in pieces:
@@ -197,7 +198,7 @@ def _first(pieces: Sequence[Piece], count: int) -> list[Piece]:
     return found
 
 
-def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
+def _measured(plan: Plan, pieces: Sequence[SpotSubset], cache: Path) -> Cost:
     encoder, genes = fresh(plan.encoder, plan.seed), plan.scored
     tunable = encoder.tunable(plan.shown(pieces), cache=cache, contrast=bool(plan.settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
@@ -205,7 +206,7 @@ def _measured(plan: Plan, pieces: Sequence[Piece], cache: Path) -> Cost:
         adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
     head = carried_head(plan.encoder, pieces, genes, own_head(plan.encoder))
-    task = FinetuneTask(tunable, head, values(pieces, genes), plan.settings.rates)
+    task = FinetuneTask(tunable, head, expression_of(pieces, genes), plan.settings.rates)
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from stzoo.core.data.subsets import expression_of
 from stzoo.core.finetuning.controls import HEAD, OWN, REFITTED, Line
-from stzoo.core.finetuning.data import values
 from stzoo.core.plotting.maps import draw_map, places_of
 from stzoo.core.runtime.outputs import writing
 
@@ -83,7 +83,7 @@ def _draw_maps(figure: Any, below: Any, plan: Plan, lines: Sequence[Line], kept:
     piece = plan.split.test[largest]
     section = piece.section.take(piece.spots)
     best = np.argsort(-np.nan_to_num(by_name[kept].pcc, nan=-1.0), kind="stable")[:MAPS]
-    truth = values(plan.split.test, plan.scored)
+    truth = expression_of(plan.split.test, plan.scored)
     shown = [("measured", truth), (before.name, before.values), (kept, by_name[kept].values)]
     place, size = places_of(section)
     axes = below.subplots(len(best), len(shown), squeeze=False)

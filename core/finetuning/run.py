@@ -9,6 +9,7 @@ from typing import Any
 
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import SplitOptions
+from stzoo.core.data.subsets import expression_of
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import OutputError
 from stzoo.core.finetuning.controls import (
@@ -25,7 +26,7 @@ from stzoo.core.finetuning.controls import (
     own_head,
     scored,
 )
-from stzoo.core.finetuning.data import embedded, values
+from stzoo.core.finetuning.data import embedded
 from stzoo.core.finetuning.plan import Plan, plan_finetuning
 from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
 from stzoo.core.finetuning.settings import Settings, Tune
@@ -179,7 +180,7 @@ def before(plan: Plan) -> dict[str, float]:
     split, genes = plan.split, plan.scored
     if not split.validation:
         return {}
-    truth, seen = values(split.validation, genes), embedded(plan.encoder, split.validation)
+    truth, seen = expression_of(split.validation, genes), embedded(plan.encoder, split.validation)
     found = {}
     own = as_they_come(plan.encoder, seen, genes, gene_mean(split.train, split.validation, genes))
     if own is not None:
@@ -200,7 +201,7 @@ def chosen(judged: Mapping[str, float]) -> str:
 def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
     """Return every line of the result, all on the same test spots; heads are fitted on all others."""
     learn, test, genes = plan.learn, plan.split.test, plan.scored
-    truth, seen = values(test, genes), embedded(plan.encoder, test)
+    truth, seen = expression_of(test, genes), embedded(plan.encoder, test)
     lines = control_lines(plan.control, learn, test, genes)
     own = as_they_come(plan.encoder, seen, genes, lines[0].values)
     if own is not None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from stzoo.core.data.subsets import expression_of
 from stzoo.core.encoder import Encoder
 from stzoo.core.finetuning.controls import carried_head, own_head
-from stzoo.core.finetuning.data import embedded, values
+from stzoo.core.finetuning.data import embedded
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.task import FinetuneTask
@@ -72,7 +73,7 @@ def tune(
         adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
     start = carried_head(plan.encoder, plan.split.train, plan.scored, own_head(plan.encoder))
-    task = FinetuneTask(tunable, start, values(plan.split.train, plan.scored), settings.rates, ranks)
+    task = FinetuneTask(tunable, start, expression_of(plan.split.train, plan.scored), settings.rates, ranks)
     steps = settings.rates.steps
     done = fit(
         task,
@@ -106,7 +107,7 @@ def _judged(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
     device = task.head.weights.device
     with torch.no_grad():
         guess = task.head(torch.from_numpy(seen).to(device)).cpu().numpy()
-    return mean_pcc(values(plan.split.validation, plan.scored), guess)
+    return mean_pcc(expression_of(plan.split.validation, plan.scored), guess)
 
 
 def _take_over(tunable: Tunable, plan: Plan) -> None:

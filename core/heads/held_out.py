@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
+from stzoo.core.data.genes import top_genes
 from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.data.splits import FEWEST, patient_of, usable
+from stzoo.core.data.splits import FEWEST, patient_of
 from stzoo.core.errors import DataError, GeneError, UsageError
 from stzoo.core.heads.base import SCORED
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.correlation import is_constant
 from stzoo.core.metrics.summary import mean_pcc
-from stzoo.core.workflows.predict import unseen
 
 MOST = 1000
 """Spots that a head learns from, over all sections, and spots of each held-out section that are looked at (ours)."""
@@ -58,7 +58,7 @@ class HeldOut:
         for section, truth in zip(held, self._truth, strict=True):
             if is_constant(truth).all():
                 raise DataError(f"no gene of '{section.name}' varies, so it judges nothing", where=_where(section))
-        self.learn, self.held = [_blind(section) for section in learn], [_blind(section) for section in held]
+        self.learn, self.held = [_bare(section) for section in learn], [_bare(section) for section in held]
 
     def ridge_pcc(self, learn: Sequence[Floats], held: Sequence[Floats]) -> float:
         """Return what a ridge head is worth: fitted on the training spots, tested on the held-out ones.
@@ -93,7 +93,7 @@ class HeldOut:
 def _refuse_overlap(training: Sequence[Section], validation: Sequence[Section]) -> None:
     for number, section in enumerate(validation):
         section.require_slide()
-        n = int(usable(section).sum())
+        n = int(section.counted.sum())
         if n < FEWEST:
             todo = f"validate on a section with at least {FEWEST}"
             raise DataError(f"'{section.name}' has {n} measured spots with counts", where=_where(section), todo=todo)
@@ -127,21 +127,21 @@ def _where(section: Section) -> str | None:
 
 def _some(section: Section, most: int) -> Section:
     """Return a section of at most so many of its measured spots."""
-    spots = np.flatnonzero(usable(section))
+    spots = np.flatnonzero(section.counted)
     if len(spots) > most:
         spots = spots[np.linspace(0, len(spots) - 1, max(1, most)).astype(np.intp)]
     return section.take(spots)
 
 
-def _blind(section: Section) -> Section:
-    """Return a section without counts: what an encoder needs, and no more memory."""
-    return unseen(section.take_genes(section.genes[:1]))
+def _bare(section: Section) -> Section:
+    """Return a section without counts, and with one gene: what an encoder needs, and no more memory."""
+    return section.take_genes(section.genes[:1]).without_counts()
 
 
 def _scored(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
     """Return the genes of highest mean, in the order of ``genes``, and their expression (n, g)."""
     values = np.concatenate([section.expression(genes, target=PER_10K) for section in learn])
-    chosen = np.sort(np.argsort(-values.mean(axis=0), kind="stable")[:SCORED])
+    chosen = np.sort(top_genes(values, SCORED))
     return tuple(genes[i] for i in chosen), values[:, chosen]
 
 

@@ -1,30 +1,28 @@
 """The only attention in the house: one function, several kernels, one result.
 
-``auto`` takes torch's fused scaled-dot-product kernels. What those would only do through a full (n, m) matrix of
-scores (on a CPU: a bias that wants a gradient, dropout, values of another width than the queries) is done in tiles
-instead, so memory never grows with n * m, whatever is asked for. Weights do not know which kernel ran.
+``auto`` takes xformers where a small tensor really went through it (CUDA, with the extra ``xformers``), and torch's
+fused scaled-dot-product kernels everywhere else; :mod:`stzoo.core.nn.backends` chooses another one. What torch's would
+only do through a full (n, m) matrix of scores (on a CPU: a bias that wants a gradient, dropout, values of another width
+than the queries) is done in tiles instead, so memory never grows with n * m, whatever is asked for. Weights do not
+know which kernel ran.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Literal, get_args
 
 import torch
-from stzoo.core.errors import UsageError, nearest
+from stzoo.core.errors import UsageError
 from stzoo.core.nn.attention_chunked import chunked_attention
+from stzoo.core.nn.backends import Backend, attention_backend, check_backend, use_attention, wanted_backend
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 from torch.nn.functional import dropout as drop
 from torch.nn.functional import scaled_dot_product_attention
 
-Backend = Literal["auto", "sdpa", "xformers", "chunked", "naive"]
+__all__ = ["Backend", "attention", "attention_backend", "backend_in_use", "use_attention", "xformers_problem"]
 
 _SMALL = 1 << 20  # causal masks up to this many elements may be written out (1 MiB)
-_default: ContextVar[Backend] = ContextVar("attention_backend", default="sdpa")
 
 
 def attention(
@@ -57,19 +55,19 @@ def attention(
     scale
         Factor on the scores; by default ``d ** -0.5``.
     backend
-        ``auto``: what :func:`attention_backend` set, else ``sdpa``. ``sdpa``: torch's fused kernels, tiles where
-        they would fall back to their O(n * m) path. ``xformers``: CUDA only; what it does not take (mask, bias,
-        values of another width) goes the ``sdpa`` way. ``chunked``: tiles. ``naive``: all scores at once, for
-        tests and benchmarks.
+        ``auto``: what was chosen outside (:mod:`stzoo.core.nn.backends`), else what runs there. ``sdpa``: torch's
+        fused kernels, tiles where they would fall back to their O(n * m) path. ``xformers``: CUDA only; what it does
+        not take (mask, bias, values of another width) goes the ``sdpa`` way. ``chunked``: tiles. ``naive``: all scores
+        at once, for tests and benchmarks.
 
     Returns
     -------
     (b, h, n, dv); 0 for a query that sees no key. Shapes and dtypes that do not fit, an unknown backend, and
     xformers where it does not run are a UsageError.
     """
-    backend = _default.get() if backend == "auto" else backend
     q, k, v = _one_dtype(q, k, v)
-    _check(q, k, v, dropout, backend)
+    _check(q, k, v, dropout)
+    backend = _resolved(backend, q.device, q.dtype)
     mask, bias = _extras(q, k, mask, bias)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if backend == "naive":
@@ -84,15 +82,25 @@ def attention(
     return out
 
 
-@contextmanager
-def attention_backend(backend: Backend) -> Iterator[None]:
-    """Make a backend the one that ``auto`` means, within a block."""
-    _check_backend(backend)
-    token = _default.set("sdpa" if backend == "auto" else backend)
-    try:
-        yield
-    finally:
-        _default.reset(token)
+def backend_in_use(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Backend:
+    """Return the backend that attention on a device runs on: what was chosen, and for ``auto`` what that comes to.
+
+    Raises
+    ------
+    UsageError
+        What was chosen does not exist, or does not run there.
+    """
+    return _resolved("auto", torch.device(device), dtype)
+
+
+def _resolved(backend: str, device: torch.device, dtype: torch.dtype) -> Backend:
+    """Return the backend to run, never ``auto``."""
+    wanted = wanted_backend() if backend == "auto" else check_backend(backend)
+    if wanted == "auto":
+        return "xformers" if device.type == "cuda" and xformers_problem(device, dtype) is None else "sdpa"
+    if wanted == "xformers" and backend == "auto":
+        _require_xformers(device, dtype)
+    return wanted
 
 
 def xformers_problem(device: torch.device | str = "cuda", dtype: torch.dtype = torch.float16) -> str | None:
@@ -120,11 +128,15 @@ def _probe(device: torch.device, dtype: torch.dtype) -> str | None:
     return None
 
 
-def _xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, scale: float) -> Tensor | None:
-    """Return what xformers gives, or None when it does not take these tensors."""
-    problem = xformers_problem(q.device, q.dtype)
+def _require_xformers(device: torch.device, dtype: torch.dtype) -> None:
+    problem = xformers_problem(device, dtype)
     if problem is not None:
         raise UsageError(f"attention backend 'xformers' does not run here: {problem}", todo="use backend 'sdpa'")
+
+
+def _xformers(q: Tensor, k: Tensor, v: Tensor, dropout: float, causal: bool, scale: float) -> Tensor | None:
+    """Return what xformers gives, or None when it does not take these tensors."""
+    _require_xformers(q.device, q.dtype)
     if v.shape[3] != q.shape[3] or (causal and q.shape[2] != k.shape[2]) or min(q.shape[2], k.shape[2]) == 0:
         return None
     import xformers.ops as xops
@@ -231,16 +243,7 @@ def _four(extra: Tensor | None, name: str, pairs: tuple[int, ...]) -> Tensor | N
     return extra.reshape((1,) * (4 - extra.ndim) + tuple(extra.shape))
 
 
-def _check_backend(backend: str) -> None:
-    if backend not in get_args(Backend):
-        known = get_args(Backend)
-        raise UsageError(
-            f"no attention backend '{backend}'{nearest(backend, known)}", todo=f"one of {', '.join(known)}"
-        )
-
-
-def _check(q: Tensor, k: Tensor, v: Tensor, dropout: float, backend: str) -> None:
-    _check_backend(backend)
+def _check(q: Tensor, k: Tensor, v: Tensor, dropout: float) -> None:
     shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
     if not (q.ndim == k.ndim == v.ndim == 4):
         raise UsageError(f"attention: {shapes}", todo="give q, k and v as (batch, heads, tokens, width)")

@@ -15,7 +15,6 @@ from stzoo.core.io.write import write
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.progress import Progress
-from stzoo.core.workflows.align_stack import blind
 from stzoo.core.workflows.alignment_quality import Quality, quality
 
 
@@ -104,7 +103,7 @@ def align_pair(
     both_ways
         Align the fixed section to the moving one too, for :attr:`Quality.consistency_mean_um`; takes twice as long.
     """
-    sections = blind(moving), blind(fixed)
+    sections = moving.hide_unmeasured(), fixed.hide_unmeasured()
     transform = aligner.align(*sections, progress=progress)
     back = aligner.align(*sections[::-1], progress=progress) if both_ways else None
     return AlignedPair(moving, fixed, transform, quality(moving, fixed, transform, back=back), provenance_of(aligner))

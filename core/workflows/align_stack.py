@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 from stzoo.core.aligner import Aligner
-from stzoo.core.data.section import Section, Stack
+from stzoo.core.data.section import Stack
 from stzoo.core.errors import UsageError
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.runtime.progress import Progress
@@ -59,7 +58,7 @@ def align_stack(
     fixed = central_section(stack) if fixed is None else fixed
     if not 0 <= fixed < len(stack):
         raise UsageError(f"the stack has no section {fixed}", todo=f"sections are numbered 0 to {len(stack) - 1}")
-    seen = [blind(section) for section in stack.sections]
+    seen = [section.hide_unmeasured() for section in stack.sections]
     outwards = sorted((i for i in range(len(stack)) if i != fixed), key=lambda i: abs(i - fixed))
     towards = [number + (1 if number < fixed else -1) if chain else fixed for number in outwards]
 
@@ -74,8 +73,3 @@ def align_stack(
         onwards = transforms[onto]
         transforms[number] = found if onwards is None else found.then(onwards)
     return replace(stack, transforms=tuple(transforms))
-
-
-def blind(section: Section) -> Section:
-    """Return a section as an aligner may see it: without the counts of spots that were not measured."""
-    return section if np.all(section.measured) else section.hide(section.measured)

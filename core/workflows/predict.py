@@ -89,7 +89,7 @@ def predict_section(
         The model is no encoder, or the section itself is its own reference.
     """
     prepare(encoder, section, genes, head, reference)
-    prediction = encoder.predict(unseen(section), genes, head=head, batch_size=batch_size, progress=progress)
+    prediction = encoder.predict(section.without_counts(), genes, head=head, batch_size=batch_size, progress=progress)
     return _beside(section, prediction, encoder)
 
 
@@ -103,11 +103,6 @@ def prepare(
         raise UsageError(f"{section.source} can not be its own reference", todo="give another section")
     if reference:
         encoder.fit(reference, genes, head=encoder.check_head(head))
-
-
-def unseen(section: Section) -> Section:
-    """Return the section without any counts: what a prediction may look at."""
-    return section.hide(np.zeros(section.n_spots, dtype=bool))
 
 
 def pcc_lines(genes: Sequence[str], pcc: Floats) -> list[str]:

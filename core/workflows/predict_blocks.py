@@ -23,7 +23,7 @@ from stzoo.core.runtime.blocks import Share
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.shared_output import shared_writing
-from stzoo.core.workflows.predict import SHOWN, draw, frame, pcc_lines, prepare, unseen
+from stzoo.core.workflows.predict import SHOWN, draw, frame, pcc_lines, prepare
 
 EMBEDDING = "X_stzoo"
 """Key of ``obsm`` of an embedding, as scanpy wants it (``use_rep``)."""
@@ -91,7 +91,7 @@ def predict_into(
     prepare(encoder, section, genes, head, reference)
     with shared_writing(out, ranks, overwrite=overwrite) as path:
         share = Share(section.n_spots, ranks, path.parent / "tables")
-        blocks = _blocks(encoder, unseen(section), genes, head, share, batch_size, progress)
+        blocks = _blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
         first = next(blocks, None)
         done = ranks.same(_begun(encoder, section, first, path) if ranks.is_main else _NOTHING)
         pcc = _filled(section, done, first, blocks, path)
@@ -126,7 +126,7 @@ def embed_into(
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")
     with shared_writing(out, ranks, overwrite=overwrite) as path:
         share = Share(section.n_spots, ranks, path.parent / "tables")
-        blocks = encoder.embed_blocks(unseen(section), share, batch_size=batch_size, progress=progress)
+        blocks = encoder.embed_blocks(section.without_counts(), share, batch_size=batch_size, progress=progress)
         first = next(blocks, None)
         whole = frame(section, encoder, [], "")
         whole.adata.uns["stzoo"] = {"embedded": provenance_of(encoder)}

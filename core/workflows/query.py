@@ -103,7 +103,7 @@ def query_section(
         raise UsageError(f"'{encoder.name}' answers no queries", todo="use weights of CoMTIP, e.g. comtip-tiny")
     if not sets:
         raise UsageError("no set of genes to ask for", todo='write --set "T cells=CD3D,CD3E,CD2"')
-    blind = section.hide(np.zeros(section.n_spots, dtype=bool))
+    blind = section.without_counts()
     scores = [model.query(blind, genes, batch_size=batch_size, progress=progress) for genes in sets.values()]
     table = np.stack(scores, axis=1).astype(np.float32)
     adata = section.adata.copy()
@@ -121,7 +121,7 @@ def _level(section: Section, genes: Sequence[str]) -> Floats:
     out = np.full(section.n_spots, np.nan, dtype=np.float32)
     has = set(section.genes)
     known = [gene for gene in genes if gene in has]
-    usable = section.measured & (np.nan_to_num(section.depth) > 0)
+    usable = section.counted
     if not known or usable.sum() < 2:
         return out
     values = section.expression(known, target=PER_10K)[usable]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
+from stzoo.core.data.subsets import detected_genes, expression_of, mean_profile, measured_subsets
 from stzoo.core.errors import DataError
-from stzoo.core.evaluation.models import Models, gene_mean
-from stzoo.core.evaluation.protocol import GeneSet, Rank, Row, SplitProtocol
+from stzoo.core.evaluation.models import Models
+from stzoo.core.evaluation.protocol import GeneSet, Row, SplitProtocol
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
 from stzoo.core.metrics.summary import summarise
 
@@ -54,7 +54,8 @@ class Expression(SplitTask):
         if row.model or row.weights:
             predicted = np.concatenate(self.models.predict(row, seed, self.genes, self.train, self.blind))
         else:
-            predicted = np.concatenate(gene_mean(self.genes, self.train, self.blind, self.protocol.target))
+            mean = mean_profile(measured_subsets(self.train), self.genes, self.protocol.target)
+            predicted = np.tile(mean, (len(self.truth), 1))
         return {name: self._figures(genes, predicted) for name, genes in self.sets.items()}
 
     def _figures(self, genes: list[str], predicted: Floats) -> Figures:
@@ -74,26 +75,13 @@ def gene_sets(train: Sequence[Section], test: Sequence[Section], protocol: Expre
 
     Genes that a test section does not have are left out afterwards.
     """
-    genes = detected_genes(train, protocol.min_detected)
-    values = np.concatenate([s.expression(genes, target=protocol.target)[s.measured] for s in train])
+    subsets = measured_subsets(train)
+    genes = detected_genes(subsets, protocol.min_detected)
+    values = expression_of(subsets, genes, protocol.target)
     available = set.intersection(*(set(section.genes) for section in test))
     chosen = {}
     for rule in protocol.gene_sets:
-        chosen[rule.name] = [genes[i] for i in ranked(values, rule) if genes[i] in available]
+        chosen[rule.name] = [genes[i] for i in rule.columns(values) if genes[i] in available]
         if not chosen[rule.name]:
             raise DataError(f"no gene is left in the set '{rule.name}'", todo="lower min_detected")
     return chosen
-
-
-def detected_genes(train: Sequence[Section], share: float) -> list[str]:
-    """Return the genes of all sections that are detected in at least a share of their measured spots."""
-    shared = set.intersection(*(set(section.genes) for section in train))
-    genes = [gene for gene in train[0].genes if gene in shared]
-    seen = np.concatenate([section.counts(genes)[section.measured] > 0 for section in train]).mean(axis=0)
-    return [gene for gene, fraction in zip(genes, seen, strict=True) if fraction >= share]
-
-
-def ranked(values: Floats, rule: GeneSet) -> Any:
-    """Return the columns of the first genes by mean or variance over the rows of ``values``, intp (count,)."""
-    by = values.mean(axis=0) if rule.rank is Rank.mean else values.var(axis=0)
-    return np.argsort(-by, kind="stable")[: rule.count]

@@ -12,18 +12,18 @@ import numpy.typing as npt
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import FEW, By, Piece, SplitOptions, split, usable
+from stzoo.core.data.splits import FEW, By, SplitOptions, split
+from stzoo.core.data.subsets import SpotSubset, detected_genes, expression_of, measured_subsets
 from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
 from stzoo.core.finetuning.controls import HEAD, TUNED, as_they_come, carried_head, gene_mean, head_on, own_head, scored
-from stzoo.core.finetuning.data import embedded, values
+from stzoo.core.finetuning.data import embedded
 from stzoo.core.finetuning.plan import planned
 from stzoo.core.finetuning.run import before, chosen, tuned_head
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import tune
-from stzoo.plugins.benchmarks.expression import detected_genes, ranked
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -82,15 +82,13 @@ class Finetune(Task):
         self.base = [self.read(source) for source in protocol.base]
         self.own = [self.read(source) for source in protocol.train]
         test = [self.read(source) for source in protocol.test]
-        self.test = [Piece(section, usable(section)) for section in test]
-        names = detected_genes([*self.base, *self.own], protocol.min_detected)
-        table = np.concatenate(
-            [s.expression(names, target=protocol.target)[s.measured] for s in (*self.base, *self.own)]
-        )
+        self.test = [SpotSubset(section, section.counted) for section in test]
+        subsets = measured_subsets([*self.base, *self.own])
+        names = detected_genes(subsets, protocol.min_detected)
         has = set.intersection(*(set(section.genes) for section in test))
-        best = ranked(table, GeneSet(count=protocol.genes))
+        best = GeneSet(count=protocol.genes).columns(expression_of(subsets, names, protocol.target))
         self.genes = tuple(names[i] for i in best if names[i] in has)
-        self.truth = values(self.test, self.genes)
+        self.truth = expression_of(self.test, self.genes)
 
     def conditions(self) -> str:
         """Return sections and normalisation."""
@@ -108,7 +106,7 @@ class Finetune(Task):
         """Return the figures for each number of own spots (see :class:`Task`)."""
         found = {}
         for size in self.protocol.sizes:
-            pieces = [Piece(section, drawn(section, size, seed)) for section in self.own]
+            pieces = [SpotSubset(section, drawn(section, size, seed)) for section in self.own]
             n = sum(piece.n for piece in pieces)
             if _tunes_network(row) and n < self.protocol.network_from:
                 continue
@@ -116,7 +114,7 @@ class Finetune(Task):
             found[f"{n} spots"] = {"pcc_mean": line.mean, "pcc_median": line.median}
         return found
 
-    def _predicted(self, row: Row, seed: int, pieces: list[Piece]) -> Floats:
+    def _predicted(self, row: Row, seed: int, pieces: list[SpotSubset]) -> Floats:
         """Return what a row says of the test spots, float32 (n, g)."""
         means = gene_mean(pieces, self.test, self.genes)
         if not (row.model or row.weights):
@@ -129,19 +127,19 @@ class Finetune(Task):
             own = as_they_come(encoder, seen, self.genes, means)
             return means if own is None else own
         if row.control == "with-base":
-            pieces = [*(Piece(section, usable(section)) for section in self.base), *pieces]
+            pieces = [*(SpotSubset(section, section.counted) for section in self.base), *pieces]
         if row.control == "head":
             return carried_head(encoder, pieces, self.genes, own_head(encoder)).predict(seen).values
         return head_on(encoder, pieces, self.genes, row.head or encoder.default_head).predict(seen).values
 
-    def _tuned(self, row: Row, seed: int, pieces: list[Piece], encoder: Encoder) -> Floats:
+    def _tuned(self, row: Row, seed: int, pieces: list[SpotSubset], encoder: Encoder) -> Floats:
         way, _, own = row.control.removeprefix("kept-").partition("-")
         mark = f"finetune-{encoder.name}-{way}{own}-{sum(p.n for p in pieces)}-seed{seed}-{_digest(self, encoder)}"
         arrays = self.models.kept(mark, lambda: self._tune(way, bool(own), seed, pieces, encoder))
         kept = HEAD if row.control.startswith("kept-") and not arrays["keeps"] else TUNED
         return np.asarray(arrays["tuned" if kept == TUNED else "head"], dtype=np.float32)
 
-    def _tune(self, way: str, contrast: bool, seed: int, pieces: list[Piece], encoder: Encoder) -> Arrays:
+    def _tune(self, way: str, contrast: bool, seed: int, pieces: list[SpotSubset], encoder: Encoder) -> Arrays:
         sections = [_only(piece) for piece in pieces]
         options = SplitOptions(by=By.block, same_patient=True)
         found = split(sections, [piece.section for piece in self.test], options)
@@ -159,7 +157,7 @@ class Finetune(Task):
 
 def drawn(section: Section, size: int, seed: int) -> npt.NDArray[np.bool_]:
     """Return ``size`` usable spots of a section drawn at random, or all for 0, bool (n,)."""
-    spots = usable(section)
+    spots = section.counted
     if size == 0:
         return spots
     at = np.flatnonzero(spots)
@@ -168,7 +166,7 @@ def drawn(section: Section, size: int, seed: int) -> npt.NDArray[np.bool_]:
     return chosen_spots
 
 
-def _only(piece: Piece) -> Section:
+def _only(piece: SpotSubset) -> Section:
     """Return a section in which only the spots of a piece are measured."""
     return piece.section.hide(piece.spots)
 

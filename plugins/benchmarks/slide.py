@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.section import Section
+from stzoo.core.data.subsets import mean_profile, measured_subsets
 from stzoo.core.errors import DataError
-from stzoo.core.evaluation.models import Models, gene_mean
+from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
 from stzoo.core.metrics.correlation import concatenated_pcc, per_gene_pcc
 from stzoo.core.registry import model
-from stzoo.core.workflows.predict import unseen
 
 
 @dataclass
@@ -94,8 +94,9 @@ class SameSlide(Task):
             filled = model("knn").impute(section.take_genes(genes), target=self.protocol.target)
             return np.asarray(filled.adata.layers["imputed"], dtype=np.float32)
         if not (row.model or row.weights):
-            return gene_mean(genes, [section], [section], self.protocol.target)[0]
-        blind = unseen(section)
+            mean = mean_profile(measured_subsets([section]), genes, self.protocol.target)
+            return np.tile(mean, (section.n_spots, 1))
+        blind = section.without_counts()
         return self.models.predict(row, seed, genes, [section], [blind], again=True)[0]
 
 

@@ -19,7 +19,6 @@ from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.task import Column
 from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model
-from stzoo.core.workflows.predict import unseen
 from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, averaged, mark
 from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
 from stzoo.plugins.benchmarks.stack_score import Guess, guess, imputed, scored
@@ -225,7 +224,7 @@ class StackTask(HiddenTask):
     def _predicted(self, row: StackRow, seed: int, one: Round) -> dict[int, Guess]:
         """Fit the row's heads on what it may use, and predict the adjacent sections from their images."""
         given = one.given.sections
-        blind = {i: unseen(given[i]) for i in one.adjacent}
+        blind = {i: given[i].without_counts() for i in one.adjacent}
         if row.uses is Uses.sparse:
             values = [self._heads(row, seed, one, [given[i]], [blind[i]])[0] for i in one.adjacent]
         else:

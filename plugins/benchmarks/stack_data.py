@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section, Stack
+from stzoo.core.data.subsets import detected_genes, expression_of, measured_subsets
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.workflows.align_stack import align_stack
-from stzoo.plugins.benchmarks.expression import detected_genes, ranked
 from stzoo.plugins.benchmarks.hidden import LEAST_HIDDEN
 
 NO_ALIGNER = "none"
@@ -120,11 +119,11 @@ def choose_genes(given: Sequence[Section], rule: GeneSet, min_detected: float, t
     DataError
         No gene is detected so often.
     """
-    genes = detected_genes(given, min_detected)
+    subsets = measured_subsets(given)
+    genes = detected_genes(subsets, min_detected)
     if not genes:
         raise DataError(
             f"no gene is in all sections and detected in {min_detected:.0%} of the measured spots",
             todo="lower min_detected",
         )
-    values = np.concatenate([s.expression(genes, target=target)[s.measured] for s in given])
-    return [genes[i] for i in ranked(values, rule)]
+    return [genes[i] for i in rule.columns(expression_of(subsets, genes, target))]

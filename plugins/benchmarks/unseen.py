@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Section
+from stzoo.core.data.subsets import detected_genes, measured_subsets
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, SplitProtocol
 from stzoo.core.evaluation.task import Column, Figures, SplitTask
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
-from stzoo.plugins.benchmarks.expression import detected_genes
 
 
 @dataclass
@@ -70,7 +70,7 @@ class UnseenGenes(SplitTask):
     def __init__(self, protocol: UnseenGenesProtocol, data: Path, models: Models) -> None:
         super().__init__(protocol, data, models)
         available = set.intersection(*(set(section.genes) for section in self.test))
-        detected = detected_genes(self.train, protocol.min_detected)
+        detected = detected_genes(measured_subsets(self.train), protocol.min_detected)
         family = {gene: found for gene in detected if gene in available and (found := _family(gene, protocol.families))}
         self.genes = list(family)
         self.families = np.array(list(family.values()))

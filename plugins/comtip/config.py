@@ -1,4 +1,4 @@
-"""Options of CoMTIP. What the paper does not say is labelled "our reading" or "ours"."""
+"""Options of CoMTIP. What the paper leaves open is labelled "our reading"; what we added, "ours"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stzoo.core.training.task import Precision
 
 
 class Stem(Enum):
-    """How a patch becomes a token."""
+    """How an image patch becomes a token."""
 
     linear = "linear"
     """A linear map of the pixels, as in the paper's ViT."""
@@ -18,16 +18,16 @@ class Stem(Enum):
 
 
 class Text(Enum):
-    """How genes and values are read."""
+    """How (gene, value) pairs are encoded."""
 
     sentences = "sentences"
     """The paper's: "The expression value of {gene} is {value}.", one sentence a pair, through CLIP's text tower."""
     pairs = "pairs"
-    """Ours: the symbol is read once for all samples, and a cheap mix with the value makes the pair."""
+    """Ours: a gene is encoded once for all samples, and a small MLP combines it with the value."""
 
 
 class Values(Enum):
-    """How a value becomes a vector."""
+    """How an expression value is embedded."""
 
     affine = "affine"
     """The paper's: W v + b."""
@@ -38,24 +38,24 @@ class Values(Enum):
 
 
 class PairPool(Enum):
-    """How the pairs of a profile become one vector."""
+    """How the pairs of an expression profile are pooled into one vector."""
 
     mean = "mean"
     """The paper's."""
     attention = "attention"
-    """Ours: a learned query, whatever the number and order of genes."""
+    """Ours: attention pooling with a learned query, for any number and order of genes."""
 
 
-class Described(Enum):
-    """What of a gene is read beside its symbol (ours)."""
+class GeneDescription(Enum):
+    """What describes a gene besides its symbol (ours)."""
 
     none = "none"
     sentences = "sentences"
-    """Full name and aliases, read by a pretrained sentence encoder (all-MiniLM-L6-v2), from a packaged table."""
+    """Full name and aliases, embedded by a pretrained sentence encoder (all-MiniLM-L6-v2); a packaged table."""
 
 
 class MFMLoss(Enum):
-    """Distance of masked feature modelling."""
+    """Distance between generated and teacher features in masked feature modelling."""
 
     mse = "mse"
     """The paper's."""
@@ -66,7 +66,7 @@ class MFMLoss(Enum):
 
 
 class Generator(Enum):
-    """What makes the features of hidden patches."""
+    """What generates the features of masked patches."""
 
     attention = "attention"
     """The paper's: one cross-attention layer."""
@@ -75,7 +75,7 @@ class Generator(Enum):
 
 
 class Paat(Enum):
-    """Pair-aware adversarial training: telling a profile from its copy with permuted values."""
+    """Pair-aware adversarial training: discriminating a profile from its copy with permuted values."""
 
     none = "none"
     paper = "paper"
@@ -85,16 +85,16 @@ class Paat(Enum):
     negative = "negative"
     """Ours: the permuted profile as one more negative of InfoNCE, for its own image."""
     pairs = "pairs"
-    """Ours: a discriminator judges each single pair instead of the pooled vector."""
+    """Ours: the discriminator scores each single pair instead of the pooled vector."""
 
 
 class Watch(Enum):
-    """Which figure on held-out sections chooses the weights, and ends a run (ours; the paper keeps the last)."""
+    """Which score on held-out sections selects the weights and stops a run (ours; the paper keeps the last)."""
 
     zero_shot_pcc = "zero_shot_pcc"
-    """Correlation of what the text branch reads from the image: what the objective is about."""
+    """Correlation of zero-shot predictions (text branch, from the image), which is what the objective trains."""
     ridge_pcc = "ridge_pcc"
-    """That of a ridge head on the frozen embedding, fitted on training spots: the default head of prediction."""
+    """Correlation of a ridge head on the frozen embedding, fitted on training spots: the default head."""
 
 
 @dataclass
@@ -104,20 +104,20 @@ class VisionConfig:
     Parameters
     ----------
     tile_px, mpp
-        A spot's tile: pixels a side, and µm/px it is resampled to (the paper says neither; ours covers 224 µm).
+        Tile of a spot: side in pixels, and µm/px it is resampled to (the paper gives neither; ours covers 224 µm).
     patch_px, width, depth, heads
         Shape of the ViT.
     stem
         How a patch becomes a token.
     clip
-        CLIP's variant of the ViT (norm before the first block, QuickGELU, no bias of the patch embedding), which its
-        checkpoints need.
+        CLIP's variant of the ViT (layer norm before the first block, QuickGELU, no bias in the patch embedding), as
+        its checkpoints require.
     skip
         Ours: add a linear map of the mean and spread of the patch statistics to z_img (texture stem only).
     context_um
-        Ours: z_img also reads Gaussian means of these widths over the z of neighbouring spots; empty: own tile only.
+        Ours: widths of Gaussian means over the z of neighbouring spots that z_img also reads; empty: own tile only.
     poses
-        Ours: z_img is averaged over the eight turned and mirrored poses of a tile when it is used.
+        Ours: at inference z_img is averaged over the eight rotations and reflections of a tile.
     """
 
     tile_px: int = 224
@@ -142,19 +142,19 @@ class TextConfig:
     kind
         The paper's sentences, or our pairs.
     width, depth, heads
-        Shape of the transformer that reads a sentence, or the pieces of a symbol.
+        Shape of the transformer over the tokens of a sentence, or the subword pieces of a symbol.
     pieces
         Size of the vocabulary of a tokenizer that is learned on the training genes (byte-pair encoding).
     gene_table
-        A learned vector for each gene seen in training (paper: added to the tokens of the symbol; pairs: a residual).
+        A learned embedding for each training gene (paper: added to the tokens of the symbol; pairs: a residual).
     subwords
-        Pairs only, ours: read the pieces of the symbol, so that genes never seen have a vector.
+        Pairs only, ours: encode the subword pieces of the symbol, so that unseen genes have an embedding.
     described
-        Pairs only, ours: what else is read of a gene.
+        Pairs only, ours: what else describes a gene.
     values
         How a value becomes a vector.
     knots, value_max, fourier
-        Knots on [0, value_max] of log1p expression and number of Fourier frequencies of ``values = bins``;
+        For ``values = bins``: knots on [0, value_max] of log1p expression, and number of Fourier frequencies;
         ``value_max`` is also the end of the grid of zero-shot prediction.
     pool
         Pairs only: how pairs are pooled; sentences are averaged, as in the paper.
@@ -169,7 +169,7 @@ class TextConfig:
     pieces: int = 600
     gene_table: bool = True
     subwords: bool = True
-    described: Described = Described.none
+    described: GeneDescription = GeneDescription.none
     values: Values = Values.bins
     knots: int = 32
     value_max: float = 8.0
@@ -193,15 +193,15 @@ class ObjectiveConfig:
     mfm_loss, generator
         Its distance and its generator.
     mfm_spots
-        Ours: the same at the level of spots: half of the spots of a batch are hidden, and their z_img is generated
-        from those of their neighbours.
+        Ours: the same at spot level: half of the spots of a batch are masked, and their z_img is generated from the
+        z_img of their neighbours.
     pair
         Weight of pair-aware adversarial training (paper: 0.1).
     paat, reversal, shuffled
-        Its reading, the factor of the reversed gradient (our reading: 1), and the share of genes whose values are
+        Which variant, the factor of the reversed gradient (our reading: 1), and the share of genes whose values are
         permuted (paper: all, 1.0).
     ranking, grid
-        Ours: cross-entropy of a gene's true value among ``grid`` values, which makes zero-shot an objective.
+        Ours: cross-entropy of a gene's true value among ``grid`` values, which trains zero-shot prediction directly.
     correlation
         Ours: 1 - Pearson correlation, over the spots of a batch, of each gene's zero-shot prediction with its values.
     """
@@ -234,37 +234,36 @@ class TrainConfig:
         AdamW (paper: weight decay 0.05, rate 1e-6 for all). ``tower_rate`` is that of towers that start from a
         checkpoint (:meth:`CoMTIP.start_from`), our reading.
     genes, fewest_genes, ranked_genes
-        Genes of a profile in a step: at most, and at least (the number is drawn); and genes whose values are ranked.
+        Genes of a profile in a step, at most and at least (the number is drawn), and genes in the ranking loss.
     forget
-        Ours: share of the genes of a step that are read as if they had never been seen, so that what is read of a
-        symbol or a description learns to stand alone; of as many again the description is withheld.
+        Ours: share of the genes of a step that are encoded as if unseen (without their learned embedding), so that
+        symbol and description suffice alone; of the same share again the description is withheld.
     min_detected, max_genes
-        Genes of the vocabulary are detected in at least this share of the training spots; of those, the ones of
-        highest mean.
+        Vocabulary: genes detected in at least this share of the training spots, and of those at most ``max_genes``,
+        by mean expression.
     neighbours
         Ours: the spots of a batch are neighbours on one section; otherwise they are drawn from all sections.
     views, shift_um
-        Tiles cached for each spot, and by how much they are shifted at random.
+        Tiles cached for each spot, and how far each is shifted at random.
     jitter
-        Spread of random scale and offset of each statistic (stain), for each sample.
+        Strength of a random scale and offset of each patch statistic, per sample (stain augmentation).
     mixup
-        Ours: tiles and profiles of a batch are mixed with one another by shares drawn from Beta(mixup, mixup); 0: off.
+        Ours: mixup of tiles and profiles within a batch, shares drawn from Beta(mixup, mixup); 0: off.
     table_speed
-        Ours: factor of the learning rate of the gene table of pairs. It starts at zero and a gene is not in every
-        step, so at the rate of the rest it would hardly move in a short training.
+        Ours: learning-rate factor of the gene table of pairs. It starts at zero and a gene is not in every step, so
+        at the common rate it would hardly move in a short training.
     average
-        Decay of the moving average of the weights that is kept.
+        Decay of the exponential moving average of the weights, which is what a run returns.
     checkpoint_every
         Steps between checkpoints.
     accumulate, precision
         Micro-batches of ``batch`` spots a step, each with its own negatives, and what steps are computed in
         (:func:`stzoo.core.training.loop.fit`).
     validate_every, patience, watch
-        Where sections are held out to judge the run: steps between two judgements, judgements without improvement
-        after which it ends (0: never), and the figure that is to rise.
+        With held-out sections: steps between validations, validations without improvement after which training stops
+        (0: never), and the score to maximise.
     shard_above
-        With several ranks: networks of more parameters than this are sharded over them (FSDP2), others are copied
-        (DDP).
+        With several ranks: networks of more parameters than this are sharded (FSDP2), others replicated (DDP).
     """
 
     steps: int = 600
@@ -302,16 +301,16 @@ class CoMTIPConfig:
     Parameters
     ----------
     embedding_dim
-        Width of the shared space.
+        Width of the shared embedding space.
     statistics
-        Ours: :meth:`embed` also carries the mean and spread of the patch statistics beside z_img (texture stem only).
+        Ours: :meth:`embed` also returns mean and standard deviation of the patch statistics (texture stem only).
     context_um
-        Ours: an embedding is the spot's own vector beside Gaussian means over its neighbours' of these widths (µm);
-        empty for the own vector only.
+        Ours: widths (µm) of Gaussian means over neighbouring spots' vectors, concatenated to the spot's own; empty for
+        the own vector only.
     vision, text
         The two towers.
     objective, train
-        What is learned, and how.
+        Losses, and training.
     """
 
     embedding_dim: int = 128

@@ -62,7 +62,7 @@ def log_normalise(section: Section, genes: Sequence[str], spots: Indices) -> Ite
 
 
 def stack_rows(parts: Sequence[csr_array]) -> SparseValues:
-    """Return the rows of all parts."""
+    """Stack the rows of all parts."""
     return SparseValues(csr_array(vstack(parts, format="csr")))
 
 
@@ -182,7 +182,7 @@ def gather(
     OutputError
         The cache can not be written.
     """
-    usable = [np.flatnonzero(section.measured & (np.nan_to_num(section.depth) > 0)) for section in sections]
+    usable = [np.flatnonzero(section.counted) for section in sections]
     pairs = list(zip(sections, usable, strict=True))
     values = stack_rows([part for section, spots in pairs for part in log_normalise(section, genes, spots)])
     um = torch.cat([torch.from_numpy(section.um[spots]).float() for section, spots in pairs])

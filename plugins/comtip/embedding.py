@@ -1,4 +1,4 @@
-"""What the image tower sees of every spot of a section, in a table that the processes of a run fill together."""
+"""Per-spot features of a section from the image tower, in a table that the ranks of a run fill together."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def has_statistics(config: CoMTIPConfig) -> bool:
 
 
 def count_own_features(config: CoMTIPConfig) -> int:
-    """Return the width of what a spot itself shows: the shared space, and the statistics."""
+    """Return the number of a spot's own features: the shared embedding space and the statistics."""
     return config.embedding_dim + (2 * N_STATISTICS if has_statistics(config) else 0)
 
 

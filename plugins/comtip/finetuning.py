@@ -1,4 +1,4 @@
-"""CoMTIP made ready for fine-tuning: its own embedding with gradients, and its own objective beside."""
+"""Fine-tuning of CoMTIP: its embedding with gradients, and optionally its pretraining objective."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADAPTED = (".qkv", ".proj", ".fc1", ".fc2", "projection", "skip")
 
 
 class CoMTIPTuning(Tunable):
-    """The image tower, and with ``contrast`` the text tower as well.
+    """Tunes the image tower, and with ``contrast`` the text tower too.
 
     Parameters
     ----------
@@ -34,16 +34,15 @@ class CoMTIPTuning(Tunable):
     sections
         Whose measured spots are learned from.
     contrast
-        Pretraining goes on with all parts of its objective (paper and ours), on the genes of the vocabulary that all
-        sections have.
+        Also compute the pretraining losses (the paper's and ours), on the vocabulary genes that all sections have.
     cache
-        Folder for what is read of the slides.
+        Folder for the cache of tiles or statistics.
     seed
-        Of the data's order, and (plus 1) of the discriminator's first weights.
+        Of the shifts of the tiles, and (plus 1) of the initial weights of the discriminator.
     ranks
         The processes that share a batch.
     adopt
-        Called with the sections when the network is tuned: the model rounds it and calibrates anew.
+        Called with the sections at the end: the model rounds the tuned network and recalibrates zero-shot.
     """
 
     def __init__(
@@ -93,13 +92,13 @@ class CoMTIPTuning(Tunable):
         return self.objective.draw(size, generator)
 
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
-        """Embed spots, and compute the losses of pretraining on them if they are asked for."""
+        """Embed spots and, with ``contrast``, compute the pretraining losses on them."""
         seen = self.objective.encode_images(chosen, generator)
         losses = self.objective.loss_terms(seen, generator) if self.contrast else {}
         return Batch(self._embed(seen), losses)
 
     def _embed(self, seen: ImageOutputs) -> Tensor:
-        """Return what ``CoMTIP.embed`` would: z_img, the patch statistics, and their means over the batch's spots."""
+        """Embed as ``CoMTIP.embed`` does: z_img, patch statistics, and their means over neighbours in the batch."""
         own = seen.z
         if has_statistics(self.config):
             own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)

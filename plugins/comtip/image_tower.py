@@ -27,7 +27,7 @@ N_STATISTICS = 4 + 4 + 2 * len(_QUANTILES) + LEVELS * 4 * 2
 
 
 def compute_statistics(tiles: Tensor, patch_px: int) -> Tensor:
-    """Return the statistics of every patch.
+    """Compute the statistics of every patch.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def _measure_gradient(planes: Tensor) -> Tensor:
 
 
 def make_vit_config(config: VisionConfig) -> ViTConfig:
-    """Return the shape of the ViT: timm's variant, or CLIP's."""
+    """Return the configuration of the ViT: timm's variant, or CLIP's."""
     c = config
     if not c.clip:
         return ViTConfig(c.tile_px, c.patch_px, c.width, c.depth, c.heads)
@@ -95,16 +95,16 @@ def make_vit_config(config: VisionConfig) -> ViTConfig:
 
 
 class ImageTower(nn.Module):
-    """Tokens of a tile to one vector: ViT, mean over patches (paper, section 2.1), linear projection.
+    """A tile to one vector: ViT, mean over patch tokens (paper, section 2.1), linear projection.
 
     Parameters
     ----------
     config
         Shape, stem and context.
     out
-        Width of the shared space.
+        Width of the shared embedding space.
     generator
-        What makes the features of hidden patches.
+        What generates the features of masked patches.
     """
 
     def __init__(self, config: VisionConfig, out: int, generator: Generator = Generator.attention) -> None:
@@ -122,14 +122,14 @@ class ImageTower(nn.Module):
         self.generator = FeatureGenerator(config.width, shape.patches, config.heads, generator)
 
     def embed_tokens(self, inputs: Tensor) -> Tensor:
-        """Embed patches, (b, P, width), of statistics (b, P, n), or of pixels (b, 3, h, w) for a linear stem."""
+        """Return patch tokens (b, P, width) of statistics (b, P, n), or of pixels (b, 3, h, w) for a linear stem."""
         if self.config.stem is Stem.linear:
             return self.vit.embed_patches(inputs)
         embedded: Tensor = self.stem(inputs)
         return embedded + self.vit.position_embedding[1:]
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the vector of each tile by itself (b, out), and the patch features Z (b, P, width)."""
+        """Return the vector of each tile alone (b, out), and the patch features Z (b, P, width)."""
         features = self.vit.encode(self.embed_tokens(inputs))[:, 1:]
         z: Tensor = self.projection(features.mean(1))
         if self.skip is not None:
@@ -137,34 +137,34 @@ class ImageTower(nn.Module):
         return z, features
 
     def add_context(self, z: Tensor, means: Sequence[Tensor]) -> Tensor:
-        """Return z_img (b, out), not normalised, of tiles among their neighbours (ours).
+        """Add neighbourhood context to tile vectors: z_img (b, out), not normalised (ours).
 
         Parameters
         ----------
         z
-            (b, out), tiles by themselves.
+            (b, out), vectors of the tiles alone.
         means
-            For each width of ``context_um`` the mean over the neighbours' z, (b, out).
+            For each width of ``context_um`` the Gaussian mean of the neighbours' z, (b, out).
         """
         for layer, mean in zip(self.context, means, strict=True):
             z = z + layer(mean)
         return z
 
     def encode_masked(self, inputs: Tensor, order: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode visible patches only and generate the features of the hidden ones.
+        """Encode the visible patches only, and generate the features of the masked ones.
 
         Parameters
         ----------
         inputs
             Tiles.
         order
-            int64 (b, P), the patches of each tile at random; the first ``share`` of them is hidden.
+            int64 (b, P), a random order of the patches of each tile; the first ``share`` of them is masked.
         share
-            Share of hidden patches, in (0, 1).
+            Share of masked patches, in (0, 1).
 
         Returns
         -------
-        Visible indices (b, v), their features (b, v, width), hidden indices (b, h), generated features (b, h, width).
+        Visible indices (b, v), their features (b, v, width), masked indices (b, h), generated features (b, h, width).
         """
         tokens = self.embed_tokens(inputs)
         n = tokens.shape[1]
@@ -209,7 +209,7 @@ class FeatureGenerator(nn.Module):
 
 
 class SpotGenerator(nn.Module):
-    """Masked feature modelling one level up: z of hidden spots from those of visible spots around them (ours).
+    """Masked feature modelling at spot level: z of masked spots from the z of visible spots around them (ours).
 
     Parameters
     ----------
@@ -230,12 +230,12 @@ class SpotGenerator(nn.Module):
         self.out = nn.Sequential(nn.LayerNorm(width), MLP(width, 2 * width))
 
     def forward(self, z: Tensor, um: Tensor, hidden: Tensor) -> Tensor:
-        """Return z (h, width) of the ``hidden`` (h,) spots.
+        """Generate z (h, width) of the ``hidden`` (h,) spots.
 
         Parameters
         ----------
         z
-            (n, width) of spots of one section; rows that are hidden are not read.
+            (n, width), spots of one section; masked rows are not read.
         um
             (n, 2), positions in µm.
         hidden

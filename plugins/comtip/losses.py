@@ -26,7 +26,7 @@ def info_nce(
     targets
         (b, b), rows sum to one and the matrix is treated as symmetric in meaning; None for one-hot pairs.
     negatives
-        (b, d), one more negative for each image alone, e.g. its profile with permuted values (ours).
+        (b, d), an additional negative for each image, e.g. its profile with permuted values (ours).
     """
     image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)
     logits = scale * image @ text.T
@@ -46,7 +46,7 @@ def soft_targets(profiles: Tensor, temperature: float) -> Tensor:
 
 
 def feature_distance(made: Tensor, goal: Tensor, kind: MFMLoss) -> Tensor:
-    """Return the mean distance of features (..., width): MSE over the width as well (our reading), or one of ours."""
+    """Return the mean distance of features (..., width): MSE, also over the width (our reading), or one of ours."""
     if kind is MFMLoss.cosine:
         return 1 - F.cosine_similarity(made, goal, dim=-1).mean()
     if kind is MFMLoss.normalised:
@@ -77,7 +77,7 @@ def masked_feature_loss(
 
 
 def masked_spot_loss(spots: SpotGenerator, z: Tensor, um: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Return the cosine distance of generated z of hidden spots to their z, which is detached (ours).
+    """Return the cosine distance between generated z of masked spots and their detached z (ours).
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def masked_spot_loss(spots: SpotGenerator, z: Tensor, um: Tensor, share: float, 
 
 
 def value_ranking(scores: Tensor, values: Tensor, grid: Tensor) -> Tensor:
-    """Return the cross-entropy of the true value among the grid, with soft neighbours (ours; section 7).
+    """Return the cross-entropy of the true value over a grid, with soft labels around it (ours; section 7).
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def value_ranking(scores: Tensor, values: Tensor, grid: Tensor) -> Tensor:
 
 
 def correlation_loss(scores: Tensor, values: Tensor, grid: Tensor) -> Tensor:
-    """Return 1 - the mean over genes of the Pearson correlation of the mean of the grid with the true values (ours).
+    """Return 1 - Pearson correlation of predicted (softmax-weighted) and true values, mean over genes (ours).
 
     Arguments as in :func:`value_ranking`; genes that do not vary in the batch count as uncorrelated.
     """

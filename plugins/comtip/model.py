@@ -1,4 +1,4 @@
-"""CoMTIP as users touch it: sections in, embeddings and predictions out."""
+"""CoMTIP, the model that users call: sections in, embeddings and predictions out (Qian et al., arXiv 2509.16892)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.data.splits import usable
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 class CoMTIP(Encoder):
     """Contrastive masked text-image pretraining (Qian et al., arXiv 2509.16892; a re-implementation, see the docs).
 
-    What is here: both branches, masked feature modelling, symmetric InfoNCE, zero-shot prediction over a grid of
-    values, and the extensions that a small model needs (specification, section 7). Heads: ``ridge`` and ``retrieval``
+    Both branches, masked feature modelling, symmetric InfoNCE, zero-shot prediction over a grid of expression values,
+    and the extensions that a small model needs (specification, section 7). Heads: ``ridge``, ``mlp`` and ``retrieval``
     on the frozen image embedding, ``zero-shot`` through the text branch.
     """
 
@@ -49,8 +48,13 @@ class CoMTIP(Encoder):
         self._start: StartingWeights | None = None
 
     @property
+    def uses_attention(self) -> bool:
+        """True: both towers are transformers."""
+        return True
+
+    @property
     def embedding_dim(self) -> int:
-        """Width of :meth:`embed`: the shared space and the statistics, once for the spot and once for each context."""
+        """Width of :meth:`embed`: z_img and patch statistics, the spot's own and averaged over each context width."""
         return count_own_features(self.config) * (1 + len(self.config.context_um))
 
     @property
@@ -60,7 +64,7 @@ class CoMTIP(Encoder):
 
     @property
     def weights(self) -> Weights:
-        """What training gave: networks, genes, calibration.
+        """The trained state: networks, gene vocabulary, zero-shot calibration.
 
         Raises
         ------
@@ -76,12 +80,12 @@ class CoMTIP(Encoder):
 
     @property
     def network(self) -> CoMTIPNetwork:
-        """The networks; see :attr:`weights` for when there are none."""
+        """Both towers; raises as :attr:`weights` does."""
         return self.weights.network
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The genes of the training; see :attr:`weights` for when there are none."""
+        """The gene vocabulary of the training; raises as :attr:`weights` does."""
         return self.weights.vocabulary
 
     @property
@@ -96,15 +100,15 @@ class CoMTIP(Encoder):
         return super().to(device)
 
     def genes(self, head: str | None = None) -> list[str]:
-        """Return the genes that a head can predict; zero-shot takes others too, by what is known of their symbols."""
+        """Return the genes that a head can predict; zero-shot also takes other symbols, by spelling or description."""
         return list(self.vocabulary.genes) if head == "zero-shot" else super().genes(head)
 
     def unseen(self, genes: Sequence[str]) -> list[str]:
-        """Return the genes that training never saw: known by their description or spelling only."""
+        """Return the genes outside the training vocabulary, which are known by description or spelling only."""
         return [gene for gene in genes if self.vocabulary.place(gene) < 0]
 
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
-        """Embed every spot from the image: z_img, the patch statistics, and their means over neighbours.
+        """Embed every spot from the image: z_img and patch statistics, and their Gaussian means over neighbours.
 
         See :class:`Encoder`.
         """
@@ -114,7 +118,7 @@ class CoMTIP(Encoder):
     def embed_blocks(
         self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
     ) -> Iterator[tuple[slice, Floats]]:
-        """Embed block by block (see :class:`Encoder`): what neighbours need of a spot is kept in a table."""
+        """Embed block by block (see :class:`Encoder`); the features that neighbours average are kept in a table."""
         share = share or Share(section.n_spots)
         own = self._fill_table(section, share, batch_size, progress)
         yield from append_context(own, self.config, section, share.blocks)
@@ -125,7 +129,7 @@ class CoMTIP(Encoder):
         return own[:, : self.config.embedding_dim].copy()
 
     def _fill_table(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
-        """Return a table of what every spot shows (see :func:`~stzoo.plugins.comtip.embedding.fill_spot_table`)."""
+        """Return z_img and patch statistics of every spot (:func:`~stzoo.plugins.comtip.embedding.fill_spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
         return fill_spot_table(self.network.eval(), self.config, section, share, self.device, batch_size, progress)
@@ -147,7 +151,7 @@ class CoMTIP(Encoder):
                 f"'{section.name}' has none of the {len(self.vocabulary.genes)} genes of these weights",
                 todo="check that genes are named by symbols of the same species",
             )
-        counted = usable(section)
+        counted = section.counted
         values = torch.from_numpy(section.expression(genes, target=PER_10K)[counted])
         out = np.full((section.n_spots, self.config.embedding_dim), np.nan, dtype=np.float32)
         text = self.network.eval().text
@@ -184,7 +188,7 @@ class CoMTIP(Encoder):
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
     ) -> Floats:
-        """Return how high a set of genes is at each spot, from the image alone, float32 (n,) in standard deviations.
+        """Score a gene set at each spot from the image alone, float32 (n,), in standard deviations.
 
         The symbols are free; see :meth:`unseen` for those that training never saw.
         """
@@ -204,8 +208,8 @@ class CoMTIP(Encoder):
     ) -> Mapping[str, float]:
         """Train both towers, calibrate zero-shot and fit the ridge head, all on the measured spots of ``sections``.
 
-        With ``validation`` every ``train.validate_every`` steps the averaged weights, which are those that a run ends
-        with, are judged by ``train.watch`` (see :class:`~stzoo.plugins.comtip.training.Examiner`).
+        With ``validation``, the averaged weights (those that a run returns) are scored every ``train.validate_every``
+        steps by ``train.watch`` on the held-out sections (see :class:`~stzoo.plugins.comtip.training.Examiner`).
         """
         from stzoo.plugins.comtip.training import Pretraining
 
@@ -217,7 +221,7 @@ class CoMTIP(Encoder):
     def tunable(
         self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
     ) -> Tunable:
-        """Lend the image tower, and with ``contrast`` the text tower, to fine-tuning (see :class:`Encoder`)."""
+        """Hand the image tower, and with ``contrast`` the text tower too, to fine-tuning (see :class:`Encoder`)."""
         from stzoo.plugins.comtip.finetuning import CoMTIPTuning
 
         if self._is_quantised:
@@ -234,7 +238,7 @@ class CoMTIP(Encoder):
         )
 
     def tuned(self, sections: Sequence[Section]) -> None:
-        """Take the network over as it was tuned in place; calibrate anew the genes that ``sections`` have."""
+        """Adopt the network as it was tuned in place; recalibrate zero-shot for the genes that ``sections`` share."""
         self.weights.round_to_half()
         self.weights.validated = {}  # of what they were before
         shared = set.intersection(*(set(section.genes) for section in sections))
@@ -242,7 +246,7 @@ class CoMTIP(Encoder):
         self._calibrate(sections, genes)
 
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
-        """Let training start from a checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
+        """Start training from a published checkpoint of CLIP, PLIP, DINO or a ViT (see :func:`read_start`)."""
         self._start = read_start(Path(folder), self.config, source or Path(folder).name)
         return self
 
@@ -256,7 +260,7 @@ class CoMTIP(Encoder):
         return self
 
     def untrained(self, sections: Sequence[Section]) -> Self:
-        """Return this model with random weights, its ridge head fitted on ``sections``: a control, never a default."""
+        """Give this model random weights, with a ridge head fitted on ``sections``: a control, never a default."""
         from stzoo.plugins.comtip.training import initialise_weights
 
         self._weights = initialise_weights(sections, self.config, self.seed, self._start)
@@ -264,19 +268,19 @@ class CoMTIP(Encoder):
         return self
 
     def _finish(self, sections: Sequence[Section]) -> None:
-        """Round what is new, calibrate zero-shot prediction, and fit the ridge head."""
+        """Round new weights to half precision, calibrate zero-shot prediction, and fit the ridge head."""
         self.weights.round_to_half()
         genes = list(self.vocabulary.genes)
         self._calibrate(sections, genes)
         self.fit(sections, genes, head="ridge")
 
     def _calibrate(self, sections: Sequence[Section], genes: Sequence[str]) -> None:
-        """Calibrate zero-shot prediction of some genes of the vocabulary on measured spots."""
+        """Calibrate zero-shot prediction of some vocabulary genes on the measured spots."""
         if not genes:
             return
         vectors, truth = [], []
         for section in sections:
-            counted = usable(section)
+            counted = section.counted
             vectors.append(self.image_vectors(section)[counted])
             truth.append(section.expression(genes, target=PER_10K)[counted])
         text = self.weights.zero_shot(self.config)
@@ -284,13 +288,13 @@ class CoMTIP(Encoder):
         self.weights.calibration = text.calibration
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors, half precision (training ended by rounding to it, so nothing is lost)."""
+        """Return the tensors in half precision (training ends by rounding to it, so nothing is lost)."""
         if self._is_quantised:
             raise UsageError("a model in int8 can not be saved", todo="load the weights again, and save those")
         return {**self.weights.state(), **head_tensors(self.fitted_heads)}
 
     def description(self) -> dict[str, Any]:
-        """Return vocabulary, scale and heads."""
+        """Return gene vocabulary, expression scale and fitted heads."""
         return {**self.weights.description(), "heads": head_descriptions(self.fitted_heads)}
 
     def assets(self) -> dict[str, bytes]:

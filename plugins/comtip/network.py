@@ -1,4 +1,4 @@
-"""Both towers of CoMTIP in one shared space: tensors in, tensors out; nothing here knows an AnnData or a loss."""
+"""Both towers of CoMTIP in one shared embedding space: tensors in, tensors out, without AnnData or losses."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 
 class CoMTIPNetwork(nn.Module):
-    """Both towers and the temperature.
+    """Image tower, text tower and temperature.
 
     Parameters
     ----------
     config
         Shapes and switches.
     n_genes, n_tokens, n_described
-        Genes of the vocabulary, tokens of the tokenizer, features of a gene's description.
+        Size of the gene vocabulary and of the tokenizer, width of a gene description.
     suffix
-        Sentences only: int64 tokens that follow the gene: the value's place, the full stop, the end of the text.
+        Sentences only: int64 tokens after the gene: placeholder of the value, full stop, end of text.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class CoMTIPNetwork(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def scale(self) -> Tensor:
-        """Return the factor of cosine similarities, at most 100 (CLIP's)."""
+        """Return the logit scale (inverse temperature), at most 100 (CLIP's)."""
         return self.logit_scale.exp().clamp(max=100.0)
 
     def value_scores(self, z: Tensor, code: Any, grid: Tensor) -> Tensor:
-        """Score every value of a grid for every gene against images: scaled cosine (b, g, k).
+        """Score images against every (gene, value) pair of a grid: scaled cosine similarity (b, g, k).
 
         Specification, section 4 (template matching; the grid is our reading).
 
@@ -54,7 +54,7 @@ class CoMTIPNetwork(nn.Module):
         z
             z_img (b, d).
         code
-            Of g genes, from :meth:`~stzoo.plugins.comtip.text_tower.TextTower.encode_genes`.
+            Codes of g genes, from :meth:`~stzoo.plugins.comtip.text_tower.TextTower.encode_genes`.
         grid
             (k,), log-normalised values.
         """

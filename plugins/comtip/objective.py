@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 
 def average_neighbours(um: Tensor, z: Tensor, widths: Sequence[float]) -> list[Tensor]:
-    """Return for each width the means (n, d) over the neighbours of a few spots, with gradients."""
+    """Return for each width the Gaussian means (n, d) over the neighbours in a batch, differentiable (ours)."""
     if not widths:
         return []
     distance = torch.cdist(um, um)
@@ -46,16 +46,16 @@ RANKED = 1024
 
 @dataclass(frozen=True)
 class ImageOutputs:
-    """What the image tower says of the spots of a step.
+    """Outputs of the image tower for the spots of a step.
 
     Parameters
     ----------
     chosen, um, values
-        Of the global batch: int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
+        Of the global batch: spot indices int64 (b,), positions (b, 2) in µm, log-normalised values (b, g).
     inputs, features, z
-        Of this rank's spots: inputs of the image tower, augmented, patch features Z (m, P, width), z_img (m, d).
+        Of this rank's spots: augmented inputs of the image tower, patch features Z (m, P, width), z_img (m, d).
     around
-        z of tiles by themselves, of the spots that may read one another (b or m, d).
+        z of tiles without context (b or m, d), of the spots that may be each other's context.
     """
 
     chosen: Tensor
@@ -68,15 +68,15 @@ class ImageOutputs:
 
 
 class Objective:
-    """CoMTIP's objective on some spots.
+    """CoMTIP's objective on a batch of spots.
 
     Parameters
     ----------
     network, data, genes
-        What is trained, on what, and what the text tower reads of every gene of the data.
+        The networks to train, the training data, and the text inputs of its genes.
     ranks
-        The processes that share a step. All of them draw the global batch; each computes the tiles and profiles of its
-        spots, and the zero-shot maps of its genes, so that the losses are those of the global batch.
+        The processes that share a step. All draw the same global batch; each computes tiles and profiles of its share
+        of spots, and zero-shot maps of its share of genes, so that the losses are those of the global batch.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Objective:
         self.grid = torch.linspace(0, config.text.value_max, config.objective.grid, device=self.device)
 
     def encode_images(self, chosen: Tensor, generator: torch.Generator) -> ImageOutputs:
-        """Pass the tiles of this rank's share of some spots through the image tower, augmented."""
+        """Run the image tower on the augmented tiles of this rank's share of the batch."""
         mine, count = self.ranks.share(len(chosen)), len(chosen)
         inputs, values, um = self._load_batch(chosen, mine, generator)
         alone, features = self.network.image(inputs)
@@ -105,7 +105,7 @@ class Objective:
         return ImageOutputs(chosen, um, values, inputs, features, z, around)
 
     def loss_terms(self, seen: ImageOutputs, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses, each with its weight."""
+        """Return the weighted loss terms."""
         weights, ranks, count = self.config.objective, self.ranks, len(seen.chosen)
         parts: dict[str, Tensor] = {}
         if weights.contrast > 0 or weights.paat is not Paat.none:
@@ -126,11 +126,11 @@ class Objective:
 
     @property
     def _together(self) -> bool:
-        """Whether spots of a batch read one another's tiles."""
+        """Whether z of a spot depends on the tiles of other spots of the batch."""
         return bool(self.config.vision.context_um) or self.config.objective.mfm_spots > 0
 
     def _text_losses(self, z: Tensor, values: Tensor, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return InfoNCE and L_pair on a random subset of genes, so that few genes are on distribution as well.
+        """Return InfoNCE and L_pair on a random subset of genes, so that small gene panels are in distribution too.
 
         Parameters
         ----------
@@ -158,7 +158,7 @@ class Objective:
         return parts
 
     def _pair_loss(self, right: Tensor, wrong: Tensor, count: int) -> Tensor:
-        """Return L_pair of the global batch; the paper's is no mean over spots, so it needs all of them."""
+        """Return L_pair of the global batch; the paper's is not a mean over spots, so each rank needs all of them."""
         kind, judge = self.config.objective.paat, self.extra["judge"]
         weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
         if kind is Paat.paper:
@@ -166,9 +166,9 @@ class Objective:
         return weight * pair_loss(kind, judge, right, wrong, self.config.objective.reversal)  # type: ignore[arg-type]
 
     def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses of zero-shot maps of the global batch, of this rank's genes.
+        """Return the losses on zero-shot maps of the global batch, for this rank's genes.
 
-        They are means over genes, so a few are done at a time.
+        They are means over genes, so they are computed in chunks of genes.
         """
         weights = self.config.objective
 
@@ -189,7 +189,7 @@ class Objective:
         return {name: loss for name, loss in both.items() if getattr(weights, name) > 0}
 
     def _read_genes(self, index: Tensor, generator: torch.Generator) -> GeneInputs:
-        """Return what is read of genes of the vocabulary, of some as if they had never been seen."""
+        """Return text inputs of vocabulary genes, a random share of them as if unseen (``train.forget``)."""
         genes, share = self.genes[index], self.config.train.forget
         if share > 0:
             draw = torch.rand(len(index), generator=generator).to(genes.index.device)
@@ -210,7 +210,7 @@ class Objective:
         return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a step: from all sections, or a random spot of one and those nearest to it."""
+        """Draw the spots of a step: from all sections, or one random spot and its nearest neighbours."""
         n = len(self.data.values)
         if not self.config.train.neighbours:
             return torch.randperm(n, generator=generator)[:batch]
@@ -220,7 +220,7 @@ class Objective:
         return same[distance.argsort(stable=True)[:batch]]
 
     def _load_batch(self, chosen: Tensor, mine: slice, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return inputs of this rank's spots, and values and positions of all."""
+        """Return inputs of this rank's spots, and values and positions of the global batch."""
         drawn = Draws.of(self.data, len(chosen), self.config, generator)
         inputs, values = drawn.inputs(self.data, chosen, mine), drawn.values(self.data.values[chosen])
         return inputs.to(self.device), values.to(self.device), self.data.um[chosen].to(self.device)

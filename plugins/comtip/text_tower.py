@@ -1,7 +1,7 @@
 """The text branch of configuration ``plus`` (ours; specification, section 7): (gene, value) pairs.
 
-A gene is read once for all samples and a value is mixed in cheaply, so a step costs O(g) symbols and O(b g) small
-mixes instead of O(b g) sentences. What both text branches take and offer stands here too.
+A gene is encoded once for all samples and combined with each value by a small MLP, so a step costs O(g) symbol
+encodings and O(b g) small MLPs instead of O(b g) sentences. The interface of both text branches is defined here too.
 """
 
 from __future__ import annotations
@@ -54,28 +54,28 @@ class GeneInputs:
 
 
 class TextTower(Protocol):
-    """What both text branches can do; what they keep of a gene (``code``) is their own business."""
+    """Interface of both text branches; the encoding of genes (``code``) is opaque to callers."""
 
     def encode_genes(self, inputs: GeneInputs) -> Any:
-        """Return what is computed once for each gene of a batch."""
+        """Encode the genes, once for all samples of a batch."""
         ...
 
     def encode_profiles(self, code: Any, values: Tensor, missing: Tensor | None = None) -> Tensor:
-        """Return z_txt (b, out), not normalised, of values (b, g)."""
+        """Return z_txt (b, out), not normalised, of expression values (b, g)."""
         ...
 
     def encode_pairs(self, code: Any, values: Tensor) -> Tensor:
-        """Return (k, g, out): each of the pairs (k, g) as a profile of its own."""
+        """Return (k, g, out): every (gene, value) pair (k, g) encoded as a profile of its own."""
         ...
 
 
 def checkpoint_activations(function: Callable[..., Tensor], *, when: bool = True) -> Callable[..., Tensor]:
-    """Return a function that keeps nothing for the backward pass but its inputs; it must draw no random numbers.
+    """Wrap a function in activation checkpointing: it is recomputed in the backward pass. It must be deterministic.
 
     Parameters
     ----------
     when
-        False to return ``function`` itself, as is done where no gradient is wanted.
+        False to return ``function`` itself, as when gradients are disabled.
     """
     if not (when and torch.is_grad_enabled()):
         return function
@@ -92,7 +92,7 @@ _BUDGET = 1 << 24
 
 
 class PairTower(nn.Module):
-    """Profiles of (gene, value) pairs to vectors.
+    """Expression profiles, as sets of (gene, value) pairs, to vectors.
 
     Parameters
     ----------
@@ -130,9 +130,9 @@ class PairTower(nn.Module):
         self.projection = nn.Linear(width, out, bias=False)
 
     def encode_genes(self, inputs: GeneInputs) -> Tensor:
-        """Return a vector for each gene, (g, width): what is written about it, and its own vector if it was seen.
+        """Return an embedding for each gene, (g, width): its description, plus a learned vector for training genes.
 
-        Where nothing is written, or where that is not read, the pieces of the symbol stand in.
+        Without a description (or where it is not used) the subword pieces of the symbol take its place.
         """
         vectors = self.to_v.weight.new_zeros(len(inputs), self.config.width)
         if self.config.subwords:
@@ -156,8 +156,7 @@ class PairTower(nn.Module):
     def encode_profiles(self, genes: Tensor, values: Tensor, missing: Tensor | None = None) -> Tensor:
         """Return z_txt (b, out), not normalised.
 
-        Memory is bounded whatever the number of samples: they are read in parts, which are read once more when
-        gradients are wanted (activation checkpointing).
+        Memory is bounded for any number of samples: they are encoded in chunks, with activation checkpointing.
 
         Parameters
         ----------
@@ -210,7 +209,7 @@ class PairTower(nn.Module):
 
 
 class ValueVectors(nn.Module):
-    """A log-normalised value as a vector: the paper's affine map, or soft bins beside Fourier features (ours)."""
+    """Embedding of a log-normalised value: the paper's affine map, or soft bins with Fourier features (ours)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class TrainingTask(Objective):
     network, data, genes, ranks
         See :class:`Objective`.
     started
-        Names of the parameters that came from a checkpoint: they learn at ``train.tower_rate``.
+        Names of the parameters initialised from a checkpoint: their learning rate is ``train.tower_rate``.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class TrainingTask(Objective):
         return self.both
 
     def blocks(self) -> list[nn.Module]:
-        """Return the transformer blocks, where ranks are to share the parameters of a large network."""
+        """Return the transformer blocks to shard over ranks, if the network is large enough."""
         large = sum(p.numel() for p in self.network.parameters()) > self.config.train.shard_above
         return [part for part in self.both.modules() if isinstance(part, Block)] if large else []
 
     def gather_average(self) -> dict[str, Tensor]:
-        """Return the tensors of the moving average, whole; all ranks ask for them."""
+        """Return the unsharded tensors of the moving average; a collective call, on all ranks."""
         return {name: whole(tensor) for name, tensor in self.average.state_dict().items()}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Return AdamW; weight decay on matrices only; the gene table and what a checkpoint gave have own rates."""
+        """Return AdamW: weight decay on matrices only; own learning rates for gene table and checkpoint weights."""
         train = self.config.train
         groups: dict[tuple[float, float], list[Tensor]] = {}
         for name, parameter in self.both.named_parameters():
@@ -101,7 +101,7 @@ class TrainingTask(Objective):
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
-        """Move the average towards the network; slowly at the end, fast at the start."""
+        """Update the moving average of the weights: fast at the start, slowly at the end."""
         keep = min(self.config.train.average, (step + 1) / (step + 10))
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.network.parameters(), strict=True):
@@ -114,11 +114,11 @@ class Examiner:
     Parameters
     ----------
     weights
-        Their network is used as it is at every call; they are calibrated anew, as they are at the end of a training.
+        The network is used as it is at each call; zero-shot is calibrated anew each time, as at the end of training.
     config
-        Of the model. Tiles are seen in one pose whatever it says: an eighth of the cost.
+        Of the model. Tiles are embedded in one pose, whatever it says: an eighth of the cost.
     held_out
-        Sections to learn a head from, and to test on.
+        Spots to fit a head on, and spots to test it on.
     device
         Where the network is.
     """
@@ -128,7 +128,7 @@ class Examiner:
         self.config = replace(config, vision=replace(config.vision, poses=False))
 
     def __call__(self) -> Mapping[str, float]:
-        """Return the figures by the names of :class:`~stzoo.plugins.comtip.config.Watch`."""
+        """Return the scores by the names of :class:`~stzoo.plugins.comtip.config.Watch`."""
         held_out, text = self.held_out, self.weights.zero_shot(self.config)
         learn, held = ([self._embed(section) for section in side] for side in (held_out.learn, held_out.held))
         text.calibrate(self._take_z(np.concatenate(learn)), held_out.genes, held_out.learned)
@@ -141,11 +141,11 @@ class Examiner:
         }
 
     def _take_z(self, embedding: Floats) -> Floats:
-        """Return z_img, which an embedding begins with."""
+        """Return z_img, the first columns of an embedding."""
         return embedding[:, : self.config.embedding_dim].copy()
 
     def _embed(self, section: Section) -> Floats:
-        """Return what :meth:`CoMTIP.embed` would, of spots that are a part of a section or all of it."""
+        """Embed a section, or a part of one, as :meth:`CoMTIP.embed` does."""
         config, share = self.config, Share(len(section))
         own = fill_spot_table(self.weights.network, config, section, share, self.device)
         width = count_own_features(config) * (1 + len(config.context_um))
@@ -155,7 +155,7 @@ class Examiner:
 def initialise_weights(
     sections: Sequence[Section], config: CoMTIPConfig, seed: int, start: StartingWeights | None = None
 ) -> Weights:
-    """Return the weights that training on some sections starts from: random, or a checkpoint's."""
+    """Return the initial weights for training on some sections: random, or a checkpoint's."""
     genes = choose_training_genes(sections, config.train.min_detected, config.train.max_genes)
     vocabulary = Vocabulary(genes, config.text, start.tokenizer if start else None)
     with seeded(seed):
@@ -168,7 +168,7 @@ def initialise_weights(
 
 @dataclass(frozen=True)
 class Pretraining:
-    """A run from a config.
+    """One training run.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Pretraining:
         Parameters
         ----------
         validation
-            Sections that judge the averaged weights; those of the best judgement are returned.
+            Sections that the averaged weights are validated on; the best of them are returned.
         """
         weights = initialise_weights(sections, self.config, self.seed, self.start)
         held_out = self._hold_out(sections, validation, weights.vocabulary) if validation else None
@@ -254,7 +254,7 @@ class Pretraining:
         )
 
     def _make_validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
-        """Return how the moving average, which is what is kept, is judged."""
+        """Return the validation of the moving average of the weights, which is what a run returns."""
         train, averaged = self.config.train, replace(weights, network=task.average)
         examiner = Examiner(averaged, self.config, held_out, self.device)
         return Validation(examiner, every=train.validate_every, patience=train.patience, watch=train.watch.value)

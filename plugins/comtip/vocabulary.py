@@ -26,7 +26,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.errors import DataError, PluginError
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.resources import resource
-from stzoo.plugins.comtip.config import Described, Text, TextConfig
+from stzoo.plugins.comtip.config import GeneDescription, Text, TextConfig
 from stzoo.plugins.comtip.sentences import (
     AFTER,
     BEFORE,
@@ -101,7 +101,7 @@ class Descriptions:
         return hashlib.sha256(self.table.tobytes()).hexdigest()
 
     def vectors(self, genes: Sequence[str]) -> Floats:
-        """Return float32 (g, WIDTH); zeros where nothing is written about a gene. Krt5 is read as KRT5."""
+        """Return float32 (g, WIDTH); zeros for genes without a description. Krt5 is looked up as KRT5."""
         rows = [self.place.get(gene, self.place.get(gene.upper(), -1)) for gene in genes]
         found = np.zeros((len(genes), self.table.shape[1]), dtype=np.float32)
         for i, row in enumerate(rows):
@@ -112,7 +112,7 @@ class Descriptions:
 
 @cache
 def load_packaged_descriptions() -> Descriptions:
-    """Return the table that comes with stzoo."""
+    """Return the table of gene descriptions that is packaged with stzoo."""
     return read_descriptions(resource(_PACKAGED))
 
 
@@ -220,7 +220,7 @@ class Vocabulary:
     genes
         Genes of the training, in the order of the gene table.
     config
-        Which tower reads.
+        Which text tower encodes the genes.
     tokenizer
         A :class:`SentenceTokenizer` for sentences, a ``tokenizers.Tokenizer`` for pairs; by default one is learned on
         the genes.
@@ -258,11 +258,11 @@ class Vocabulary:
         return self.tokenizer.suffix if isinstance(self.tokenizer, SentenceTokenizer) else None
 
     def place(self, gene: str) -> int:
-        """Return the place of a gene in the table, -1 for one never seen."""
+        """Return the index of a gene in the vocabulary, -1 for genes outside it."""
         return self._place.get(gene, -1)
 
     def inputs(self, genes: Sequence[str]) -> GeneInputs:
-        """Return what the text tower reads of some genes."""
+        """Return the inputs of the text tower for some genes."""
         if isinstance(self.tokenizer, SentenceTokenizer):
             return encode_sentences(self.tokenizer, genes, self._place)
         tokens = encode_symbols(self.tokenizer, genes)
@@ -271,8 +271,8 @@ class Vocabulary:
 
     @property
     def n_described(self) -> int:
-        """Features of what is written about a gene, 0 where it is not read."""
-        return WIDTH if self.config.described is Described.sentences else 0
+        """Width of a gene description, 0 where none is used."""
+        return WIDTH if self.config.described is GeneDescription.sentences else 0
 
     def _describe(self, genes: Sequence[str]) -> Tensor:
         if self.n_described == 0:

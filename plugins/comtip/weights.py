@@ -28,18 +28,18 @@ _CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # of
 
 @dataclass
 class Weights:
-    """What training gives.
+    """The trained state of CoMTIP.
 
     Parameters
     ----------
     network, vocabulary
-        Both towers, and the genes of the training.
+        Both towers, and the gene vocabulary of the training.
     calibration
-        Of zero-shot prediction, a row a gene of the vocabulary.
+        Of zero-shot prediction, one row for each vocabulary gene.
     started_from
         The checkpoint that training started from (source, sha256), or empty.
     validated
-        How validation chose them (:attr:`stzoo.core.model.Model.validated`), or empty.
+        How validation selected the weights (:attr:`stzoo.core.model.Model.validated`), or empty.
     """
 
     network: CoMTIPNetwork
@@ -50,7 +50,7 @@ class Weights:
 
     @classmethod
     def initialise(cls, config: CoMTIPConfig, vocabulary: Vocabulary) -> Self:
-        """Return random networks for some genes, not calibrated."""
+        """Return randomly initialised, uncalibrated weights for a vocabulary."""
         return cls(make_network(config, vocabulary), vocabulary, ZeroShotCalibration.none(len(vocabulary.genes)))
 
     def zero_shot(self, config: CoMTIPConfig) -> ZeroShot:
@@ -58,19 +58,19 @@ class Weights:
         return ZeroShot(self.network, self.vocabulary, self.calibration, config)
 
     def round_to_half(self) -> None:
-        """Freeze the networks, and round them to half precision, so that what is used is what is saved."""
+        """Freeze the networks and round them to half precision, so that the weights in use are those that are saved."""
         self.network.requires_grad_(False).eval()
         with torch.no_grad():
             for parameter in self.network.parameters():
                 parameter.copy_(parameter.half().float())
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors, those of the networks in half precision."""
+        """Return the tensors; network weights in half precision."""
         own = {f"network.{name}": tensor.half() for name, tensor in self.network.state_dict().items()}
         return {**own, _CALIBRATION: self.calibration.table}
 
     def description(self) -> dict[str, Any]:
-        """Return vocabulary, scale and origin as JSON values."""
+        """Return gene vocabulary, expression scale and origin as JSON values."""
         return {
             "genes": list(self.vocabulary.genes),
             "expression": "log1p of counts per 10,000",
@@ -87,7 +87,7 @@ class Weights:
     def restore(
         cls, config: CoMTIPConfig, vocabulary: Vocabulary, state: Mapping[str, Tensor], description: Mapping[str, Any]
     ) -> Self:
-        """Return what was saved, strictly.
+        """Restore saved weights, strictly.
 
         Raises
         ------
@@ -110,18 +110,18 @@ class Weights:
 
 
 def make_network(config: CoMTIPConfig, vocabulary: Vocabulary) -> CoMTIPNetwork:
-    """Return networks for the genes of a vocabulary, at random."""
+    """Return randomly initialised networks for a vocabulary."""
     v = vocabulary
     return CoMTIPNetwork(config, len(v.genes), v.n_tokens, v.n_described, v.suffix)
 
 
 def restore_vocabulary(config: CoMTIPConfig, description: Mapping[str, Any], assets: Mapping[str, bytes]) -> Vocabulary:
-    """Return the genes that were saved, and how they are read.
+    """Restore the saved gene vocabulary with its tokenizer.
 
     Raises
     ------
     WeightsError
-        They are not there, or were read with other descriptions than this stzoo has.
+        It is missing, or was trained with another table of gene descriptions than this stzoo has.
     """
     genes = description.get("genes")
     if not (isinstance(genes, list) and genes and all(isinstance(gene, str) for gene in genes)):
@@ -143,7 +143,7 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class StartingWeights:
-    """What training starts from.
+    """Initial weights from a published checkpoint.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class StartingWeights:
     sha256: str
 
     def fill(self, network: CoMTIPNetwork) -> None:
-        """Copy the tensors into a network; every one must have its place there.
+        """Copy the tensors into a network, which must have each of them.
 
         Raises
         ------

@@ -21,7 +21,7 @@ _NOTHING = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
 
 @dataclass(frozen=True)
 class ZeroShotCalibration:
-    """What training spots say of each seen gene (ours).
+    """Per-gene calibration on training spots (ours).
 
     Parameters
     ----------
@@ -33,25 +33,25 @@ class ZeroShotCalibration:
 
     @classmethod
     def none(cls, genes: int) -> Self:
-        """Return what leaves the values of so many genes as they are."""
+        """Return the identity calibration of so many genes."""
         return cls(_NOTHING.repeat(genes, 1))
 
     def of(self, places: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return scale and offset (g,) of genes by their place; genes never seen (-1) are left as they are."""
+        """Return scale and offset (g,) of genes by vocabulary index; identity for genes outside it (-1)."""
         table = self.table.numpy()
         rows = [table[p, :2] if p >= 0 else (1.0, 0.0) for p in places]
         both = np.array(rows, dtype=np.float32).reshape(-1, 2)
         return both[:, 0], both[:, 1]
 
     def levels(self, places: Sequence[int]) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation (g,) of genes; for genes never seen the medians of those seen."""
+        """Return mean and standard deviation (g,) of genes; for genes outside the vocabulary (-1) the medians."""
         table = self.table[:, 2:].numpy()
         middle = np.median(table, axis=0)
         both = np.array([table[p] if p >= 0 else middle for p in places], dtype=np.float32).reshape(-1, 2)
         return both[:, 0], both[:, 1]
 
     def without(self, places: Sequence[int]) -> ZeroShotCalibration:
-        """Return it with nothing known of some genes."""
+        """Return it with some genes set back to the identity."""
         table = self.table.clone()
         table[places] = _NOTHING
         return ZeroShotCalibration(table)
@@ -98,7 +98,7 @@ class ZeroShot:
         self._device = str(next(network.parameters()).device)
 
     def predict(self, z: Floats, genes: Sequence[str]) -> Prediction:
-        """Return soft template matching over the grid of values, calibrated for genes that were seen.
+        """Predict by soft template matching over a grid of values, calibrated for genes of the vocabulary.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class ZeroShot:
         """
         check_genes(genes)
         images = torch.from_numpy(z).to(self._device)
-        grid = make_grid(self.config.text.value_max, self.config.objective.grid, self._device)
+        grid = torch.linspace(0, self.config.text.value_max, self.config.objective.grid, device=self._device)
         values, spread = np.empty((2, len(z), len(genes)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(genes), GENES):
@@ -119,7 +119,7 @@ class ZeroShot:
         return Prediction(values * scale + offset, tuple(genes), "zero-shot", spread * scale)
 
     def levels(self, z: Floats, genes: Sequence[str]) -> Floats:
-        """Return how high a set of genes is at each spot, float32 (n,) in standard deviations."""
+        """Score a gene set at each spot, float32 (n,), in standard deviations."""
         check_genes(genes)
         known = self.calibration.levels(self._find_genes(genes))
         with torch.inference_mode():
@@ -152,11 +152,6 @@ def check_genes(genes: Sequence[str]) -> None:
         raise GeneError("no gene to predict", todo="name at least one gene symbol")
 
 
-def make_grid(value_max: float, points: int, device: str = "cpu") -> Tensor:
-    """Return the values that are tried, float32 (points,)."""
-    return torch.linspace(0, value_max, points, device=device)
-
-
 def match_values(network: CoMTIPNetwork, z: Tensor, code: Any, grid: Tensor) -> tuple[Floats, Floats]:
     """Return mean and standard deviation, float32 (n, g) each, of softmax template matching over a grid.
 
@@ -179,10 +174,10 @@ def match_values(network: CoMTIPNetwork, z: Tensor, code: Any, grid: Tensor) -> 
 
 
 def score_gene_set(network: CoMTIPNetwork, z: Tensor, code: Any, means: Floats, spreads: Floats) -> Floats:
-    """Return how high a set of genes is at each spot, float32 (n,), in standard deviations (ours).
+    """Score a gene set at each spot, float32 (n,), in standard deviations (ours).
 
-    The profile of the set alone is read with all its genes at one level, from -1.5 to 3 standard deviations about
-    their means; the result is the mean level under the softmax of the similarities.
+    Profiles of the set's genes alone are encoded with all genes at one level, from -1.5 to 3 standard deviations about
+    their means; the score is the mean level under the softmax of the similarities to the image.
     """
     levels = torch.linspace(-1.5, 3.0, 19, device=z.device)
     middle, spread = (torch.from_numpy(x).to(z.device) for x in (means, spreads))

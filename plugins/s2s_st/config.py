@@ -37,14 +37,14 @@ class CDCINNetworkConfig:
     blocks, layers
         Residual dense blocks D of an imputation block, and dense layers C of each.
     mask_channel
-        Ours (A7): the network sees which places are known, beside their values. Irregular masks need it.
+        Ours (A7): the mask of known places is a second input channel. Irregular masks need it.
     final_dc
         Ours (A3): measured values are put back after the last block too.
     consistency
         False for the ablation without data consistency: none between the blocks, none at the end.
     noise_weight
-        Weight v of a measured value against the network's, for noisy data consistency (in the code, unused); None
-        takes measured values as they are.
+        Weight v of a measured value against the network's, for noisy data consistency (in the code, unused); None for
+        hard data consistency.
     """
 
     cascades: int = 3
@@ -66,15 +66,15 @@ class CDCINTrainConfig:
     iterations
         Optimiser steps. The code counts epochs (3000, about 45,000 steps on its example); A6: ours.
     batch
-        Windows, and as many natural images, a step.
+        Batch size: windows, and as many natural images.
     learning_rate, beta1, beta2
         Adam, constant rate.
     gene_scale
-        κ: log-normalised values are divided by it before the network, and multiplied after.
+        κ: log-normalised values are divided by it before the network, and multiplied by it after.
     gene_weight
         λ_g: the losses on expression are weighted by λ_g / κ.
     s2s, s2d
-        The losses on expression: sparser to sparse, and at the measured places of the full resolution.
+        Switches of the losses on expression: sparser to sparse, and at the measured places of the full resolution.
     g1, g2
         The same two on natural images, the second one scored everywhere; both are off where no images are given.
     gradient
@@ -85,11 +85,10 @@ class CDCINTrainConfig:
     drop_rate
         Share of known input places that are dropped at random in training (the authors' example: 0).
     augment
-        Turn and mirror the windows; the code does not on Visium's hexagonal lattice.
+        Rotate and reflect the windows; the code does not on Visium's hexagonal lattice.
     frugal
-        Ours: keep only the inputs of the dense blocks for the backward pass and compute the rest again, one forward
-        pass more. Peak memory of a step at full size, windows of 32, batch 16, on a CPU: 3.5 GB instead of 9.5;
-        it grows with the area of the windows.
+        Ours: activation checkpointing of the dense blocks, at the cost of one more forward pass. Peak memory of a step
+        at full size, windows of 32, batch 16, on a CPU: 3.5 GB instead of 9.5; it grows with the area of the windows.
     """
 
     iterations: int = 45_000
@@ -117,10 +116,10 @@ class InferenceConfig:
     Parameters
     ----------
     step
-        Distance of overlapping windows in places of the full grid, rounded down to a multiple of the stride; 0 for
+        Stride of overlapping windows in places of the full grid, rounded down to a multiple of the stride; 0 for
         the code's, which is the stride itself. Larger is faster (ours).
     batch
-        Windows in memory at a time.
+        Windows predicted at a time.
     """
 
     step: int = 0
@@ -145,11 +144,11 @@ class RefinedConfig:
     components
         Principal components that couple the genes.
     context
-        Use the second Gaussian process, with a kernel over what surrounds a spot.
+        Use the second Gaussian process, with a kernel over position and tissue context.
     steps
-        Steps of sparser-to-sparse learning on the section; 0 for none.
+        Steps of sparser-to-sparse training on the section; 0 for none.
     batch
-        Maps a step.
+        Batch size, in maps.
     learning_rate
         Of Adam.
     """
@@ -169,14 +168,14 @@ class Variant(Enum):
 
 
 class Mode(Enum):
-    """How many genes a CDCIN learns from."""
+    """How many genes share a CDCIN."""
 
     shared = "shared"
     per_gene = "per_gene"
 
 
 class RefinerStart(Enum):
-    """Where the refiner starts."""
+    """Initial weights of the refiner."""
 
     natural = "natural"
     none = "none"
@@ -195,9 +194,9 @@ class S2SSTConfig:
         Of ``cdcin``: ``per_gene``, a network for each gene (the paper's), or ``shared``, one for all (ours, A5).
         ``refined`` is always shared.
     images
-        Folder with photographs to learn from beside the section; empty for none.
+        Folder with photographs for co-training on each section; empty for none.
     start
-        Of ``refined``: the packaged weights (``natural``), or ``none``: nothing learned from photographs before.
+        Of ``refined``: the packaged weights, pretrained on photographs (``natural``), or ``none``: untrained.
     refined, cdcin
         Options of the variants.
     refiner

@@ -36,7 +36,7 @@ class NaturalImages:
 
     @classmethod
     def of(cls, images: Sequence[Pixels]) -> NaturalImages:
-        """Keep images that are in memory already."""
+        """Wrap images that are in memory already."""
         found = hashlib.sha256()
         for image in images:
             found.update(f"{image.shape}".encode() + np.ascontiguousarray(image).tobytes())
@@ -44,7 +44,7 @@ class NaturalImages:
 
     @classmethod
     def read(cls, folder: Path) -> NaturalImages:
-        """Read every PNG, JPEG and TIFF of a folder and its subfolders; other files are passed over.
+        """Read every PNG, JPEG and TIFF of a folder and its subfolders; other files are skipped.
 
         Raises
         ------
@@ -90,7 +90,7 @@ class NaturalImages:
 
 
 def turn_and_mirror(x: Tensor, pose: int) -> Tensor:
-    """Turn (..., p, p) by ``pose % 4`` quarters, mirrored first from pose 4 on."""
+    """Rotate (..., p, p) by ``pose % 4`` quarter turns; poses from 4 on are reflected first."""
     return torch.rot90(x.flip(-1) if pose >= 4 else x, pose % 4, dims=(-2, -1))
 
 

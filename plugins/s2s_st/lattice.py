@@ -1,4 +1,4 @@
-"""The rasteriser: spots of a section as pixels of a rectangular grid, and back."""
+"""Rasterisation: spots of a section as pixels of a rectangular grid, and back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-from stzoo.core.arrays import Floats, Indices, Mask, Points
+from stzoo.core.arrays import Doubles, Floats, Indices, Mask, Points
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 
@@ -59,9 +58,9 @@ class Lattice:
             There are no array coordinates, and distances are unknown.
         """
         if {"array_row", "array_col"} <= set(section.adata.obs.columns):
-            row, col = _array(section, "array_row"), _array(section, "array_col")
+            row, col = _read_array(section, "array_row"), _read_array(section, "array_col")
         else:
-            row, col = _ranks_of_positions(section)
+            row, col = _rank_positions(section)
         if not len(row):
             raise DataError(f"section '{section.name}' has no spot", where=section.source or None)
         hexagonal = _is_hexagonal(row, col)
@@ -90,10 +89,6 @@ class Lattice:
         grid[self.row, self.col] = spots
         return grid
 
-    def find_stride_and_phase(self, measured: Mask) -> tuple[int, Phase] | None:
-        """Say which phase of the grid the measured spots, bool (n,), are; see :func:`find_stride_and_phase`."""
-        return find_stride_and_phase(self.occupied, self.mask(measured))
-
 
 def find_stride_and_phase(occupied: Mask, measured: Mask) -> tuple[int, Phase] | None:
     """Find the sub-lattice that was measured.
@@ -120,7 +115,7 @@ def find_stride_and_phase(occupied: Mask, measured: Mask) -> tuple[int, Phase] |
     return None
 
 
-def _array(section: Section, column: str) -> Indices:
+def _read_array(section: Section, column: str) -> Indices:
     try:
         values = np.asarray(section.adata.obs[column], dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -142,15 +137,15 @@ def _is_hexagonal(row: Indices, col: Indices) -> bool:
     return len(np.unique((row + col) % 2)) == 1 and len(np.unique(row % 2)) == 2
 
 
-def _ranks_of_positions(section: Section) -> tuple[Indices, Indices]:
+def _rank_positions(section: Section) -> tuple[Indices, Indices]:
     um = section.um
-    pitch = section.pitch_um or _nearest(um)
+    pitch = section.pitch_um or _measure_pitch(um)
     if pitch is None:
         raise _no_lattice(section, "positions that coincide, or a single spot")
-    return _ranks(section, um[:, 1], pitch, "y"), _ranks(section, um[:, 0], pitch, "x")
+    return _rank(section, um[:, 1], pitch, "y"), _rank(section, um[:, 0], pitch, "x")
 
 
-def _nearest(um: Points) -> float | None:
+def _measure_pitch(um: Points) -> float | None:
     """Return the median distance of a spot to its nearest neighbour in µm, None where that is 0 or unknown."""
     from scipy.spatial import cKDTree
 
@@ -161,7 +156,7 @@ def _nearest(um: Points) -> float | None:
     return distance if distance > 0 else None
 
 
-def _ranks(section: Section, at: npt.NDArray[np.float64], pitch: float, axis: str) -> Indices:
+def _rank(section: Section, at: Doubles, pitch: float, axis: str) -> Indices:
     """Return the number of the lattice line of each coordinate (n,), counted by gaps, so that drift adds nothing up."""
     order = np.argsort(at, kind="stable")
     gaps = np.diff(at[order])

@@ -33,17 +33,17 @@ class S2SST(PartImputer):
     Every section of a stack is filled by itself. Its spots have to lie on a lattice: array coordinates (Visium's
     hexagonal array too), square bins, or positions on a regular grid.
 
-    ``variant=refined`` (the default, ours) kriges with noise that depends on each spot's depth, over position and over
-    what surrounds a spot, weighs the maps by how well they predict measured spots left out in turn, on which the
-    confidence is calibrated too, and adds the correction of a network that learned from photographs and from measured
-    spots that were dropped on the section.
+    ``variant=refined`` (the default, ours) kriges with depth-dependent noise, over position and over a spot's tissue
+    context, stacks the maps by their cross-validated error on measured spots (on which the confidence is calibrated
+    too), and adds the correction of a network trained on photographs and, self-supervised, on dropped measured spots
+    of the section.
     ``variant=cdcin`` is the paper's network and training (specification, section 2), for one gene
     at a time or (ours) shared; its confidence is the squared correlation at the sparser level.
 
     Attributes
     ----------
     trained_on
-        What the refiner's weights say of themselves.
+        Provenance of the refiner's weights.
     """
 
     name = "s2s-st"
@@ -56,10 +56,15 @@ class S2SST(PartImputer):
         self._refiner: Refiner | None = None
 
     @property
-    def refiner(self) -> Refiner:
-        """The network of the refined variant: what was restored, the packaged weights, or untrained.
+    def uses_attention(self) -> bool:
+        """Whether the variant is the paper's: the refined one has no transformer."""
+        return self.config.variant is Variant.cdcin
 
-        Untrained it corrects nothing until it has learned on a section.
+    @property
+    def refiner(self) -> Refiner:
+        """The network of the refined variant: restored weights, the packaged ones, or untrained.
+
+        Untrained it corrects nothing until it is trained on a section.
         """
         self._load_packaged()
         if self._refiner is None:
@@ -68,7 +73,7 @@ class S2SST(PartImputer):
         return self._refiner
 
     def _load_packaged(self) -> None:
-        """Restore the packaged weights, with what they say of themselves, where nothing was restored yet."""
+        """Restore the packaged weights, with their provenance, unless others were restored before."""
         if self._refiner is None and self.config.start is RefinerStart.natural:
             with open_repository(package_folder(PACKAGED)) as packaged:
                 self.restore(packaged.tensors(), packaged.description, {})
@@ -95,7 +100,7 @@ class S2SST(PartImputer):
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
     ) -> Iterator[FilledPart]:
-        """Fill tiles or genes of each section (see :class:`Imputer`): processes learn on a section each."""
+        """Fill tiles or genes of each section (see :class:`Imputer`); ranks train on different sections."""
         images = NaturalImages.read(Path(self.config.images)) if self.config.images else None
         work = [number for number, section in enumerate(stack.sections) if not section.measured.all()]
         if self.config.variant is Variant.cdcin:

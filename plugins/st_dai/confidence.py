@@ -12,7 +12,7 @@ from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import Kriged
+from stzoo.plugins.st_dai.kriging import KrigingPredictions
 from stzoo.plugins.st_dai.pseudo import TransferredLabels
 from stzoo.plugins.st_dai.training import GeneratorTask
 from torch import nn
@@ -21,7 +21,7 @@ HIDDEN, FEW = 16, 40
 """Hidden units of the generator; with fewer measured adjacent spots it is linear (section 2.6)."""
 STEPS, RATE, DECAY = 200, 1e-2, 1e-2
 LEAST = 8
-"""With fewer measured adjacent spots nothing is learned: the heuristic stands in."""
+"""With fewer measured adjacent spots nothing is fitted: the heuristic is used."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,9 @@ class Scores:
     Parameters
     ----------
     weight
-        float64 (n, 1), or (n, g) with ``per_gene``, in (0, 1): how pseudo-labels count in refinement.
+        float64 (n, 1), or (n, g) with ``per_gene``, in (0, 1): weight of pseudo-labels in refinement.
     explained
-        float64 (g,), share of a gene's variance that pseudo-labels explain at measured adjacent spots, each label made
-        without its own spot.
+        float64 (g,), share of a gene's variance that leave-one-out pseudo-labels explain at measured adjacent spots.
     curve
         From weight times ``explained`` to the share of variance that was explained at these spots.
     """
@@ -48,12 +47,12 @@ class Scores:
         return self.curve.apply(self.weight * self.explained)
 
 
-def compute_confidence_features(inputs: StackInputs, kriged: Kriged, moved: TransferredLabels) -> Doubles:
-    """Return what confidence is read from, float64 (n, 7), standardised over the adjacent sections' spots.
+def compute_confidence_features(inputs: StackInputs, kriged: KrigingPredictions, moved: TransferredLabels) -> Doubles:
+    """Compute the features of the confidence model, float64 (n, 7), standardised over spots of adjacent sections.
 
     Distance of the nearest aligned central spot, likeness of the images there, spread among the spots carried over,
-    disagreement of the two predictions, number of central spots around (section 2.6); and, ours, what kriging knows
-    of the spot and how deep it expects the spot to be, since shallow spots are noisy.
+    disagreement of the two predictions, number of central spots around (section 2.6); and, ours, the explained share
+    and the depth that kriging expects at the spot, since shallow spots are noisy.
     """
     scale = np.maximum(inputs.y.std(axis=0), 1e-9)
     r = np.column_stack(
@@ -73,14 +72,20 @@ def compute_confidence_features(inputs: StackInputs, kriged: Kriged, moved: Tran
 
 
 def score_labels(
-    inputs: StackInputs, labels: Doubles, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, *, seed: int
+    inputs: StackInputs,
+    labels: Doubles,
+    kriged: KrigingPredictions,
+    moved: TransferredLabels,
+    config: CSGConfig,
+    *,
+    seed: int,
 ) -> Scores:
-    """Find the confidence of pseudo-labels, calibrated on measured adjacent spots (never on others).
+    """Estimate the confidence of pseudo-labels, calibrated on measured adjacent spots only.
 
     Parameters
     ----------
     labels
-        float64 (n, g), pseudo-labels; of measured spots, made without their own measurement.
+        float64 (n, g), pseudo-labels; leave-one-out predictions at measured spots.
     """
     own = inputs.of_adjacent()
     spots = inputs.seen[own]
@@ -97,7 +102,12 @@ def score_labels(
 
 
 def _weigh_labels(
-    inputs: StackInputs, kriged: Kriged, moved: TransferredLabels, config: CSGConfig, relative: Doubles, seed: int
+    inputs: StackInputs,
+    kriged: KrigingPredictions,
+    moved: TransferredLabels,
+    config: CSGConfig,
+    relative: Doubles,
+    seed: int,
 ) -> Doubles:
     """Return the weights, float64 (n, 1) or (n, g); ``relative`` errors, (m, g), are of measured adjacent spots."""
     if config.kind is Confidence.none:
@@ -112,7 +122,7 @@ def _weigh_labels(
 
 
 def _fit_generator(inputs: Doubles, spots: Indices, goal: Doubles, seed: int) -> Doubles:
-    """Fit the generator by cross-entropy, and return its confidence everywhere."""
+    """Fit the confidence generator by cross-entropy, and predict the confidence of every spot."""
     x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
     d, out = inputs.shape[1], goal.shape[1]
     with seeded(seed):

@@ -9,7 +9,7 @@ from stzoo.core.errors import ConfigError
 
 
 class Input(Enum):
-    """What the network sees (specification, A0)."""
+    """Inputs of the network (specification, A0)."""
 
     auto = "auto"
     image = "image"
@@ -28,21 +28,21 @@ class LabelSource(Enum):
 
 
 class Where(Enum):
-    """Which spots are pseudo-supervised (A1)."""
+    """Which spots get pseudo-labels in refinement (A1)."""
 
     adjacent = "adjacent"
     central = "central"
 
 
 class Learn(Enum):
-    """Whose measured spots the network learns from before refinement."""
+    """Which measured spots the network is trained on before refinement."""
 
     central = "central"
     measured = "measured"
 
 
 class TunedPart(Enum):
-    """What moves in refinement (A2)."""
+    """Which parameters refinement tunes (A2)."""
 
     pdl = "pdl"
     pdl_head = "pdl_head"
@@ -52,7 +52,7 @@ class TunedPart(Enum):
 
 
 class Confidence(Enum):
-    """How the confidence of pseudo-labels is found (A5)."""
+    """How the confidence of pseudo-labels is estimated (A5)."""
 
     trained = "trained"
     heuristic = "heuristic"
@@ -68,13 +68,13 @@ class PseudoConfig:
     source
         ``kriging`` (ours): a Gaussian process over the aligned stack, with the noise of each spot by its depth and,
         with an encoder, a kernel over image features. ``transfer`` (A1, i): the nearest aligned spots of the central
-        section. ``model`` (A1, ii): what the trained network says. ``blend``: mean of ``transfer`` and ``model``.
+        section. ``model`` (A1, ii): the trained network's predictions. ``blend``: mean of ``transfer`` and ``model``.
         ``none``: none, and the result is the network's alone.
     where
         ``adjacent``: labels at the unmeasured spots of adjacent sections. ``central`` (A1, iii): the central section's
         own spots, with labels that its other spots give.
     components
-        Principal components that couple the genes in kriging, and that the network predicts.
+        Principal components that couple genes in kriging, and that the network predicts.
     neighbours
         Of ``transfer``: nearest aligned spots.
     """
@@ -87,7 +87,7 @@ class PseudoConfig:
 
 @dataclass
 class BackboneConfig:
-    """The trained part of the backbone: residual layers upon the encoder's embedding, and a head (ours).
+    """The trained part of the backbone: residual layers on the encoder's embedding, and a linear head (ours).
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class BackboneConfig:
     learn
         ``central``: from the central section alone. ``measured``: from all measured spots.
     steps, batch, learning_rate, weight_decay
-        Of training, with AdamW and a cosine to 0.
+        Of training, with AdamW and cosine decay to 0.
     """
 
     width: int = 256
@@ -118,8 +118,8 @@ class PDLConfig:
     Parameters
     ----------
     layers
-        The last so many layers of the network are followed by one each. What lies before the first of them is
-        computed once and kept (ours: that is what makes refinement fast).
+        Number of network layers, from the last, that are followed by one each. Activations before the first of them are
+        computed once and reused (ours: that makes refinement fast).
     rank
         Rank q of the bottleneck; 0 leaves scale and shift (A3).
     shared
@@ -138,12 +138,12 @@ class RefineConfig:
     Parameters
     ----------
     tune
-        What moves; everything else is frozen.
+        Which parameters are tuned; the rest is frozen.
     steps, learning_rate
-        Of AdamW, with a cosine to 0.
+        Of AdamW, with cosine decay to 0.
     measured, pseudo, replay, penalty
         Weights of the losses at measured spots (A6: 0 leaves them out), at pseudo-labels (lambda_pl), of the central
-        section through the same layers (lambda_src), and of the size of what is tuned (lambda_phi).
+        section through the same layers (lambda_src), and of the L2 penalty on their change (lambda_phi).
     batch_measured, batch_pseudo, batch_replay
         Spots a step and section.
     """
@@ -189,16 +189,16 @@ class STDAIConfig:
     train_encoder
         Train the encoder first, on this stack's measured spots alone (a model that can be trained: ``comtip``).
     input
-        What the network sees (A0): the embedding (``image``), the embedding and what kriging says of the spot
+        Inputs of the network (A0): the embedding (``image``), the embedding and kriged components of the spot
         (``image_expression``), or the latter alone. ``auto``: ``image`` with an encoder, else ``expression``.
     standardise_within
-        Standardise embeddings within each section, for stains differ (A3: domain-specific normalisation); else over
-        the stack.
+        Standardise embeddings within each section, since stains differ (A3: domain-specific normalisation); otherwise
+        over the stack.
     residual
-        Ours: the network learns what pseudo-labels lack. False: it learns expression (the specification's reading).
+        Ours: the network predicts the residual of the pseudo-labels. False: expression (the specification's reading).
     share
-        Share of the network's prediction in the result; the rest is pseudo-label. Small, since measured
-        spots that were left out give the network no credit (``benchmarks/st_dai_share.py``). 1 in the specification's
+        Weight of the network's prediction in the result; the rest is pseudo-label. Small, since on held-out
+        measured spots the network gives no improvement (``benchmarks/st_dai_share.py``). 1 in the specification's
         reading.
     pseudo, network, pdl, refine, csg
         Options of the parts.

@@ -1,4 +1,4 @@
-"""What ST-DAI takes from a stack: places in the common frame, centred expression, components, image features."""
+"""Inputs of ST-DAI from a stack: positions in the common frame, centred expression, components, image features."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class StackInputs:
     noise
         float64 (m,), their relative noise by depth.
     depth
-        float64 (m,), their log depth, less the mean of their section.
+        float64 (m,), their log depth, centred by section.
     y
-        float64 (m, g), their log-normalised expression, less the mean of their section.
+        float64 (m, g), their log-normalised expression, centred by section.
     means
         float64 (sections, g), these means, spots weighted by the inverse of their noise.
     floor
-        float64 (g,), predictions are not let below: the lowest measured value, or 0.
+        float64 (g,), lower bound of predictions: the lowest measured value, or 0.
     components
         Principal components of ``y``.
     pitch
@@ -77,7 +77,7 @@ class StackInputs:
         seed: int,
         ranks: Ranks = ALONE,
     ) -> StackInputs:
-        """Gather a stack; ``values``, (n, g) a section, are read where measured only; ranks share the images."""
+        """Prepare a stack; ``values``, (n, g) a section, are read at measured spots only; ranks share the images."""
         if len(stack) < 2:
             raise DataError(
                 "'st-dai' fills sparse sections beside a full one, and the stack has one section",

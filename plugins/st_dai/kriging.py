@@ -1,4 +1,4 @@
-"""Pseudo-labels by kriging (ours): the strongest simple control, its labels free of a spot's own measurement."""
+"""Pseudo-labels by kriging (ours); those of measured spots are leave-one-out predictions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ OWN = 0.3
 
 
 @dataclass(frozen=True)
-class Kriged:
-    """What kriging says of every spot of a stack; of measured ones, what it says without their own measurement.
+class KrigingPredictions:
+    """Kriging predictions for every spot of a stack; leave-one-out at measured spots.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ class Kriged:
     scores
         float64 (n, k), components.
     depth
-        float64 (n,), log depth less the section's mean: how well the spot would have been measured.
+        float64 (n,), log depth, centred by section: the depth expected at the spot.
     trust
-        float64 (n,), share of the signal that is known, mean over components by their variance.
+        float64 (n,), explained share of the signal, mean over components weighted by their variance.
     """
 
     genes: Doubles
@@ -38,8 +38,8 @@ class Kriged:
     trust: Doubles
 
 
-def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> Kriged:
-    """Krige genes, components and depth over the whole stack, measured spots left out in turn.
+def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> KrigingPredictions:
+    """Krige genes, components and depth over the whole stack, leave-one-out at measured spots.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> Kriged:
     variance = (inputs.components.scores.astype(np.float64) ** 2).mean(axis=0)
     reliable = known * choice.reliability()[:k]
     trust = reliable @ variance / variance.sum() if k else np.zeros(len(inputs))
-    return Kriged(genes, scores, value[:, k], trust)
+    return KrigingPredictions(genes, scores, value[:, k], trust)
 
 
 @dataclass(frozen=True)
 class _KrigedBlock:
-    """What kriging says of some spots, (m,): columns, float64 (m, c), and what is known of components, (m, k)."""
+    """Predictions for some spots, (m,): columns, float64 (m, c), and explained share of components, (m, k)."""
 
     spots: Indices
     value: Doubles
@@ -80,14 +80,14 @@ class _KrigedBlock:
 
     @classmethod
     def allocate(cls, spots: Indices, columns: int, components: int) -> _KrigedBlock:
-        """Return a block to be filled."""
+        """Return a block of zeros, to be filled in."""
         return cls(spots, np.zeros((len(spots), columns)), np.zeros((len(spots), components)))
 
 
 def _predict_hidden(
     inputs: StackInputs, choice: Choice, columns: Doubles, at: Indices, ranks: Ranks
 ) -> Iterator[_KrigedBlock]:
-    """Predict spots ``at`` that have no measurement, this rank's of them."""
+    """Predict this rank's share of the unmeasured spots ``at``."""
     k = inputs.components.scores.shape[1]
     for part, near in blocks_around(inputs.places.um[at], inputs.places.um[inputs.seen], ranks=ranks):
         block = _KrigedBlock.allocate(at[part], columns.shape[1], k)
@@ -100,7 +100,7 @@ def _predict_hidden(
 
 
 def _predict_left_out(inputs: StackInputs, choice: Choice, columns: Doubles, ranks: Ranks) -> Iterator[_KrigedBlock]:
-    """Predict every measured spot from the others around it, this rank's of them."""
+    """Predict this rank's share of the measured spots, each from the others around it."""
     k, um = inputs.components.scores.shape[1], inputs.places.um[inputs.seen]
     for part, near in blocks_around(um, um, ranks=ranks):
         places, own = inputs.seen_places.take(near), np.searchsorted(near, part)

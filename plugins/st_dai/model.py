@@ -26,15 +26,15 @@ from stzoo.core.workflows.remembering import remembering
 from stzoo.plugins.st_dai.confidence import score_labels
 from stzoo.plugins.st_dai.config import Input, LabelSource, Learn, STDAIConfig, TunedPart, Where
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import Kriged, krige
+from stzoo.plugins.st_dai.kriging import KrigingPredictions, krige
 from stzoo.plugins.st_dai.network import STDAINetwork, adapt, count_untouched_layers, iterate_tuned_parameters
 from stzoo.plugins.st_dai.pseudo import transfer
 from stzoo.plugins.st_dai.training import Domain, Labels, RefineTask, SourceTask, weigh_spots
 
 CHUNK = 4096
-"""Spots that the network predicts at a time."""
+"""Spots predicted at a time."""
 WHOLE = 1000
-"""Parts of the work that progress is told in."""
+"""Total of the progress that is reported."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,11 @@ class STDAI(PartImputer):
     """Intra-sample domain-adaptive imputation of a stack (a re-implementation; no code or weights are public).
 
     The stack's sections share a frame (``stzoo.core.workflows.align_stack.align_stack``, any aligner). The one with
-    most measured spots is *central*. Pseudo-labels fill every spot; a network upon a frozen encoder learns from the
-    measured spots, by default what the pseudo-labels lack; parameter-efficient layers adapt it to each adjacent
-    section (FMDR), where pseudo-labels count by their confidence (CSG). The specification, ``st-dai``, says what is
-    the paper's (the parts and their order) and what is our reading (every formula). That pseudo-labels come from
-    kriging, and that the result is a mean of pseudo-label and network, is ours.
+    most measured spots is *central*. Pseudo-labels fill every spot; a network on a frozen encoder is trained on the
+    measured spots, by default on the residual of the pseudo-labels; parameter-efficient layers adapt it to each
+    adjacent section (FMDR), where pseudo-labels are weighted by confidence (CSG). The specification, ``st-dai``, says
+    what is the paper's (the parts and their order) and what is our reading (every formula). That pseudo-labels come
+    from kriging, and that the result is a mean of pseudo-label and network, is ours.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class STDAI(PartImputer):
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
     ) -> Iterator[FilledPart]:
-        """Fill section by section (see :class:`Imputer`): processes share images and kriging, the first one trains.
+        """Fill section by section (see :class:`Imputer`): ranks share images and kriging, the first one trains.
 
         Raises
         ------
@@ -127,12 +127,12 @@ class STDAI(PartImputer):
 
     @cached_property
     def _encoder(self) -> Encoder:
-        """The frozen encoder; what it embedded is kept, so that filling a stack again is quick."""
+        """The frozen encoder; its embeddings are cached, so that filling a stack again is quick."""
         return remembering(encoder_of(self._encoder_name, device=self.device, seed=self.seed))
 
 
 class _Fit:
-    """One call: from a gathered stack to filled spots."""
+    """One call of ``fill``: from the inputs of a stack to filled spots."""
 
     def __init__(self, inputs: StackInputs, model: STDAI, progress: Progress | None) -> None:
         self.inputs, self.model, self.config = inputs, model, model.config
@@ -140,8 +140,8 @@ class _Fit:
         self._seconds = {"source": 0.0, "refine": 0.0}
         self._cpu_seconds = dict(self._seconds)
 
-    def run(self, kriged: Kriged) -> tuple[Doubles, Floats]:
-        """Return expression less section means, float64 (n, g), and confidence, float32 (n, g)."""
+    def run(self, kriged: KrigingPredictions) -> tuple[Doubles, Floats]:
+        """Return expression relative to section means, float64 (n, g), and confidence, float32 (n, g)."""
         inputs, config = self.inputs, self.config
         moved = transfer(inputs, config.pseudo.neighbours)
         x = self._build_inputs(kriged)
@@ -164,8 +164,8 @@ class _Fit:
             self._progress(WHOLE, WHOLE)  # also where nothing was refined
         return (1 - share) * labels + share * found, confident.estimate_confidence()
 
-    def _build_inputs(self, kriged: Kriged) -> torch.Tensor:
-        """Return what the network sees of every spot, float32 (n, d)."""
+    def _build_inputs(self, kriged: KrigingPredictions) -> torch.Tensor:
+        """Return the input features of every spot, float32 (n, d)."""
         inputs, wanted = self.inputs, self.config.input
         features = inputs.places.features
         if wanted is Input.auto:
@@ -185,7 +185,7 @@ class _Fit:
         return network.to(self.model.device)
 
     def _label_measured(self, x: torch.Tensor, base: Doubles) -> Labels:
-        """Return what measured spots teach: their expression less ``base``, weighted by the inverse of their noise."""
+        """Return the targets of measured spots: expression less ``base``, weighted by the inverse of their noise."""
         inputs = self.inputs
         target = np.zeros((len(inputs), inputs.y.shape[1]), dtype=np.float32)
         target[inputs.seen] = inputs.y - base[inputs.seen]
@@ -202,7 +202,7 @@ class _Fit:
     def _refine(
         self, network: STDAINetwork, x: torch.Tensor, labels: Doubles, base: Doubles, weight: Doubles
     ) -> list[STDAINetwork]:
-        """Return the network of each section; the central one keeps the network as it was trained."""
+        """Adapt the network to each section; the central section keeps it as it was trained."""
         inputs, config = self.inputs, self.config.refine
         network.requires_grad_(False)
         if config.tune is TunedPart.none or not config.steps:
@@ -240,7 +240,7 @@ class _Fit:
         return Domain(inputs.seen[inputs.of_section(number)], pseudo, central)
 
     def _predict(self, networks: Sequence[STDAINetwork], x: torch.Tensor) -> Doubles:
-        """Return what each section's network says of its spots, float64 (n, g)."""
+        """Predict the spots of each section with its own network, float64 (n, g)."""
         out = np.zeros((len(self.inputs), self.inputs.y.shape[1]))
         with torch.inference_mode():
             for number, network in enumerate(networks):

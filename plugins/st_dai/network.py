@@ -1,4 +1,4 @@
-"""The trained part of the backbone, and the layers that adapt it to a section."""
+"""The trained part of the backbone, and the layers that adapt it to a section (specification, section 2.5)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Layer(nn.Module):
 class PDL(nn.Module):
     """A parameter-efficient domain-alignment layer, ``z * (1 + gamma) + beta + U GELU(V z)`` (section 2.5).
 
-    Exactly the identity until it has learned: gamma, beta and U start at 0.
+    Initially the identity: gamma, beta and U start at 0.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class PDL(nn.Module):
 
 
 class STDAINetwork(nn.Module):
-    """Embeddings to expression: a linear layer, residual layers, and a head over principal components.
+    """Embeddings to expression: a linear layer, residual layers, and a linear head over principal components.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class STDAINetwork(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(config.width), last)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict expression, less the section's mean, (b, g), from embeddings (b, d)."""
+        """Predict centred expression (b, g) from embeddings (b, d)."""
         return self.from_layer(self.until_layer(x, 1), 1)
 
     def until_layer(self, x: Tensor, count: int) -> Tensor:
@@ -102,9 +102,9 @@ class STDAINetwork(nn.Module):
 
 
 def adapt(network: STDAINetwork, tune: TunedPart, config: PDLConfig, count: int) -> list[STDAINetwork]:
-    """Return the network for each of several sections, with what may be tuned as parameters of its own.
+    """Return a network for each of several sections, with tunable parameters of its own.
 
-    What is frozen is the network's own, not a copy.
+    Frozen parameters are shared with ``network``, not copied.
     """
     found = []
     for _ in range(count):
@@ -130,14 +130,14 @@ def adapt(network: STDAINetwork, tune: TunedPart, config: PDLConfig, count: int)
 
 
 def count_untouched_layers(tune: TunedPart, config: PDLConfig, depth: int) -> int:
-    """Return how many layers give the same hidden units before and after refinement; 0 where everything is tuned."""
+    """Return how many layers refinement leaves unchanged, from the first on; 0 where everything is tuned."""
     if tune is TunedPart.all:
         return 0
     return depth - config.layers + 1 if tune in (TunedPart.pdl, TunedPart.pdl_head) else depth
 
 
 def iterate_tuned_parameters(networks: list[STDAINetwork]) -> Iterator[nn.Parameter]:
-    """Yield each parameter that may be tuned once."""
+    """Yield each tunable parameter once."""
     seen: set[int] = set()
     for network in networks:
         for parameter in network.parameters():

@@ -1,4 +1,4 @@
-"""Pseudo-labels: dense expression for spots that were not measured (specification, section 2.4)."""
+"""Pseudo-labels from the central section: expression at unmeasured spots (specification, section 2.4)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stzoo.core.arrays import Doubles, Indices, Mask
 from stzoo.plugins.st_dai.inputs import StackInputs
 
 REACH = 1.5
-"""Aligned spots of the central section farther than this (in pitches) say nothing (section 2.4)."""
+"""Aligned spots of the central section farther than this (in pitches) are not used (section 2.4)."""
 SHRINK = 20
 """n0 of the shrunk offset of each gene (section 2.4)."""
 
 
 @dataclass(frozen=True)
 class TransferredLabels:
-    """The central section's measurements, carried to every spot of the stack; to its own spots from the others.
+    """Measurements of the central section transferred to every spot of the stack (to its own spots: leave-one-out).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What is trained: the network on measured spots, then its domain layers on each adjacent section (section 2.7)."""
+"""Training tasks: the network on measured spots, then its domain layers on each adjacent section (section 2.7)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Labels:
-    """What a network learns from.
+    """Inputs, targets and weights of a loss.
 
     Parameters
     ----------
     x
         float32 (n, d), inputs of all spots.
     target
-        float32 (n, g), what it should say of them; 0 where nothing is known.
+        float32 (n, g), target expression; 0 where unknown.
     weight
         float32 (n, 1) or (n, g): the inverse of a measured spot's noise, the confidence of a pseudo-label.
     """
@@ -48,17 +48,17 @@ def draw_spots(spots: Indices, count: int, generator: torch.Generator) -> Tensor
 
 
 class _CosineTask:
-    """The rate falls with a cosine to 0, and progress is told."""
+    """A task whose learning rate decays to 0 by a cosine, and that reports progress."""
 
     def __init__(self, steps: int, progress: Progress | None) -> None:
         self._steps, self._progress = steps, progress
 
     def learning_rate(self, step: int) -> float:
-        """Return the factor on the rate."""
+        """Return the factor on the learning rate."""
         return 0.5 * (1 + math.cos(math.pi * step / max(self._steps, 1)))
 
     def after_step(self, step: int) -> None:
-        """Tell how far it is."""
+        """Report progress."""
         if self._progress:
             self._progress(step + 1, self._steps)
 
@@ -143,15 +143,15 @@ class RefineTask(_CosineTask):
     """Tune each adjacent section's own parameters, all sections in one step (FMDR, section 2.7, our reading).
 
     ``loss = sum over sections of measured * L_meas + pseudo * L_pl + replay * L_src + penalty * |phi|^2``; without
-    shared parameters the sections do not touch each other. Hidden units that nothing tuned can change are computed
-    once, without dropout; every step starts from them.
+    shared parameters the sections are independent. Hidden units before the first tuned layer are computed once, without
+    dropout, and reused in every step.
 
     Parameters
     ----------
     networks
-        One for each section, what is frozen in common.
+        One for each section; frozen parameters are shared.
     kept
-        Layers that nothing tuned can change (:func:`stzoo.plugins.st_dai.network.count_untouched_layers`).
+        Number of layers before the first tuned one (:func:`stzoo.plugins.st_dai.network.count_untouched_layers`).
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class RefineTask(_CosineTask):
         return torch.repeat_interleave(torch.arange(len(counts)), counts)
 
     def module(self) -> nn.Module:
-        """Return what is tuned, and nothing that is frozen."""
+        """Return the tuned parameters only."""
         held = nn.ParameterList(self._phi)
         return nn.ModuleDict({"tuned": held})
 
@@ -196,7 +196,7 @@ class RefineTask(_CosineTask):
         return torch.optim.AdamW(self._phi, lr=self._config.learning_rate, weight_decay=0.0, fused=True)
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the losses, sums over sections; all sections are compared with their labels in one go."""
+        """Return the losses, summed over sections; all sections are evaluated in one batch."""
         said, target, weight = list[Tensor](), list[Tensor](), list[Tensor]()
         for network, domain in zip(self._networks, self._domains, strict=True):
             some = [draw_spots(spots, c, generator) for spots, c in zip(domain.parts, self._counts, strict=True)]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import usable
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
 from stzoo.core.tunable import Batch, Tunable
@@ -40,7 +39,7 @@ class ViTTuning(Tunable):
         self, tower: Tower, config: ViTEncoderConfig, sections: Sequence[Section], cache: Path, ranks: Ranks = ALONE
     ) -> None:
         self.tower, self.ranks = tower, ranks
-        spots = [Spots(one.name, one.require_slide(), one.pixels[usable(one)]) for one in sections]
+        spots = [Spots(one.name, one.require_slide(), one.pixels[one.counted]) for one in sections]
         self.tiles = cached_rows(cache, spots, tile_rows(config.image_px, config.mpp))
         tower.requires_grad_(True)
 

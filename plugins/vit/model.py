@@ -75,6 +75,11 @@ class ViTEncoder(Encoder):
         return model.to(device)
 
     @property
+    def uses_attention(self) -> bool:
+        """True: the tower is a ViT."""
+        return True
+
+    @property
     def embedding_dim(self) -> int:
         """Width of the embedding: of CLIP's shared space, or of a token."""
         return self.config.projection or self.config.width

@@ -65,7 +65,7 @@ class Paste(Aligner):
         """Return an AnnData as PASTE wants it: counts of measured spots, positions in µm."""
         from anndata import AnnData
 
-        seen = section.measured & (np.nan_to_num(section.depth) > 0)
+        seen = section.counted
         if not 3 <= seen.sum() <= self.config.most_spots:
             raise DataError(
                 f"'{section.name}' has {seen.sum()} measured spots with counts, PASTE takes 3 to {self.config.most_spots}",

@@ -26,7 +26,7 @@ _LIFTED = 4
 
 
 @dataclass(frozen=True)
-class Thinned:
+class SpotGroups:
     """Groups of neighbouring spots: mean place and expression, share of the spots, and the group of each spot."""
 
     points: Doubles
@@ -76,7 +76,7 @@ def check_memory(moving: int, fixed: int, limit_gib: float) -> None:
         )
 
 
-def thin(cloud: Cloud, count: int) -> Thinned:
+def thin(cloud: Cloud, count: int) -> SpotGroups:
     """Join the spots into at most ``count`` groups around evenly spread spots.
 
     A group has the mean place and the mean expression of its spots, so what is thinned is less noisy, not less seen.
@@ -85,11 +85,11 @@ def thin(cloud: Cloud, count: int) -> Thinned:
     group = np.asarray(cKDTree(centres).query(cloud.points)[1], dtype=np.intp)
     size = np.bincount(group, minlength=len(centres)).astype(np.float64)
     member = csr_array((1 / size[group], (group, np.arange(len(cloud)))), shape=(len(centres), len(cloud)))
-    return Thinned(np.asarray(member @ cloud.points), np.asarray(member @ cloud.values), size / len(cloud), group)
+    return SpotGroups(np.asarray(member @ cloud.points), np.asarray(member @ cloud.values), size / len(cloud), group)
 
 
 def match_groups(
-    moving: Thinned, fixed: Thinned, matrix: Doubles, *, areas: tuple[float, float], share: float, alpha: float
+    moving: SpotGroups, fixed: SpotGroups, matrix: Doubles, *, areas: tuple[float, float], share: float, alpha: float
 ) -> Doubles:
     """Match the groups of two sections.
 
@@ -137,7 +137,7 @@ def fit_procrustes(moving: Doubles, fixed: Doubles, weights: Doubles, *, side: f
 
 
 def lift(
-    found: Doubles, groups: tuple[Thinned, Thinned], places: tuple[Doubles, Doubles], *, width: float
+    found: Doubles, groups: tuple[SpotGroups, SpotGroups], places: tuple[Doubles, Doubles], *, width: float
 ) -> csr_array:
     """Share the mass of matched groups among their spots.
 

@@ -65,7 +65,7 @@ class Map:
         """Area of the tissue, square micrometres."""
         return float(self.mask.sum()) * self.cell**2
 
-    def at(self, points: Doubles) -> tuple[Doubles, Doubles]:
+    def sample(self, points: Doubles) -> tuple[Doubles, Doubles]:
         """Return values (k, n) and mask (n,) at some points, bilinear; 0 outside."""
         place = ((points - self.low) / self.cell - 0.5)[:, ::-1].T
         values = [map_coordinates(plane, place, order=1, mode="constant") for plane in self.values]
@@ -194,7 +194,7 @@ def refine(moving: Cloud, fixed: Map, start: Doubles, *, reach: float) -> Scored
 
     def agreement(step: Doubles) -> tuple[float, float]:
         turn = Transform.rigid(float(np.rad2deg(step[0] / radius))).matrix[:, :2]
-        there, mask = fixed.at(arms @ turn.T + centre + step[1:])
+        there, mask = fixed.sample(arms @ turn.T + centre + step[1:])
         norm = np.sqrt((mask * (there**2).sum(axis=0)).sum() * (mask * energy).sum())
         share = float(mask.mean())
         return float((mask * (there * values).sum(axis=0)).sum() / max(float(norm), 1e-12)) * np.sqrt(share), share

@@ -22,7 +22,7 @@ from stzoo.core.geometry.transform import Transform
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.aligners._ot_features import Cloud, find_usable, make_clouds
 from stzoo.plugins.baselines.aligners._ot_plan import (
-    Thinned,
+    SpotGroups,
     check_memory,
     fit_procrustes,
     import_solver,
@@ -145,7 +145,7 @@ class OT(Aligner):
     ) -> tuple[ScoredTransform, csr_array]:
         """Match the spots, let the plan propose a transform, and keep that where expression agrees better."""
         gap, areas = measure_spacing(pair[1]), (maps[0].area, maps[1].area)
-        groups: tuple[Thinned, Thinned] = (thin(pair[0], self.config.spots), thin(pair[1], self.config.spots))
+        groups: tuple[SpotGroups, SpotGroups] = (thin(pair[0], self.config.spots), thin(pair[1], self.config.spots))
         common = min(1.0, best.share * areas[0] / min(areas))
         weights = match_groups(*groups, best.matrix, areas=areas, share=SURE * common, alpha=self.config.alpha)
         side = float(np.sign(np.linalg.det(best.matrix[:, :2])))

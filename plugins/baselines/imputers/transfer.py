@@ -82,7 +82,9 @@ class Transfer(PartImputer):
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             if not section.measured.all():
                 carried, um = TransferredMeans.of(stack, values, number, self.config), stack.um(number)
-                found = (FilledPart(number, rows, carried.at(um[rows])) for rows in Share(len(section), ranks).blocks)
+                found = (
+                    FilledPart(number, rows, carried.predict(um[rows])) for rows in Share(len(section), ranks).blocks
+                )
                 yield from self._mix_own(found, section, given, ranks) if self.config.own else found
             if progress:
                 progress(number + 1, len(stack))
@@ -145,7 +147,7 @@ class TransferredMeans:
         offset = n / (n + SHRINKAGE) * (truth - carried).mean(axis=0)
         return replace(plain, explained=explained, offset=np.asarray(offset, dtype=np.float32))
 
-    def at(self, um: Points) -> Filled:
+    def predict(self, um: Points) -> Filled:
         """Return values and confidence at some places of the section, (m, 2) in the common frame."""
         carried, nearest = self._means(um)
         far = nearest > REACH * self.pitch

@@ -14,7 +14,7 @@ from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
-from stzoo.plugins.s2s_st.cdcin.sampling import Sampling, Scattered, Strided
+from stzoo.plugins.s2s_st.cdcin.sampling import Sampling, ScatteredSampling, StridedSampling
 from stzoo.plugins.s2s_st.cdcin.training import CDCINTask
 from stzoo.plugins.s2s_st.cdcin.windows import average_windows, choose_window_side, find_inference_corners
 from stzoo.plugins.s2s_st.config import CDCINConfig
@@ -152,8 +152,8 @@ def _find_layout(occupied: Mask, measured: Mask, config: CDCINConfig) -> tuple[t
 def _choose_sampling(stride: int, occupied: Mask, measured: Mask) -> Sampling:
     """Return how levels are made; scattered places thin out by the share that was measured, as strides do (ours)."""
     if stride > 1:
-        return Strided(stride)
-    return Scattered(min(float(measured.sum() / occupied.sum()), MOST_KEPT))
+        return StridedSampling(stride)
+    return ScatteredSampling(min(float(measured.sum() / occupied.sum()), MOST_KEPT))
 
 
 @contextmanager

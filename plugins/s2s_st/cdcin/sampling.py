@@ -13,21 +13,12 @@ import torch
 from torch import Tensor
 
 
-def decimate(x: Tensor, stride: int, phase: tuple[int, int] = (0, 0)) -> Tensor:
-    """Keep one place in stride x stride: D, ``[a::s, b::s]``.
+def decimate(x: Tensor, stride: int) -> Tensor:
+    """Keep one place in stride x stride, the top left: D, ``[::s, ::s]``.
 
-    Parameters
-    ----------
-    x
-        (..., H, W), any dtype.
-    stride, phase
-        s, and the row a and column b of the first place kept.
-
-    Returns
-    -------
-    (..., ceil((H - a) / s), ceil((W - b) / s)), a view.
+    ``x`` is (..., H, W) of any dtype; the result is a view, (..., ceil(H / s), ceil(W / s)).
     """
-    return x[..., phase[0] :: stride, phase[1] :: stride]
+    return x[..., ::stride, ::stride]
 
 
 def fill_nearest(x: Tensor, stride: int) -> Tensor:
@@ -85,7 +76,7 @@ class Sampling(Protocol):
 
 
 @dataclass(frozen=True)
-class Strided:
+class StridedSampling:
     """One place in s x s is measured: decimation, and nearest fill (the paper's).
 
     Parameters
@@ -118,7 +109,7 @@ class Strided:
 
 
 @dataclass(frozen=True)
-class Scattered:
+class ScatteredSampling:
     """Measured places form no lattice: zeros elsewhere, a mask channel, all levels of one size (A4, ours).
 
     Parameters

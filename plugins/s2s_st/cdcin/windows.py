@@ -53,7 +53,7 @@ def find_training_corners(canvas: Canvas) -> Tensor:
     DataError
         No window has enough measured spots.
     """
-    share = _occupied_share(canvas)
+    share = _measure_occupied(canvas)
     known = _pool(canvas.known, canvas.small_side, 1) * canvas.small_side**2
     usable = known.round() >= LEAST_KNOWN
     least = min(LEAST_OCCUPIED, float(share.max()) / 2)
@@ -85,7 +85,7 @@ def find_inference_corners(canvas: Canvas, step: int) -> Tensor:
     apart = min(max(1, step // canvas.stride), canvas.small_side)
     at = [_list_steps(n - canvas.small_side, apart) for n in canvas.known.shape]
     corners = torch.cartesian_prod(*at)
-    share = _occupied_share(canvas)[corners[:, 0], corners[:, 1]]
+    share = _measure_occupied(canvas)[corners[:, 0], corners[:, 1]]
     chosen = share > LEAST_OCCUPIED
     bare = canvas.occupied & (_count_coverage(canvas, corners[chosen]) == 0)
     touches = _pool(bare, canvas.side, canvas.stride)[corners[:, 0], corners[:, 1]] > 0
@@ -157,7 +157,7 @@ def _count_coverage(canvas: Canvas, corners: Tensor) -> Tensor:
     return count
 
 
-def _occupied_share(canvas: Canvas) -> Tensor:
+def _measure_occupied(canvas: Canvas) -> Tensor:
     """Return the occupied share of the window at every corner, float32."""
     return _pool(canvas.occupied, canvas.side, canvas.stride)
 

@@ -1,7 +1,7 @@
-"""What the refined variant takes from a section: places on the grid, and the columns that are kriged (ours).
+"""Inputs of the refined variant (ours): grid positions of a section, and the columns that are kriged.
 
-Columns are the leading principal components of the measured profiles, which hold what genes have in common, and then
-the genes themselves, all centred and in units of their standard deviation over the measured spots.
+Columns are the leading principal components of the measured profiles, which capture what genes share, and then the
+genes themselves, all centred and scaled to standard deviation 1 over the measured spots.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.refined.tiles import Tile, cut_tiles
 
 LEAST_DEPTH = 0.02
-"""Shallower bins than this share of the median (next to no tissue) are taken for as noisy as this."""
+"""Floor on relative depth: bins below this share of the median (next to no tissue) get the noise of this share."""
 
 
 @dataclass(frozen=True)
 class RefinedInputs:
-    """A section on its grid.
+    """A section on its grid, standardised for kriging.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ class RefinedInputs:
     columns
         float64 (n, k + g), components, then genes; mean 0 by the spots' weights, standard deviation 1.
     spread
-        float64 (k + g,), the standard deviations taken out; 0 for a gene that does not vary.
+        float64 (k + g,), the standard deviations divided out; 0 for a gene that does not vary.
     loadings
         float64 (k, g), of the components in log-normalised units.
     shares
-        float64 (k, g), share of each gene's variance that goes with each component.
+        float64 (k, g), share of each gene's variance that each component explains.
     means, floor
-        float64 (g,), weighted means, and what predictions are not let below: the lowest measured value, or 0.
+        float64 (g,), weighted means, and the lower bound of predictions: the lowest measured value, or 0.
     shift
         Half a pitch by which odd rows are moved, of a hexagonal lattice: -1, 0 or 1 halves.
     """
@@ -62,7 +62,7 @@ class RefinedInputs:
 
     @classmethod
     def of(cls, section: Section, values: Floats, components: int, *, seed: int) -> RefinedInputs:
-        """Gather a section; ``values``, (n, g), are read where measured only."""
+        """Prepare a section; ``values``, (n, g), are read at measured spots only."""
         lattice = Lattice.of(section)
         seen = np.flatnonzero(informative(section))
         seen = seen[np.lexsort((lattice.col[seen], lattice.row[seen]))]  # the file's order must not matter
@@ -128,7 +128,7 @@ class RefinedInputs:
         return fit_blocks(self.places.um)
 
     def combine_components(self, components: Doubles, genes: Indices) -> Doubles:
-        """Put genes together from predicted components, (m, k) in standard deviations.
+        """Reconstruct genes from predicted components, (m, k) in standard deviations.
 
         Returns
         -------
@@ -137,7 +137,7 @@ class RefinedInputs:
         return np.asarray((components * self.spread[: self.n_components]) @ self.loadings[:, genes])
 
     def add_means(self, values: Doubles, genes: Indices) -> Doubles:
-        """Add the means of genes to float64 (m, p), and let nothing below the floor."""
+        """Add the means of genes to float64 (m, p), and clip at the floor."""
         return np.asarray(np.maximum(values + self.means[genes], self.floor[genes]))
 
 

@@ -1,4 +1,4 @@
-"""What the refiner starts from (ours): maps kriged by a Gaussian process that knows how noisy each spot is."""
+"""The input of the refiner (ours): maps kriged by a Gaussian process with the noise of each spot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class KrigedMaps:
     Parameters
     ----------
     mean, explained
-        float64 (m, c): the posterior mean, and the share of the signal's variance that is known.
+        float64 (m, c): posterior mean, and explained share of the signal's prior variance.
     reliability
         float64 (c,), share of signal in the variance of a measured value.
     """
@@ -58,7 +58,7 @@ def krige(choice: Choice, seen: Places, y: Doubles, at: Places) -> KrigedMaps:
 
 
 def stack_channels(found: KrigedMaps, given: Doubles, known: Indices, shape: tuple[int, int]) -> Tensor:
-    """Lay a start out for the refiner.
+    """Stack kriged maps and measured values as input channels of the refiner.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How a gene is put together (ours): several kriged maps of it, weighed by how well they predict spots left out."""
+"""Stacking (ours): a gene's prediction is a weighted sum of several kriged maps, by their cross-validated error."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from stzoo.plugins.s2s_st.refined.processes import Process
 from stzoo.plugins.s2s_st.refined.section_training import split_held_out
 
 FOLDS = 5
-"""Weights and confidence are learned on every measured spot, left out in one of so many parts."""
+"""Folds of the cross-validation on measured spots that fits weights and confidence."""
 GENES = 500
-"""Genes that they are learned from, at most, drawn at random."""
+"""Genes used for it, at most, drawn at random."""
 
 
 @dataclass(frozen=True)
 class Members:
-    """Maps of some genes, all around 0, and what they are trusted.
+    """Kriged maps of some genes, centred, and the variance that each is expected to explain.
 
     Parameters
     ----------
     maps
-        float64 (m, p) each, log-normalised without the gene's mean: what genes have in common, by each process, and at
-        last the genes' own, by the last process.
+        float64 (m, p) each, log-normalised less the gene's mean: reconstructed from components, one map for each
+        process, and last the genes' own maps, by the last process.
     trust
-        float64 (m, p) each, the share of a gene's variance that the map is believed to explain.
+        float64 (m, p) each, the share of a gene's variance that the map is expected to explain.
     """
 
     maps: Sequence[Doubles]
@@ -51,14 +51,14 @@ class Members:
         return cls(maps, trust)
 
     def combine(self, weights: Doubles) -> tuple[Doubles, Doubles]:
-        """Return the weighted sum of the maps, and the weighted mean of what they are trusted."""
+        """Return the weighted sum of the maps, and the weighted mean of their expected explained variance."""
         value = sum((w * m for w, m in zip(weights, self.maps, strict=True)), np.zeros_like(self.maps[0]))
         trust = sum((w * t for w, t in zip(weights, self.trust, strict=True)), np.zeros_like(self.maps[0]))
         return value, np.clip(trust / max(weights.sum(), 1e-12), 0, 1)
 
 
 def weigh_equally(processes: Sequence[Process]) -> Doubles:
-    """Return equal weights of all members: what is taken where nothing can be learned."""
+    """Return equal weights for all members: the fallback where nothing can be fitted."""
     count = len(processes) + 1
     return np.full(count, 1 / count)
 
@@ -66,10 +66,10 @@ def weigh_equally(processes: Sequence[Process]) -> Doubles:
 def learn_weights(
     inputs: RefinedInputs, processes: Sequence[Process], rng: np.random.Generator
 ) -> tuple[Doubles, Calibration]:
-    """Learn the weights of the members, and what confidence they deserve, on measured spots that are left out in turn.
+    """Fit the stacking weights, and the calibration of the confidence, by cross-validation on measured spots.
 
     The weights are the same for all genes: stacking by non-negative least squares (Breiman 1996), in standard
-    deviations of each gene, deeper spots counting more. The choice of kernels is not repeated without a part.
+    deviations of each gene, spots weighted by depth. Kernels are not chosen anew in each fold.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def learn_weights(
 def stack_members(
     found: Sequence[Members], truth: Sequence[Doubles], noise: Sequence[Doubles], spread: Doubles
 ) -> Doubles:
-    """Return the non-negative weights of the members with the smallest squared error.
+    """Fit the non-negative weights of the members by least squares.
 
     Parameters
     ----------

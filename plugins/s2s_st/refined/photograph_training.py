@@ -1,9 +1,9 @@
-"""Training of the refiner on photographs (ours): each crop stands for the map of a gene, measured here and there.
+"""Training of the refiner on photographs (ours): each crop stands for the map of a gene, sparsely measured.
 
 A crop is shrunk up to four times, standardised, given noise, and hidden but for a sparse mask (strides 2 to 4, random
-shares, with and without holes in the tissue). It is then kriged as a section would be, and the refiner learns to take
-the kriged map to the crop. So the network sees exactly the kind of error that it has to correct, and what it learns is
-what natural images have and a stationary kernel lacks: edges, and regions that are uniform inside.
+shares, with and without holes in the tissue). It is then kriged as a section would be, and the refiner is trained to
+turn the kriged map into the crop. So the network sees the very kind of error that it has to correct, and learns what
+natural images have and a stationary kernel lacks: edges, and regions that are uniform inside.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ NOISE_RANGE = (0.1, 8.0)
 FLAT = 0.03
 """Crops with a standard deviation below this share of the gray range are drawn again."""
 TRIES = 1000
-"""Crops that are drawn for one."""
+"""Attempts to draw one crop."""
 DRAWN = 4
-"""Batches that are made at once, from one mask."""
+"""Batches prepared at once, from one mask."""
 
 
 @dataclass(frozen=True)
 class MaskedGrid:
-    """A mask with the decompositions that all crops behind it share.
+    """A mask of known places, with the eigendecompositions shared by all crops under it.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class PhotographTask:
     Parameters
     ----------
     refiner
-        What is trained.
+        The network to train.
     images
         Photographs.
     steps, batch, learning_rate
@@ -123,7 +123,7 @@ class PhotographTask:
         return min(1.0, (step + 1) / 20) * 0.5 * (1 + math.cos(math.pi * step / self.steps))
 
     def losses(self, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the squared error at hidden places, and that of the start beside it."""
+        """Return the squared error at hidden places, and that of the kriged map for comparison."""
         x, target, hidden = self._load_batch(step)
         start = ((x[:, 0] - target) ** 2)[:, hidden].mean()
         loss = ((x[:, 0] + self.refiner(x) - target) ** 2)[:, hidden].mean()

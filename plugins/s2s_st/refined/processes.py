@@ -1,9 +1,9 @@
-"""The two processes of the refined variant (ours): over position, and over position and context.
+"""The two Gaussian processes of the refined variant (ours): over position, and over position and tissue context.
 
-Context: spots whose surroundings look alike are alike, wherever they lie in the section. The surroundings of a spot are
-the smoothest factors of the section kriged there, from the other measured spots only: a measured spot is itself left
-out, so that what it looks like is known for measured and hidden spots in the same way. The kernel of the second process
-bends where a stationary one can not: across the edge of a gland.
+Spots with similar surroundings have similar expression, wherever they lie in the section. The context of a spot is the
+smoothest spatial factors of the section kriged there, from the other measured spots only: a measured spot is itself
+left out, so that context means the same for measured and hidden spots. The second kernel is therefore not stationary:
+it can change across the edge of a gland.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, choose_kernels, krige, list_kernels
 
 NEIGHBOURS = 4
-"""Nearest measured spots whose differences tell the noise."""
+"""Nearest measured spots whose differences estimate the noise."""
 RIDGE = 1e-3
-"""Share of the mean noise that is added to the noise of every direction, so that none is taken for free of it."""
+"""Ridge on the noise covariance, as a share of the mean noise, so that no direction counts as noise-free."""
 
 
 def smooth_factors(scores: Doubles, points: Points, weights: Doubles, count: int) -> Doubles:
-    """Rotate scores to the directions that neighbours share most.
+    """Compute the spatially smoothest factors of scores: maximum autocorrelation factors (Switzer & Green 1984).
 
     Parameters
     ----------
@@ -65,19 +65,19 @@ def _covariance(x: Doubles, weights: Doubles) -> Doubles:
 
 
 FACTORS = 8
-"""Smoothest factors that describe the surroundings."""
+"""Number of spatial factors that describe the context."""
 WEIGHTS = (0.25, 0.5, 0.75)
-"""Shares of the variance given to the surroundings that are tried, beside 0."""
+"""Candidate shares of variance for the context kernel, besides 0."""
 LENGTHS = (0.5, 1.0, 2.0)
-"""Length scales over the surroundings that are tried, in median distances between measured spots."""
+"""Candidate length scales over the context, in median context distances between measured spots."""
 EVERY = 3
-"""Of the length scales over position, one in so many is tried together with surroundings."""
+"""One in so many length scales over position is tried together with the context kernel."""
 FEW = 3
 """Kernels kept beyond :data:`~stzoo.core.gp.blocks.FIT_SPOTS` measured spots."""
 
 
 class Process(Protocol):
-    """A Gaussian process whose kernels are chosen."""
+    """A Gaussian process with fitted kernels."""
 
     def krige(self, inputs: RefinedInputs, near: Indices, columns: Indices, at: Indices) -> KrigedMaps:
         """Krige some columns at spots ``at`` from measured spots ``near`` (indices into ``inputs.seen``)."""
@@ -132,7 +132,7 @@ class Context:
 
     @classmethod
     def of(cls, inputs: RefinedInputs) -> Context:
-        """Find the factors and krige them, then choose kernels over position and surroundings."""
+        """Compute the spatial factors and krige them, then choose kernels over position and context."""
         scores = inputs.columns[:, : inputs.n_components] * inputs.spread[: inputs.n_components]
         assert inputs.places.noise is not None  # these inputs always have it
         factors = smooth_factors(scores, inputs.places.um, 1 / inputs.places.noise, FACTORS)
@@ -154,7 +154,7 @@ class Context:
         return cls(factors, surroundings, typical, choose_kernels(tried, blocks, _limit_kernels(inputs, tried)))
 
     def krige(self, inputs: RefinedInputs, near: Indices, columns: Indices, at: Indices) -> KrigedMaps:
-        """Krige some columns (see :class:`Process`); the surroundings are read off ``near`` as well."""
+        """Krige some columns (see :class:`Process`); the context is kriged from ``near`` too."""
         seen, places = inputs.places.take(near), inputs.spots(at)
         own, there = _krige_left_out(self.surroundings, seen, self.factors[near], places)
         seen, places = (replace(p, features=f / self.typical) for p, f in ((seen, own), (places, there)))
@@ -162,12 +162,12 @@ class Context:
 
 
 def select_columns(choice: Choice, columns: Indices) -> Choice:
-    """Return the choice of some columns."""
+    """Return the fitted kernels and noise of some columns."""
     return Choice(choice.kernels, choice.kernel[columns], choice.noise[columns])
 
 
 def _krige_left_out(choice: Choice, seen: Places, y: Doubles, at: Places | None) -> tuple[Doubles, Doubles]:
-    """Krige columns, (n, c), at the places of measured spots, each itself left out, and at other places."""
+    """Krige columns, (n, c), at measured spots by leave-one-out, and at other places."""
     own, there = np.zeros_like(y), np.zeros((0 if at is None else len(at), y.shape[1]))
     for kernel, columns in choice.groups():
         spectrum, noise = Spectrum.of(kernel, seen), choice.noise[columns]
@@ -183,5 +183,5 @@ def _list_position_kernels(inputs: RefinedInputs) -> list[Kernel]:
 
 
 def _limit_kernels(inputs: RefinedInputs, tried: list[Kernel]) -> int:
-    """Return how many kernels may be kept: each costs an eigendecomposition of all measured spots of a tile."""
+    """Return how many kernels to keep at most: each costs an eigendecomposition of all measured spots of a tile."""
     return len(tried) if len(inputs.seen) <= FIT_SPOTS else FEW

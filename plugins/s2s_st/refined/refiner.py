@@ -1,8 +1,9 @@
 """The refiner (ours): a small network that corrects a kriged map, with a prior learned from photographs.
 
-CDCIN starts from the nearest fill and takes measured values as exact. Counts are noisy, so here a noise-aware Gaussian
-process gives the start, and the network is told how far to trust it and the measured values; it adds a residual, as
-a cascade of CDCIN does. It reads one map at a time, so one network serves all genes, sections and sizes of grids.
+CDCIN starts from nearest-neighbour filling and takes measured values as exact. Counts are noisy, so here a noise-aware
+Gaussian process gives the input map, and further channels say how reliable it and the measured values are; the network
+adds a residual, as a cascade of CDCIN does. It takes one map at a time, so one network serves all genes, sections and
+grid sizes.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ the variance of a measured value."""
 
 
 class Refiner(nn.Module):
-    """Dilated convolutions with residuals, whose last layer starts at zero: untrained, it changes nothing.
+    """Residual dilated convolutions, the last layer initialised to zero: untrained, it changes nothing.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class Refiner(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the correction of each map, float32 (b, h, w), for inputs (b, 5, h, w) as of :data:`CHANNELS`.
 
-        It fades where the start knows nothing (no trust): there the mean is the best guess.
+        It is scaled down where kriging explains little (low trust): there the mean is the best guess.
         """
         features = torch.relu(self.first(x))
         for layer in self.layers:
@@ -47,7 +48,7 @@ class Refiner(nn.Module):
         return correction
 
     def average_mirrored(self, x: Tensor) -> Tensor:
-        """Return the mean correction over the four mirror images of the inputs."""
+        """Return the correction averaged over the four reflections of the inputs."""
         total: Tensor = self(x)
         for dims in ([2], [3], [2, 3]):
             total = total + torch.flip(self(torch.flip(x, dims)), [d - 1 for d in dims])

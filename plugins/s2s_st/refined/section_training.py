@@ -1,8 +1,8 @@
-"""Sparser to sparse (ours): the refiner goes on learning on the section itself, from measured spots that are dropped.
+"""Sparser to sparse (ours): self-supervised training of the refiner on the section itself, by dropping measured spots.
 
-The paper's idea, section 2.5 of the specification, with the refiner in CDCIN's place: of the measured spots some are
-taken away, the section is kriged from the rest, and the refiner learns to predict those that were taken. Some
-spots are never learned from: they say how far to follow the refiner, and how far to trust the result.
+The paper's idea, section 2.5 of the specification, with the refiner in CDCIN's place: some measured spots are dropped,
+the section is kriged from the rest, and the refiner is trained to predict the dropped ones. Some spots are held out
+from this training: they decide how much of the correction to apply.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ SHARES = (0.5, 0.25)
 DROPS = 8
 """Times that spots are dropped, over all regions together."""
 REGIONS = 4
-"""Tiles of the section that are learned from, at most, spread out over it."""
+"""Tiles of the section used for training, at most, spread out over it."""
 HELD_OUT = 0.2
-"""Share of the measured spots that is never learned from."""
+"""Share of the measured spots held out from training."""
 COLUMNS = 512
-"""Columns that are learned from, at most: the components, and genes drawn at random."""
+"""Columns used for training, at most: the components, and genes drawn at random."""
 SIDE = 48
 """Largest side of a crop in training, places."""
 
 
 @dataclass(frozen=True)
 class SparserRegion:
-    """A region with some of its measured spots taken away.
+    """A region with some of its measured spots dropped.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class SparserRegion:
 
 @dataclass(frozen=True)
 class Examination:
-    """Measured spots that nothing was learned from, predicted from the others around them.
+    """Held-out measured spots, to be predicted from the others around them.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class SparserTask:
     Parameters
     ----------
     refiner
-        What goes on learning.
+        The network to train, in place.
     dropped
         From :func:`drop_spots`.
     components
@@ -91,7 +91,7 @@ class SparserTask:
     steps, batch, learning_rate
         Of Adam, with a cosine schedule.
     photographs
-        Natural image co-learning: their loss is added.
+        Co-training on natural images: its loss is added.
     progress
         Called with (steps done, steps).
     """
@@ -137,7 +137,7 @@ class SparserTask:
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
     def after_step(self, step: int) -> None:
-        """Tell how far it is."""
+        """Report progress."""
         if self.progress:
             self.progress(step + 1, self.steps)
 
@@ -148,7 +148,7 @@ class SparserTask:
 
 
 def choose_regions(inputs: RefinedInputs) -> list[tuple[Tile, Indices]]:
-    """Return the tiles that are learned from, with the measured spots in and around them."""
+    """Choose the tiles to train on, with the measured spots in and around them."""
     found = [(tile, inputs.around(tile)) for tile in inputs.cut_tiles()]
     found = [(tile, near) for tile, near in found if len(near) >= 30]
     step = max(1, math.ceil(len(found) / REGIONS))
@@ -156,7 +156,7 @@ def choose_regions(inputs: RefinedInputs) -> list[tuple[Tile, Indices]]:
 
 
 def choose_columns(inputs: RefinedInputs, rng: np.random.Generator) -> Indices:
-    """Return the columns that are learned from: components first."""
+    """Choose the columns to train on: components first."""
     k = inputs.n_components
     genes = k + np.flatnonzero(inputs.spread[k:] > 0)
     few = np.sort(rng.permutation(genes)[: max(COLUMNS - k, 0)])
@@ -166,7 +166,7 @@ def choose_columns(inputs: RefinedInputs, rng: np.random.Generator) -> Indices:
 def drop_spots(
     inputs: RefinedInputs, choice: Choice, held: Mask, columns: Indices, rng: np.random.Generator
 ) -> list[SparserRegion]:
-    """Take spots away from each region in turn, never to learn those that are held out (bool over ``inputs.seen``)."""
+    """Drop spots of each region in turn; held-out ones (bool over ``inputs.seen``) are never targets."""
     found = []
     areas = choose_regions(inputs)
     for number in range(DROPS if areas else 0):
@@ -181,7 +181,7 @@ def drop_spots(
 
 
 def prepare_examinations(inputs: RefinedInputs, choice: Choice, held: Mask) -> list[Examination]:
-    """Lay out the held-out spots of each region, to be predicted from all others around them."""
+    """Prepare the held-out spots of each region, to be predicted from all others around them."""
     found, components = [], np.arange(inputs.n_components)
     for tile, asked, left in split_held_out(inputs, held):
         at = tile.number(inputs.lattice.row[inputs.seen[asked]], inputs.lattice.col[inputs.seen[asked]])

@@ -1,4 +1,4 @@
-"""Tiles of a grid: what keeps memory and time of the refined variant from growing faster than the section (ours)."""
+"""Tiles of a grid, so that memory and time of the refined variant grow no faster than the section (ours)."""
 
 from __future__ import annotations
 

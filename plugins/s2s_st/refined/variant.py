@@ -1,7 +1,8 @@
 """The refined variant (ours): noise-aware kriging, context, and a network trained on photographs and the section.
 
-Three maps of a gene are weighed: what genes have in common, kriged by position and by context, and the gene's own map
-by context. The refiner's correction of the first one is added as far as held-out measured spots say so.
+Three maps of a gene are stacked: its reconstruction from principal components, kriged by position and by context, and
+its own map by context. The refiner's correction of the first is added, scaled by a factor fitted on held-out measured
+spots.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ MAPS = 64
 GENES = 2048
 """Genes predicted at a time."""
 LEAST = 50
-"""With fewer measured spots, or where no gene varies, nothing is learned on the section: position alone counts, and the
-confidence stays uncalibrated."""
+"""With fewer measured spots, or where no gene varies, nothing is fitted on the section: kriging by position alone, with
+uncalibrated confidence."""
 
 
 @dataclass
 class FittedSection:
-    """What was learned from the measured spots of a section.
+    """A model fitted on the measured spots of a section.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ class FittedSection:
     calibration
         From trust to confidence.
     refiner, strength
-        The network, and how far it is followed, in [0, 1].
+        The network, and the factor on its correction, in [0, 1].
     """
 
     inputs: RefinedInputs
@@ -192,7 +193,7 @@ def _learn(
     rng: np.random.Generator,
     progress: Progress | None,
 ) -> None:
-    """Let the refiner go on learning on the section, in place."""
+    """Train the refiner on the section, in place."""
     if not config.steps:
         return
     task = SparserTask(
@@ -217,9 +218,9 @@ def _choose_strength(
     refiner: Refiner,
     held: Mask,
 ) -> float:
-    """Return how far to follow the refiner: the factor with the smallest squared error at held-out spots, in [0, 1].
+    """Return the factor on the refiner's correction, in [0, 1], of least squared error at held-out spots.
 
-    Errors are in standard deviations of each gene, of the weighed maps that the refiner adds to.
+    Errors are in standard deviations of each gene, of the stacked maps that the refiner adds to.
     """
     genes = np.flatnonzero(inputs.spread[inputs.n_components :] > 0)
     above = below = 0.0

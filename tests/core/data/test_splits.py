@@ -8,7 +8,8 @@ from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import By, Piece, Split, SplitOptions, distance_to, patient_of, read_by, split
+from stzoo.core.data.splits import By, Split, SplitOptions, distance_to, patient_of, read_by, split
+from stzoo.core.data.subsets import SpotSubset
 from stzoo.core.errors import DataError, UsageError
 
 
@@ -26,7 +27,7 @@ def made(name: str, patient: str = "") -> Section:
 A, B, C, D = (made(name) for name in "abcd")
 
 
-def spots(pieces: tuple[Piece, ...]) -> set[tuple[str, int]]:
+def spots(pieces: tuple[SpotSubset, ...]) -> set[tuple[str, int]]:
     return {(piece.section.name, int(i)) for piece in pieces for i in np.flatnonzero(piece.spots)}
 
 
@@ -121,7 +122,7 @@ def test_patients_are_read_from_the_section() -> None:
 
 def test_a_piece_shows_its_own_spots_only() -> None:
     piece = split([A], [B]).train[0]
-    shown = piece.shown(A.genes[:3])
+    shown = piece.visible(A.genes[:3])
     assert np.isnan(shown.counts()[~piece.spots]).all()
     assert np.isfinite(shown.counts()[piece.spots]).all()
     assert np.allclose(shown.depth[piece.spots], A.depth[piece.spots])  # of all genes

@@ -12,10 +12,10 @@ import pytest
 import torch
 from comtip_tuned_run import CONFIG, tissue
 from stzoo.core.data.section import Section
+from stzoo.core.data.subsets import expression_of
 from stzoo.core.errors import ConfigError, GeneError, OutputError, UsageError
 from stzoo.core.finetuning import tuning
 from stzoo.core.finetuning.controls import HEAD, OWN, TUNED, carried_head, own_head
-from stzoo.core.finetuning.data import values
 from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
@@ -61,7 +61,7 @@ def test_training_starts_at_what_the_head_alone_predicts(base: CoMTIP, sections:
     closest = min(seen, key=lambda one: float(np.abs(one - expected).max()))  # one of them is not turned
     np.testing.assert_allclose(closest, expected, atol=2e-3)
     head = carried_head(base, whole, plan.scored, own_head(base))
-    task = FinetuneTask(tunable, head, values(whole, plan.scored), plan.settings.rates)
+    task = FinetuneTask(tunable, head, expression_of(whole, plan.scored), plan.settings.rates)
     with torch.no_grad():
         guess = task.head(torch.from_numpy(base.embed(piece.section))).clamp_min(0).numpy()
     np.testing.assert_allclose(guess, head.predict(base.embed(piece.section)).values, atol=1e-4)

@@ -12,10 +12,10 @@ from stzoo.core.metrics.calibration import Calibration
 from stzoo.plugins.st_dai.confidence import LEAST, Scores, compute_confidence_features, score_labels
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import Kriged, krige
+from stzoo.plugins.st_dai.kriging import KrigingPredictions, krige
 from stzoo.plugins.st_dai.pseudo import TransferredLabels, transfer
 
-Parts = tuple[StackInputs, Kriged, TransferredLabels]
+Parts = tuple[StackInputs, KrigingPredictions, TransferredLabels]
 
 
 @pytest.fixture(scope="module")

@@ -202,6 +202,6 @@ def test_the_loss_is_the_sum_that_is_documented() -> None:
 def test_errors_count_by_weight_and_none_drawn_is_no_error() -> None:
     x, target = torch.zeros(3, 1), torch.tensor([[1.0], [2.0], [9.0]])
     labels = Labels(x, target, torch.tensor([[3.0], [1.0], [0.0]]))
-    error = labels.error(torch.zeros(3, 1), torch.arange(3))
+    error = labels.mean_error(torch.zeros(3, 1), torch.arange(3))
     assert float(error) == pytest.approx((3 * 1 + 1 * 4) / 4)
-    assert float(labels.error(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))) == 0
+    assert float(labels.mean_error(torch.zeros(0, 1), torch.zeros(0, dtype=torch.int64))) == 0

@@ -15,7 +15,7 @@ from stzoo.core.gp.kernels import Kernel
 from stzoo.core.gp.stacked import blocks_around
 from stzoo.plugins.st_dai import kriging
 from stzoo.plugins.st_dai.inputs import StackInputs
-from stzoo.plugins.st_dai.kriging import OWN, Kriged, krige
+from stzoo.plugins.st_dai.kriging import OWN, KrigingPredictions, krige
 from stzoo.plugins.st_dai.pseudo import REACH, SHRINK, transfer
 
 KERNEL, RATIO = Kernel(220.0, 0.75), 4
@@ -190,7 +190,7 @@ def test_kriged_labels_are_better_than_none() -> None:
     truth = np.concatenate([section.expression(target=1e4) for section in whole]) - scene.means[scene.section]
     hidden = np.setdiff1d(np.arange(len(scene)), scene.seen)
 
-    def error(found: Kriged | None) -> float:
+    def error(found: KrigingPredictions | None) -> float:
         return float(((truth - (0 if found is None else found.genes))[hidden] ** 2).mean())
 
     assert error(krige(scene)) < 0.8 * error(None)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from stzoo.core.data.section import Section
-from stzoo.core.data.splits import usable
 from stzoo.core.errors import UsageError
 from stzoo.core.finetuning.controls import HEAD, TUNED
 from stzoo.core.finetuning.settings import read_settings
@@ -56,7 +55,7 @@ def test_a_step_reads_the_tiles_of_its_spots_from_the_cache_and_no_slide(
     sections = [tissue(0), tissue(1)]
     sections[0].adata.obs["measured"] = np.arange(len(sections[0])) % 3 > 0
     tiles = [
-        one.require_slide().tiles(one.pixels[usable(one)], size_px=encoder.config.image_px, mpp=encoder.config.mpp)
+        one.require_slide().tiles(one.pixels[one.counted], size_px=encoder.config.image_px, mpp=encoder.config.mpp)
         for one in sections
     ]
     tuning = encoder.tunable(sections, cache=tmp_path)

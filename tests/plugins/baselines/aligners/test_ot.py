@@ -112,14 +112,14 @@ def test_the_estimate_of_memory_holds() -> None:
 
     code = """
 import numpy as np
-from stzoo.plugins.baselines.aligners._ot_plan import Thinned, estimate_bytes, import_solver, match_groups
+from stzoo.plugins.baselines.aligners._ot_plan import SpotGroups, estimate_bytes, import_solver, match_groups
 import_solver()
 def peak():
     lines = open("/proc/self/status").read().splitlines()
     return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 rng = np.random.default_rng(0)
 def some(n):
-    return Thinned(rng.uniform(0, 1000, (n, 2)), rng.normal(size=(n, 6)), np.full(n, 1 / n), np.arange(n))
+    return SpotGroups(rng.uniform(0, 1000, (n, 2)), rng.normal(size=(n, 6)), np.full(n, 1 / n), np.arange(n))
 def run(n):
     match_groups(some(n), some(n), np.eye(2, 3), areas=(1.0, 1.0), share=0.9, alpha=0.5)
 run(20)

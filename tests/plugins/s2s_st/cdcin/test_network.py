@@ -137,7 +137,7 @@ def test_frugal_gradients_are_the_same(inputs):
     network = CDCIN(TINY)
     found = []
     for frugal in (False, True):
-        network.be_frugal(frugal)
+        network.set_frugal(frugal)
         network.zero_grad()
         torch.stack(network(*inputs)).sum().backward()
         found.append([p.grad.clone() for p in network.parameters()])

@@ -13,7 +13,7 @@ from stzoo.core.training.loop import TrainingError
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
-from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided
+from stzoo.plugins.s2s_st.cdcin.sampling import ScatteredSampling, StridedSampling
 from stzoo.plugins.s2s_st.cdcin.training import CDCINTask, deep_l1
 from stzoo.plugins.s2s_st.config import CDCINConfig, CDCINNetworkConfig, CDCINTrainConfig, InferenceConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
@@ -125,7 +125,7 @@ def test_all_four_passes_have_data_consistency():
     canvas = Canvas.of(maps, occupied, measured, (2, (0, 0)), 16)
     network, seen = CDCIN(TINY.network), []
     network.register_forward_pre_hook(lambda _, given: seen.append(given))
-    task = CDCINTask(network, canvas, Strided(2), TINY.train, photographs())
+    task = CDCINTask(network, canvas, StridedSampling(2), TINY.train, photographs())
     losses = task.losses(0, torch.Generator().manual_seed(0))
     assert set(losses) == {"loss", "s2s", "s2d", "g1", "g2"}
     s2s, s2d, g1, g2 = seen
@@ -148,7 +148,9 @@ def test_the_losses_are_those_of_the_formula():
     network, passes = CDCIN(TINY.network), []
     network.register_forward_hook(lambda _, given, out: passes.append((*given, out)))
     config = replace(TINY.train, gene_weight=5.0, gene_scale=4.0, augment=False)
-    losses = CDCINTask(network, canvas, Strided(2), config, photographs()).losses(0, torch.Generator().manual_seed(0))
+    losses = CDCINTask(network, canvas, StridedSampling(2), config, photographs()).losses(
+        0, torch.Generator().manual_seed(0)
+    )
     x_m, known = (t[..., ::2, ::2] for t in passes[1][:2])
     torch.testing.assert_close(losses["s2s"], 4 * deep_l1(passes[0][2], x_m, known))
     torch.testing.assert_close(losses["s2d"], 4 * deep_l1([r[..., ::2, ::2] for r in passes[1][2]], x_m, known))
@@ -163,7 +165,7 @@ def test_each_loss_can_be_switched_off():
     canvas = Canvas.of(maps, occupied, measured, (2, (0, 0)), 16)
 
     def names(images, **switches):
-        task = CDCINTask(CDCIN(TINY.network), canvas, Strided(2), replace(TINY.train, **switches), images)
+        task = CDCINTask(CDCIN(TINY.network), canvas, StridedSampling(2), replace(TINY.train, **switches), images)
         return set(task.losses(0, torch.Generator().manual_seed(0)))
 
     assert names(None) == {"loss", "s2s", "s2d"}
@@ -180,7 +182,7 @@ def test_dropped_inputs_leave_the_mask_too():
     network, seen = CDCIN(TINY.network), []
     network.register_forward_pre_hook(lambda _, given: seen.append(given))
     config = replace(TINY.train, drop_rate=0.5)
-    CDCINTask(network, canvas, Strided(2), config).losses(0, torch.Generator().manual_seed(0))
+    CDCINTask(network, canvas, StridedSampling(2), config).losses(0, torch.Generator().manual_seed(0))
     for x0, mask in seen:
         assert mask.sum() == (x0[..., ::2, ::2] != 0).sum() < x0[..., ::2, ::2].numel()
 
@@ -192,7 +194,7 @@ def test_irregular_masks_need_the_mask_channel_and_guess_dropped_places():
     canvas = Canvas.of(maps, occupied, measured, (1, (0, 0)), 16)
     network, seen = CDCIN(MASKED.network), []
     network.register_forward_pre_hook(lambda _, given: seen.append(given))
-    task = CDCINTask(network, canvas, Scattered(0.4), MASKED.train, photographs())
+    task = CDCINTask(network, canvas, ScatteredSampling(0.4), MASKED.train, photographs())
     losses = task.losses(0, torch.Generator().manual_seed(0))
     assert set(losses) == {"loss", "s2s", "s2d", "g1", "g2"}
     (_, kept), (x_m, known), (_, shown_less), (_, shown) = seen

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
-from stzoo.plugins.s2s_st.cdcin.sampling import Scattered, Strided, decimate, fill_nearest
+from stzoo.plugins.s2s_st.cdcin.sampling import ScatteredSampling, StridedSampling, decimate, fill_nearest
 from stzoo.plugins.s2s_st.cdcin.windows import (
     augment,
     average_windows,
@@ -135,7 +135,7 @@ def test_windows_and_masks_are_turned_alike_by_all_eight_poses():
 
 
 def test_strided_levels():
-    sampling, x = Strided(2), torch.rand(2, 1, 8, 8)
+    sampling, x = StridedSampling(2), torch.rand(2, 1, 8, 8)
     known = x > 0.5
     fewer = sampling.thin((x, known), seeded())
     assert torch.equal(fewer[0], x[..., ::2, ::2])
@@ -150,7 +150,7 @@ def test_strided_levels():
 
 
 def test_scattered_levels_drop_some_and_guess_what_was_dropped():
-    sampling, x = Scattered(0.3), torch.rand(4, 1, 8, 8)
+    sampling, x = ScatteredSampling(0.3), torch.rand(4, 1, 8, 8)
     known = x > 0.5
     known[3] = False
     known[3, 0, 0, :2] = True

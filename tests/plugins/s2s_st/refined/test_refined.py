@@ -183,7 +183,7 @@ def test_an_untrained_refiner_changes_nothing():
     refiner = Refiner(RefinerConfig())
     x = torch.randn(3, 5, 9, 11)
     assert torch.equal(refiner(x), torch.zeros(3, 9, 11))
-    assert torch.equal(refiner.posed_mean(x), torch.zeros(3, 9, 11))
+    assert torch.equal(refiner.average_mirrored(x), torch.zeros(3, 9, 11))
 
 
 @pytest.mark.parametrize("dims", [[2], [3], [2, 3]])
@@ -191,8 +191,8 @@ def test_the_mean_over_poses_follows_mirror_images(dims):
     refiner, x = learned(), torch.rand(2, 5, 8, 11)
     flipped = [d - 1 for d in dims]
     with torch.inference_mode():
-        mean, plain = refiner.posed_mean(x), refiner(x)
-        torch.testing.assert_close(refiner.posed_mean(torch.flip(x, dims)), torch.flip(mean, flipped))
+        mean, plain = refiner.average_mirrored(x), refiner(x)
+        torch.testing.assert_close(refiner.average_mirrored(torch.flip(x, dims)), torch.flip(mean, flipped))
         assert not torch.allclose(refiner(torch.flip(x, dims)), torch.flip(plain, flipped), atol=1e-2)
 
 
