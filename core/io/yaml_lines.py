@@ -1,4 +1,4 @@
-"""On which line of a YAML file each key stands, for messages that say so."""
+"""On which line of a YAML file each key stands, for messages that say so, and the user's comments in it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ from stzoo.core import config as configs
 from stzoo.core.errors import ConfigError, StzooError
 
 C = TypeVar("C")
-Key = tuple[object, ...]
-_DEPTH = 4
 
 
 @dataclass(frozen=True)
@@ -24,19 +22,26 @@ class Lines:
     ----------
     path
         The file.
-    numbers
-        Line (from 1) of each key and list item by its path: ``("sections", 1, "source")``.
+    document
+        The file as ruamel.yaml reads it: lines, comments, quotes. None for a file that is not there yet.
     """
 
     path: Path
-    numbers: Mapping[Key, int] = field(default_factory=dict)
+    document: Any = field(default=None, repr=False, compare=False)
 
     def where(self, *key: object) -> str:
         """Return ``FILE, line N`` of a key, or of the nearest one above it that stands in the file."""
-        for end in range(len(key), -1, -1):
-            if key[:end] in self.numbers:
-                return f"{self.path}, line {self.numbers[key[:end]]}"
-        return str(self.path)
+        node, line = self.document, 0
+        if node is None:
+            return str(self.path)
+        line = node.lc.line
+        for part in key:
+            try:
+                line = node.lc.item(part)[0] if isinstance(part, int) else node.lc.key(part)[0]
+                node = node[part]
+            except (AttributeError, KeyError, IndexError, TypeError):
+                break
+        return f"{self.path}, line {line + 1}"
 
     @contextmanager
     def blame(self, *key: object) -> Iterator[None]:
@@ -60,40 +65,43 @@ class Lines:
         return configs.build(schema, values, where=self.where(*prefix))
 
 
+def round_trip() -> Any:
+    """Return ruamel.yaml as stack files are read and written: with comments and quotes as the user has them."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 1 << 16
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    return yaml
+
+
 def read_yaml_lines(path: Path) -> tuple[dict[str, Any], Lines]:
     """Read a YAML mapping and where its keys stand.
+
+    What the values mean is PyYAML's word, as everywhere (YAML 1.1: ``on`` is true, ``010`` is 8); ruamel.yaml is asked
+    for lines and comments only.
 
     Raises
     ------
     ConfigError
         As :func:`stzoo.core.config.read_yaml`; or a key stands twice (YAML itself would take the last without a word).
     """
-    import yaml
+    from ruamel.yaml.constructor import RoundTripConstructor
+    from ruamel.yaml.error import YAMLError
 
-    values = configs.read_yaml(path)
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    numbers: dict[Key, int] = {}
-    _walk(root, (), numbers, path)
-    return values, Lines(path, numbers)
-
-
-def _walk(node: Any, key: Key, numbers: dict[Key, int], path: Path) -> None:
-    import yaml
-
-    if len(key) > _DEPTH:  # deeper than any key that is looked up; an alias may make a node its own child
-        return
-    numbers.setdefault(key, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*key, i), numbers, path)
-    elif isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            line, inner = name.start_mark.line + 1, (*key, name.value)
-            if inner in numbers:
+    class Once(RoundTripConstructor):
+        def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+            if key in mapping:
                 raise ConfigError(
-                    f"key '{name.value}' stands twice, on line {numbers[inner]} too",
-                    where=f"{path}, line {line}",
+                    f"key '{key}' stands twice, on line {mapping.lc.key(key)[0] + 1} too",
+                    where=f"{path}, line {key_node.start_mark.line + 1}",
                     todo="keep one of them",
                 )
-            numbers[inner] = line
-            _walk(value, inner, numbers, path)
+            return True
+
+    values, yaml = configs.read_yaml(path), round_trip()
+    yaml.Constructor = Once
+    try:
+        return values, Lines(path, yaml.load(path.read_text(encoding="utf-8")))
+    except YAMLError:  # what PyYAML reads and ruamel.yaml does not: read, without lines
+        return values, Lines(path)
