@@ -31,7 +31,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     training = [stzoo.read(f"{options.data}/her2st::{name}") for name in ("C2", "C3", "C4")]
     section = stzoo.read(f"{options.data}/her2st::C5")
-    full, small = stzoo.load("comtip-tiny"), stzoo.load("comtip-tiny").quantised()
+    full, small = stzoo.load("comtip-tiny"), stzoo.load("comtip-tiny").quantise()
     genes = top_genes(training, [gene for gene in full.genes("ridge") if gene in set(section.genes)])
     truth = section.expression(genes, target=1e4)
     found: dict[str, Any] = {"threads": options.threads, "spots": section.n_spots, "genes": len(genes)}

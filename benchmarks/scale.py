@@ -219,7 +219,7 @@ def floor(name: str, folder: Path) -> dict[str, float]:
     adata = AnnData(counts(np.random.default_rng(1), spots).tocsr(), var=DataFrame(index=names(GENES)))
     adata.obsm["spatial"] = places(spots)
     small = Section(adata, "small", slide(spots, base), MPP, pitch_um=PITCH_UM)
-    encoder = load(name) if name == "comtip-tiny" else model("comtip", CHEAP).untrained([small])
+    encoder = load(name) if name == "comtip-tiny" else model("comtip", CHEAP).initialise([small])
     encoder.fitted_heads["ridge"] = random_head(encoder.embedding_dim)
     encoder.save(folder / name)
     bare, fresh = load(str(folder / name)), replace(small, slide=slide(spots, base))  # nothing is kept of this slide

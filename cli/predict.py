@@ -49,7 +49,7 @@ def command(
     check_outputs(overwrite, out, plot)
     encoder = load(model, device=device)
     if int8:
-        encoder.quantised()
+        encoder.quantise()
     section = read(source, mpp=mpp, image=image, lazy=True)
     given = [read(one) for one in reference or []]
     with quick_to_stop(), joined() as ranks, progress_bar("predict", show=ranks.is_main) as progress:

@@ -28,7 +28,7 @@ def command(
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.workflows.query import query_section
+    from stzoo.core.workflows.query import query
     from stzoo.zoo.loading import load
 
     sets = dict(_parsed(text) for text in set_ or []) | {gene.strip(): [gene.strip()] for gene in symbol or []}
@@ -37,7 +37,7 @@ def command(
     encoder = load(model, device=device)
     section = read(source, mpp=mpp, image=image)
     with progress_bar("query") as progress:
-        found = query_section(encoder, section, sets, batch_size=batch_size, progress=progress)
+        found = query(encoder, section, sets, batch_size=batch_size, progress=progress)
     found.write(out, plot, overwrite=overwrite)
     for line in found.lines():
         echo(line)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from stzoo.core.tunable import Tunable
 
 
+_OTHERS = "see 'stzoo zoo list' for weights that do"
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Predicted expression.
@@ -183,7 +186,7 @@ class Encoder(Model):
         for rows in (share or Share(section.n_spots)).blocks:
             yield rows, whole[rows]
 
-    def quantised(self) -> Self:
+    def quantise(self) -> Self:
         """Compute in 8-bit integers on the CPU from now on: faster, not quite the same, and not to be saved.
 
         Raises
@@ -217,6 +220,34 @@ class Encoder(Model):
             The encoder has nothing to tune, or no objective of its own.
         """
         raise UsageError(f"'{self.name}' has no network to tune, only heads", todo="tune its head: --tune head")
+
+    def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
+        """Return every spot's image in a space that images and expression share, float32 (n, d)."""
+        raise UsageError(
+            f"'{self.name}' has no space that images and expression share",
+            todo="see 'stzoo zoo list' for weights that do",
+        )
+
+    def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
+        """Return every spot's expression in the space of :meth:`image_vectors`, float32 (n, d); NaN without counts."""
+        raise UsageError(
+            f"'{self.name}' has no space that images and expression share",
+            todo="see 'stzoo zoo list' for weights that do",
+        )
+
+    def query(
+        self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
+    ) -> Floats:
+        """Score a gene set at every spot from the image alone, float32 (n,), in standard deviations."""
+        raise UsageError(f"'{self.name}' answers no queries", todo=_OTHERS)
+
+    def genes_not_trained_on(self, genes: Sequence[str]) -> list[str]:
+        """Return the genes that training never saw, of which only what is written about them is known."""
+        return []
+
+    def initialise(self, sections: Sequence[Section]) -> Self:
+        """Give the model random weights for some sections: a control of evaluations, never a default."""
+        raise UsageError(f"'{self.name}' can not be used untrained", todo="leave the row out")
 
     def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str | None = None) -> Self:
         """Fit a head on the measured spots of some sections (the encoder itself stays as it is).

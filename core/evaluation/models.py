@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from stzoo.core import config as configs
@@ -43,10 +43,10 @@ class Models:
         for row in rows:
             if row.recipe:
                 load_recipe(row.model, row.recipe, row.overrides)
-            if row.untrained and not hasattr(model_class(row.model), "untrained"):
+            if row.untrained and getattr(model_class(row.model), "initialise", None) in (None, Encoder.initialise):
                 raise UsageError(
                     f"row '{row.name}' asks for '{row.model}' untrained, which this model does not offer",
-                    todo="leave the row out, or give the model a method untrained(sections)",
+                    todo="leave the row out, or give the model a method initialise(sections)",
                 )
 
     def encoder(self, row: Row, seed: int, train: Sequence[Section] = ()) -> Encoder:
@@ -77,7 +77,7 @@ class Models:
             made = self._load(row.weights)
         elif row.untrained:
             made = model(row.model, load_recipe(row.model, row.recipe, row.overrides).config, role="encoder", seed=seed)
-            cast("Any", made).untrained(train)  # offered by some models; `check` has looked
+            made.initialise(train)
         elif row.recipe:
             mark = fingerprint(row.model, row.recipe, train, row.overrides)
             folder = self._work / f"{row.model}-{Path(row.recipe).stem}-seed{seed}-{mark}"

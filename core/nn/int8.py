@@ -12,7 +12,7 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def quantised(module: M) -> M:
+def quantise(module: M) -> M:
     """Return a copy whose linear layers compute in int8: weights once, activations as they come (torch's dynamic kind).
 
     About twice as fast as float32 for a ViT-B/32 on a CPU with VNNI, and not quite the same; ``benchmarks/int8.py``
@@ -20,6 +20,6 @@ def quantised(module: M) -> M:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch announces the next home of quantize_dynamic
-        quantise = torch.ao.quantization.quantize_dynamic
-        small: M = quantise(copy.deepcopy(module).cpu().eval(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
+        dynamic = torch.ao.quantization.quantize_dynamic
+        small: M = dynamic(copy.deepcopy(module).cpu().eval(), {nn.Linear}, dtype=torch.qint8)  # type: ignore[no-untyped-call]
     return small

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Floats
@@ -76,7 +75,7 @@ class Queried:
         write(self.section, out, overwrite=overwrite)
 
 
-def query_section(
+def query(
     encoder: Encoder,
     section: Section,
     sets: Mapping[str, Sequence[str]],
@@ -89,7 +88,7 @@ def query_section(
     Parameters
     ----------
     encoder
-        A model with ``query`` and ``unseen`` (CoMTIP).
+        A model that answers queries (:meth:`stzoo.Encoder.query`).
     sets
         Name -> symbols, any symbols: of one that training never saw only what is written about it is known.
 
@@ -98,20 +97,17 @@ def query_section(
     UsageError
         The model answers no queries, or there is no set.
     """
-    model: Any = encoder
-    if not (hasattr(encoder, "query") and hasattr(encoder, "unseen")):
-        raise UsageError(f"'{encoder.name}' answers no queries", todo="use weights of CoMTIP, e.g. comtip-tiny")
     if not sets:
         raise UsageError("no set of genes to ask for", todo='write --set "T cells=CD3D,CD3E,CD2"')
     blind = section.without_counts()
-    scores = [model.query(blind, genes, batch_size=batch_size, progress=progress) for genes in sets.values()]
+    scores = [encoder.query(blind, genes, batch_size=batch_size, progress=progress) for genes in sets.values()]
     table = np.stack(scores, axis=1).astype(np.float32)
     adata = section.adata.copy()
     for name, score in zip(sets, scores, strict=True):
         adata.obs[PREFIX + name.replace(" ", "_").replace("/", "_")] = score
     asked = {name: ",".join(genes) for name, genes in sets.items()}
     adata.uns["stzoo"] = {**dict(adata.uns.get("stzoo", {})), "query": {**provenance_of(encoder), "sets": str(asked)}}
-    unseen = {name: model.unseen(genes) for name, genes in sets.items()}
+    unseen = {name: encoder.genes_not_trained_on(genes) for name, genes in sets.items()}
     measured = np.stack([_level(section, genes) for genes in sets.values()], axis=1)
     return Queried(replace(section, adata=adata), dict(sets), unseen, table, measured)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +86,7 @@ class Clustering(Task):
             raise UsageError(f"row '{row.name}' has neither model nor control", todo=f"controls: {self.controls}")
         encoder = self.models.encoder(row, self.protocol.seeds[0])
         if row.head == "image_vectors":
-            vectors = cast("Any", encoder).image_vectors(section)
+            vectors = encoder.image_vectors(section)
             return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
         return encoder.embed(section)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats
@@ -60,14 +59,13 @@ class Retrieval(SplitTask):
         }
 
     def _vectors(self, row: Row, seed: int) -> tuple[list[Floats], list[Floats]]:
-        encoder = cast("Any", self.models.encoder(row, seed, self.train))
-        if not (hasattr(encoder, "image_vectors") and hasattr(encoder, "expression_vectors")):
-            raise UsageError(
-                f"the encoder of row '{row.name}' has no space that images and expression share",
-                todo="give the row a head: predicted and measured profiles are compared then",
-            )
-        images = [encoder.image_vectors(section) for section in self.blind]
-        return images, [encoder.expression_vectors(section) for section in self.test]
+        encoder = self.models.encoder(row, seed, self.train)
+        try:
+            images = [encoder.image_vectors(section) for section in self.blind]
+            return images, [encoder.expression_vectors(section) for section in self.test]
+        except UsageError as error:
+            todo = "give the row a head: predicted and measured profiles are compared then"
+            raise UsageError(f"row '{row.name}': {error.what}", todo=todo) from error
 
     def _profiles(self, row: Row, seed: int) -> tuple[list[Floats], list[Floats]]:
         predicted = self.models.predict(row, seed, self.genes, self.train, self.blind)

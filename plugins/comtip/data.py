@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array, vstack
 from stzoo.core.arrays import Indices, Points
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.errors import DataError
 from stzoo.core.runtime.progress import progress_bar
 from stzoo.core.slides.tile_cache import Spots, cached_rows
@@ -20,8 +20,6 @@ from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.inputs import CachedViews, choose_cache_kind, measure_moments, turn
 from torch import Tensor
 
-TARGET = 1e4
-"""Expression is log1p of counts per 10,000."""
 COMPONENTS = 20
 """Principal components of a profile."""
 EXACT_VALUES = 1 << 22
@@ -53,7 +51,7 @@ class SparseValues:
 def log_normalise(section: Section, genes: Sequence[str], spots: Indices) -> Iterator[csr_array]:
     """Yield what :meth:`Section.expression` gives for some spots (measured ones), sparse, a few thousand at a time."""
     columns, x, depth = section.gene_index(genes), section.adata.X, section.depth
-    scale = np.divide(TARGET, depth, out=np.zeros_like(depth), where=depth > 0).astype(np.float32)
+    scale = np.divide(PER_10K, depth, out=np.zeros_like(depth), where=depth > 0).astype(np.float32)
     for start in range(0, len(spots), _ROWS):
         some = spots[start : start + _ROWS]
         part = csr_array(x[some][:, columns], dtype=np.float32)

@@ -103,7 +103,7 @@ class CoMTIP(Encoder):
         """Return the genes that a head can predict; zero-shot also takes other symbols, by spelling or description."""
         return list(self.vocabulary.genes) if head == "zero-shot" else super().genes(head)
 
-    def unseen(self, genes: Sequence[str]) -> list[str]:
+    def genes_not_trained_on(self, genes: Sequence[str]) -> list[str]:
         """Return the genes outside the training vocabulary, which are known by description or spelling only."""
         return [gene for gene in genes if self.vocabulary.place(gene) < 0]
 
@@ -190,7 +190,7 @@ class CoMTIP(Encoder):
     ) -> Floats:
         """Score a gene set at each spot from the image alone, float32 (n,), in standard deviations.
 
-        The symbols are free; see :meth:`unseen` for those that training never saw.
+        The symbols are free; see :meth:`genes_not_trained_on` for those that training never saw.
         """
         check_genes(genes)
         return self.weights.zero_shot(self.config).levels(self.image_vectors(section, batch_size, progress), genes)
@@ -250,16 +250,16 @@ class CoMTIP(Encoder):
         self._start = read_start(Path(folder), self.config, source or Path(folder).name)
         return self
 
-    def quantised(self) -> Self:
-        """Compute the image tower in int8 on the CPU (see :meth:`Encoder.quantised`)."""
-        from stzoo.core.nn.int8 import quantised
+    def quantise(self) -> Self:
+        """Compute the image tower in int8 on the CPU (see :meth:`Encoder.quantise`)."""
+        from stzoo.core.nn.int8 import quantise
 
         self.to("cpu")
-        self.network.image.vit = quantised(self.network.image.vit)
+        self.network.image.vit = quantise(self.network.image.vit)
         self._is_quantised = True
         return self
 
-    def untrained(self, sections: Sequence[Section]) -> Self:
+    def initialise(self, sections: Sequence[Section]) -> Self:
         """Give this model random weights, with a ridge head fitted on ``sections``: a control, never a default."""
         from stzoo.plugins.comtip.training import initialise_weights
 

@@ -153,12 +153,12 @@ class ViTEncoder(Encoder):
             raise UsageError("a model in int8 can not be tuned", todo="load the weights again, without --int8")
         return ViTTuning(self.tower, self.config, sections, cache, ranks)
 
-    def quantised(self) -> Self:
-        """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantised`)."""
-        from stzoo.core.nn.int8 import quantised
+    def quantise(self) -> Self:
+        """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantise`)."""
+        from stzoo.core.nn.int8 import quantise
 
         self.to("cpu")
-        self.tower.vit = quantised(self.tower.vit)
+        self.tower.vit = quantise(self.tower.vit)
         self._is_quantised = True
         return self
 

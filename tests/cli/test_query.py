@@ -13,7 +13,7 @@ from stzoo.core.errors import UsageError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
-from stzoo.core.workflows.query import query_section
+from stzoo.core.workflows.query import query
 
 
 class Oracle:
@@ -29,7 +29,7 @@ class Oracle:
         self.saw.append(float(np.nansum(section.depth)))
         return np.linspace(0, len(genes), section.n_spots, dtype=np.float32)
 
-    def unseen(self, genes: list[str]) -> list[str]:
+    def genes_not_trained_on(self, genes: list[str]) -> list[str]:
         return [gene for gene in genes if gene.startswith("X")]
 
 
@@ -40,7 +40,7 @@ def section() -> Section:
 
 def test_counts_are_laid_beside_and_never_given(section: Section) -> None:
     oracle = Oracle()
-    found = query_section(oracle, section, {"stroma": ["COL1A1", "COL3A1"], "odd": ["XNONE"]})  # type: ignore[arg-type]
+    found = query(oracle, section, {"stroma": ["COL1A1", "COL3A1"], "odd": ["XNONE"]})  # type: ignore[arg-type]
     assert oracle.saw == [0.0, 0.0]
     assert list(found.section.adata.obs["query_stroma"]) == list(found.scores[:, 0])
     assert np.isfinite(found.pcc[0])
@@ -54,7 +54,7 @@ def test_counts_are_laid_beside_and_never_given(section: Section) -> None:
 
 def test_a_model_that_answers_no_queries_says_so(section: Section) -> None:
     with pytest.raises(UsageError, match="no queries"):
-        query_section(model("colour-texture"), section, {"a": ["ERBB2"]})
+        query(model("colour-texture"), section, {"a": ["ERBB2"]})
 
 
 def test_command_writes_scores_and_picture(section: Section, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

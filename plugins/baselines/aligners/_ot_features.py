@@ -13,13 +13,12 @@ import numpy as np
 from scipy.linalg import eigh
 from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section
+from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.errors import DataError, GeneError
 
 FEWEST_SPOTS, FEWEST_GENES = 20, 10
 SEEN = 0.03
 """Smallest share of spots, in both sections, in which a gene has to be seen."""
-TARGET = 1e4
 _BLOCK_VALUES = 8_000_000
 
 
@@ -135,4 +134,4 @@ def _iterate_blocks(section: Section, spots: Indices, genes: list[str]) -> Itera
     rows = max(1, _BLOCK_VALUES // section.n_genes)
     for start in range(0, len(spots), rows):
         part = section.take(spots[start : start + rows])
-        yield part.expression(genes, target=TARGET).astype(np.float64)
+        yield part.expression(genes, target=PER_10K).astype(np.float64)

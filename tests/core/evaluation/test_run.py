@@ -152,11 +152,11 @@ def test_untrained_is_asked_of_models_that_offer_it(
     recipe.write_text(TINY)
     home = "stzoo.plugins.comtip.model.CoMTIP"
     protocol = _protocol(rows=[Row("random", model="comtip", recipe=str(recipe), head="ridge", untrained=True)])
-    monkeypatch.delattr(f"{home}.untrained", raising=False)
+    monkeypatch.delattr(f"{home}.initialise", raising=False)
     with pytest.raises(UsageError, match="untrained, which this model does not offer"):
         evaluate(protocol, folder, load=_refuse)
     asked = []
-    monkeypatch.setattr(f"{home}.untrained", lambda self, sections: asked.append(len(sections)), raising=False)
+    monkeypatch.setattr(f"{home}.initialise", lambda self, sections: asked.append(len(sections)), raising=False)
 
     def places(self: Any, section: Any, *share: Any, **options: Any) -> Iterator[tuple[slice, Any]]:
         yield slice(0, len(section)), section.um.astype(np.float32)

@@ -165,7 +165,7 @@ def test_the_paper_stem_runs_on_pixels(section: Section, tmp_path: Path) -> None
 
 
 def test_genes_never_seen_are_named(trained: CoMTIP) -> None:
-    assert trained.unseen(["ERBB2", "KRT17X", "CD74"]) == ["KRT17X"]
+    assert trained.genes_not_trained_on(["ERBB2", "KRT17X", "CD74"]) == ["KRT17X"]
 
 
 def test_query_of_a_set_does_not_depend_on_the_order_of_its_genes(trained: CoMTIP, section: Section) -> None:
@@ -246,7 +246,7 @@ def test_options_that_contradict_each_other_are_refused(
 
 def test_int8_predicts_nearly_the_same_and_is_not_saved(trained: CoMTIP, section: Section, tmp_path: Path) -> None:
     full = trained.image_vectors(section)
-    small = CoMTIP.load(trained.save(tmp_path / "weights")).quantised()
+    small = CoMTIP.load(trained.save(tmp_path / "weights")).quantise()
     other = small.image_vectors(section)
     cosine = (full * other).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(other, axis=1)
     assert cosine.min() > 0.98
@@ -256,7 +256,7 @@ def test_int8_predicts_nearly_the_same_and_is_not_saved(trained: CoMTIP, section
 
 
 def test_untrained_weights_are_a_control_with_a_ridge_head(section: Section) -> None:
-    model = CoMTIP(TINY).untrained([section])
+    model = CoMTIP(TINY).initialise([section])
     assert np.isfinite(model.predict(section, model.genes("ridge")[:2]).values).all()
 
 

@@ -79,7 +79,7 @@ def test_the_encoder_is_trained_on_this_stack_when_asked_to(slides: Stack, tmp_p
         "train": {"steps": 4, "batch": 12, "genes": 8, "ranked_genes": 8, "views": 1, "warmup": 1},
     }
     encoder: Any = model("comtip", tiny, role="encoder")
-    folder = str(encoder.untrained(slides.sections).save(tmp_path / "comtip"))
+    folder = str(encoder.initialise(slides.sections).save(tmp_path / "comtip"))
     adata = slides.sections[1].adata.copy()
     adata.X = adata.X.toarray() + 500.0 * ~slides.sections[1].measured[:, None]
     poisoned = Stack((slides.sections[0], replace(slides.sections[1], adata=adata)))

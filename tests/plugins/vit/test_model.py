@@ -165,7 +165,7 @@ def test_the_batch_bounds_memory_and_does_not_change_the_result(clip: tuple[Any,
 
 
 def test_int8_embeds_nearly_the_same_and_is_not_saved(clip: tuple[Any, Path], section: Section, tmp_path: Path) -> None:
-    full, small = encoder(clip[1]).embed(section), encoder(clip[1]).quantised()
+    full, small = encoder(clip[1]).embed(section), encoder(clip[1]).quantise()
     other = small.embed(section)
     cosine = (full * other).sum(1) / np.linalg.norm(full, axis=1) / np.linalg.norm(other, axis=1)
     assert cosine.min() > 0.98
@@ -176,7 +176,7 @@ def test_int8_embeds_nearly_the_same_and_is_not_saved(clip: tuple[Any, Path], se
 
 def test_without_weights_nothing_is_embedded_or_saved(section: Section, tmp_path: Path) -> None:
     model = model_of("vit", {"depth": 1})
-    for call in (lambda: model.embed(section), lambda: model.save(tmp_path / "weights"), model.quantised):
+    for call in (lambda: model.embed(section), lambda: model.save(tmp_path / "weights"), model.quantise):
         with pytest.raises(WeightsError, match="no weights"):
             call()
 
