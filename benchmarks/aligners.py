@@ -41,7 +41,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from stzoo.core.data.section import Section
-from stzoo.core.discovery.manager import default_host
+from stzoo.core.discovery.manager import default_manager
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.slides.slide import Slide
 from stzoo.core.specs import ModelSpec
@@ -127,7 +127,7 @@ def main() -> None:
 
 def aligners(image: bool) -> list[str]:
     """Return the aligners that can be asked: those of the registry, and PASTE."""
-    there = {spec.name for _, spec in default_host().of(ModelSpec)}
+    there = {spec.name for _, spec in default_manager().specs_of(ModelSpec)}
     wanted = ["rigid", *(["affine-image"] if image else []), "ot"]
     return [*(name for name in wanted if name in there), "paste"]
 

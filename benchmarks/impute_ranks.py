@@ -28,7 +28,7 @@ from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Stack
 from stzoo.core.io.read import read
 from stzoo.core.registry import model
-from stzoo.core.runtime.ranks import joined
+from stzoo.core.runtime.ranks import join_ranks
 from stzoo.core.workflows.impute import impute
 from stzoo.core.workflows.impute_stack import impute_stack
 
@@ -68,7 +68,7 @@ def work(rank: int, world: int, port: int, out: Path, data: Path, method: str, k
     """Be one process."""
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
+    with join_ranks() as ranks:
         given: Any = stack_of(data) if kind == "stack" else section_of(data, float(kind.split()[0]))
         wall, cpu = time.perf_counter(), time.process_time()
         if kind == "stack":

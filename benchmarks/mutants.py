@@ -21,7 +21,7 @@ from typing import NamedTuple
 from stzoo.core.conformance.checks import Outcome
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.conformance.running import run_checks
-from stzoo.core.discovery.manager import GROUP, PluginHost
+from stzoo.core.discovery.manager import GROUP, PluginManager
 
 GOOD = Path(__file__).parent / "good_plugin"
 APART = ("no-network-to-construct", "same-in-another-process", "memory-is-bounded")
@@ -245,7 +245,7 @@ def source(mutant: Mutant | None, package: str) -> dict[str, str]:
 
 
 @contextmanager
-def installed(mutant: Mutant | None, number: int = 0) -> Iterator[PluginHost]:
+def installed(mutant: Mutant | None, number: int = 0) -> Iterator[PluginManager]:
     """Install the plugin (with a fault, or without) as a distribution of its own in a temporary folder."""
     package = f"plugin_{number}_{'good' if mutant is None else 'bad'}"
     with tempfile.TemporaryDirectory() as scratch:
@@ -260,7 +260,7 @@ def installed(mutant: Mutant | None, number: int = 0) -> Iterator[PluginHost]:
         sys.path.insert(0, scratch)
         try:
             points = [p for d in distributions(path=[scratch]) for p in d.entry_points if p.group == GROUP]
-            yield PluginHost(points, disabled=())
+            yield PluginManager(points, disabled=())
         finally:
             sys.path.remove(scratch)
             for name in [name for name in sys.modules if name.split(".")[0] == package]:

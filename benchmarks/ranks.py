@@ -23,7 +23,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from stzoo.core.io.read import data_source, read
-from stzoo.core.runtime.ranks import joined
+from stzoo.core.runtime.ranks import join_ranks
 from stzoo.core.training.log import read_log
 from stzoo.core.training.loop import fit
 from stzoo.core.training.recipes import load_recipe
@@ -70,7 +70,7 @@ def train(rank: int, world: int, port: int, folder: Path, steps: int, model: CoM
     network, data, genes = given
     network = copy.deepcopy(network)  # what was handed over lies in memory that all processes share
     torch.manual_seed(model.seed + 1)
-    with joined() as ranks:
+    with join_ranks() as ranks:
         task = Timed(network, data, genes, model.config, ranks=ranks)
         fit(task, out=folder, steps=steps, seed=model.seed, progress=False, ranks=ranks)
         (folder / f"rank{rank}.json").write_text(json.dumps(task.steps), encoding="utf-8")

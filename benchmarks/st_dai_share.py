@@ -24,8 +24,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.workflows.features import encoder_of
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.benchmarks.stack_data import Round
 
 import stzoo
@@ -46,7 +45,7 @@ def fillings(one: Round, stack: Stack) -> Iterator[tuple[list[Floats], list[Floa
         spots = rng.permutation(np.flatnonzero(section.measured))
         part[spots] = np.arange(len(spots)) % PARTS
         parts.append(part)
-    encoder = remembering(encoder_of("colour-texture", device="cpu", seed=0))
+    encoder = cache_embeddings(encoder_of("colour-texture", device="cpu", seed=0))
     for left in range(PARTS):
         out = [part == left for part in parts]
         given = tuple(s.hide(s.measured & ~hidden) for s, hidden in zip(stack.sections, out, strict=True))

@@ -27,8 +27,7 @@ from stzoo.core.arrays import Mask
 from stzoo.core.data.section import Stack
 from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.workflows.features import encoder_of
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.benchmarks.stack_data import Round
 
 import stzoo
@@ -120,7 +119,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if not DATA.is_dir():
         parser.error(f"no data at {DATA}: set STZOO_SHARED_DATA")
-    setting, encoder = sparse_stack(), remembering(encoder_of("colour-texture", device="cpu", seed=0))
+    setting, encoder = sparse_stack(), cache_embeddings(encoder_of("colour-texture", device="cpu", seed=0))
     rows = []
     for tune in TUNED:
         for steps in STEPS if tune != "none" else (0,):

@@ -29,7 +29,7 @@ def command(
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import check_output, quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.workflows.embed import EMBEDDING, embed
     from stzoo.zoo.loading import load
 
@@ -37,7 +37,7 @@ def command(
     check_output(out, overwrite=overwrite)
     encoder = load(model, device=device)
     section = read(source, mpp=mpp, image=image, lazy=True)
-    with quick_to_stop(), joined() as ranks, progress_bar("embed", show=ranks.is_main) as progress:
+    with quick_to_stop(), join_ranks() as ranks, progress_bar("embed", show=ranks.is_main) as progress:
         check_shared(out, ranks)
         embed(encoder, section, out=out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress)
     if ranks.is_main:

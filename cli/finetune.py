@@ -54,10 +54,10 @@ def command(
     from stzoo.core.data.splits import SplitOptions, read_by
     from stzoo.core.encoder import Encoder
     from stzoo.core.finetuning.data import read_genes
-    from stzoo.core.finetuning.plan import cost, plan_finetuning, told
+    from stzoo.core.finetuning.plan import cost, describe_plan, plan_finetuning
     from stzoo.core.finetuning.settings import read_settings
     from stzoo.core.io.read import read
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.training.task import Precision
     from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.finetuning import carry_out, check_folder, tuned_card
@@ -89,12 +89,12 @@ def command(
         seed=seed,
     )
     if dry_run:
-        for line in [*told(plan, cost(plan)), "nothing was written (--dry-run)"]:
+        for line in [*describe_plan(plan, cost(plan)), "nothing was written (--dry-run)"]:
             echo(line)
         return
-    with joined() as ranks:
+    with join_ranks() as ranks:
         say = echo if ranks.is_main else _nothing
-        for line in told(plan):
+        for line in describe_plan(plan):
             say(line)
         card = partial(tuned_card, name=out.name, license=license)
         done = carry_out(plan, out, resume=resume, trackers=tracker or [], card=card, ranks=ranks)

@@ -54,7 +54,7 @@ def command(
     from stzoo.core.registry import model as make
     from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.workflows.impute import impute, require_truth
 
     wanted, shown = parse_genes(genes), parse_genes(show)
@@ -74,7 +74,7 @@ def command(
     section.gene_index(shown or [])
     if reliability:
         require_truth(section, measured or "all")
-    with quick_to_stop(), joined() as ranks, progress_bar("impute", show=ranks.is_main) as progress:
+    with quick_to_stop(), join_ranks() as ranks, progress_bar("impute", show=ranks.is_main) as progress:
         check_shared(out, ranks)
         done = impute(
             imputer,
@@ -110,14 +110,14 @@ def _impute_stack(
     from stzoo.core.registry import model as make
     from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.workflows.impute_stack import impute_stack
 
     moving = None if aligner == "none" else make(aligner, role="aligner", seed=imputer.seed)
     opened = open_stack(load_stack_file(path))
     if imputer.needs_whole_section:
         opened.require_whole()
-    with quick_to_stop(), joined() as ranks, progress_bar("align and impute", show=ranks.is_main) as progress:
+    with quick_to_stop(), join_ranks() as ranks, progress_bar("align and impute", show=ranks.is_main) as progress:
         done = impute_stack(
             imputer,
             opened.stack,

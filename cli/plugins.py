@@ -11,7 +11,7 @@ import typer
 from stzoo.cli.app import new_app
 from stzoo.cli.plugins_check import check
 from stzoo.cli.tables import echo, table
-from stzoo.core.discovery.manager import DISABLE_VARIABLE, Plugin, PluginHost, default_host
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, Plugin, PluginManager, default_manager
 from stzoo.core.discovery.project import PROJECT, set_disabled
 from stzoo.core.errors import PluginError
 from stzoo.core.specs import HeadSpec, ModelSpec, ProtocolSpec, ReaderSpec, TaskSpec, TrackerSpec, WeightsSpec
@@ -37,19 +37,19 @@ def list_(
     strict: Annotated[bool, typer.Option("--strict", help="Fail when anything is wrong with a plugin.")] = False,
 ) -> None:
     """List every plugin with its state and what it offers."""
-    host = default_host()
-    complaints = _complaints(host)
+    manager = default_manager()
+    complaints = _complaints(manager)
     if as_json:
-        echo(json.dumps([_plain(plugin) for plugin in host.plugins], indent=1, ensure_ascii=False))
+        echo(json.dumps([_plain(plugin) for plugin in manager.plugins], indent=1, ensure_ascii=False))
     else:
-        rows = [[p.qualified, p.version, p.state, p.error or _offers(p)] for p in host.plugins]
+        rows = [[p.qualified, p.version, p.state, p.error or _offers(p)] for p in manager.plugins]
         echo(table(["plugin", "version", "state", "offers"], rows) if rows else "no plugins are installed")
-        models = [[spec.role, spec.name, spec.summary] for _, spec in host.of(ModelSpec)]
+        models = [[spec.role, spec.name, spec.summary] for _, spec in manager.specs_of(ModelSpec)]
         if models:
             echo("\n" + table(["role", "model", ""], sorted(models)))
     for complaint in complaints:
         typer.echo(f"warning: {complaint}", err=True)
-    ailing = [p for p in host.plugins if p.state in ("broken", "incompatible")]
+    ailing = [p for p in manager.plugins if p.state in ("broken", "incompatible")]
     if strict and (ailing or complaints):
         what = [f"{p.qualified} is {p.state}: {p.error}" for p in ailing] + complaints
         raise PluginError("; ".join(what), todo=f"see 'stzoo plugins info {ailing[0].qualified}'" if ailing else None)
@@ -61,7 +61,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show one plugin: its state, its records, and the traceback when it is broken."""
-    plugin = default_host().plugin(name)
+    plugin = default_manager().plugin(name)
     if as_json:
         echo(json.dumps(_plain(plugin), indent=1, ensure_ascii=False))
         return
@@ -69,7 +69,7 @@ def info(
     echo(f"  module: {plugin.module} ({plugin.seconds:.2f} s to load)")
     if plugin.error:
         echo(f"  error: {plugin.error}")
-    for record in plugin.records:
+    for record in plugin.specs:
         echo(f"\n{type(record).__name__.removesuffix('Spec').lower()} {record.name}")
         facts = {k: v for k, v in asdict(record).items() if k != "name" and v}
         echo("\n".join(f"  {key}: {value}" for key, value in facts.items()))
@@ -94,7 +94,7 @@ def new(
 @app.command()
 def disable(name: Annotated[str, typer.Argument(help="Name, or dist:name.")]) -> None:
     """Do without a plugin in this folder (written to stzoo.yaml)."""
-    plugin = default_host().plugin(name)
+    plugin = default_manager().plugin(name)
     file = set_disabled(Path.cwd(), name, disabled=True)
     echo(
         f"{plugin.qualified} is not loaded in this folder any more ({file.name}); elsewhere: {DISABLE_VARIABLE}={name}"
@@ -113,14 +113,14 @@ def doctor(as_json: Json = False) -> None:
     """Look for everything that can be wrong with the plugins, import what they name, and say what to do."""
     from stzoo.core.authoring.doctor import examine
 
-    host = default_host()
-    findings = examine(host)
+    manager = default_manager()
+    findings = examine(manager)
     if as_json:
         echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:
         for finding in findings:
             echo(f"{finding.plugin}: {finding.what}\n  do:    {finding.todo}")
-        echo(f"{len(host.plugins)} plugins, {len(findings)} findings")
+        echo(f"{len(manager.plugins)} plugins, {len(findings)} findings")
     if any(finding.wrong for finding in findings):
         raise typer.Exit(1)
 
@@ -128,16 +128,16 @@ def doctor(as_json: Json = False) -> None:
 app.command("check")(check)
 
 
-def _complaints(host: PluginHost) -> list[str]:
+def _complaints(manager: PluginManager) -> list[str]:
     complaints = [
         f"{DISABLE_VARIABLE} or {PROJECT} names '{name}', and no plugin is called that"
-        for name in host.unknown_disabled
+        for name in manager.unknown_disabled
     ]
-    complaints += [f"{PROJECT} requires plugins: {problem}" for problem in host.unmet]
-    complaints += [f"{plugin.qualified}: {notice}" for plugin in host.plugins for notice in plugin.notices]
+    complaints += [f"{PROJECT} requires plugins: {problem}" for problem in manager.unmet]
+    complaints += [f"{plugin.qualified}: {notice}" for plugin in manager.plugins for notice in plugin.notices]
     for kind, what in _KINDS:
         names: dict[str, list[str]] = {}
-        for plugin, record in host.of(kind):
+        for plugin, record in manager.specs_of(kind):
             names.setdefault(record.name, []).append(f"{plugin.dist}:{record.name}")
         complaints += [
             f"{len(full)} plugins offer the {_singular(what)} '{name}': write {' or '.join(full)}"
@@ -148,13 +148,13 @@ def _complaints(host: PluginHost) -> list[str]:
 
 
 def _plain(plugin: Plugin) -> dict[str, Any]:
-    records = [{"kind": type(r).__name__, **asdict(r)} for r in plugin.records]
+    records = [{"kind": type(r).__name__, **asdict(r)} for r in plugin.specs]
     facts = {key: value for key, value in vars(plugin).items() if key not in ("records", "seconds")}
     return {"qualified": plugin.qualified, **facts, "seconds": round(plugin.seconds, 3), "records": records}
 
 
 def _offers(plugin: Plugin) -> str:
-    counts = [(sum(isinstance(r, kind) for r in plugin.records), what) for kind, what in _KINDS]
+    counts = [(sum(isinstance(r, kind) for r in plugin.specs), what) for kind, what in _KINDS]
     return ", ".join(f"{n} {_singular(what) if n == 1 else what}" for n, what in counts if n)
 
 

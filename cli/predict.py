@@ -40,7 +40,7 @@ def command(
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import quick_to_stop
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.workflows.predict import predict
     from stzoo.zoo.loading import load
 
@@ -52,7 +52,7 @@ def command(
         encoder.quantise()
     section = read(source, mpp=mpp, image=image, lazy=True)
     given = [read(one) for one in reference or []]
-    with quick_to_stop(), joined() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
+    with quick_to_stop(), join_ranks() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
         check_shared(out, ranks)
         done = predict(
             encoder,

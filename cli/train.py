@@ -48,7 +48,7 @@ def command(
     from stzoo.core.io.read import data_source, read
     from stzoo.core.runtime.devices import check_device
     from stzoo.core.runtime.outputs import check_output
-    from stzoo.core.runtime.ranks import joined
+    from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.training.recipes import how_computed, load_recipe, loop_options, require_validation, trained
     from stzoo.core.training.trackers import require_trackers
     from stzoo.zoo.cards import Card, chosen_by, figures_from
@@ -75,7 +75,7 @@ def command(
         said = how_computed(out / "run")
         return {"How it was computed": f"Training: {said}."} if said else {}
 
-    with joined() as ranks:
+    with join_ranks() as ranks:
         _refuse_other_run(out, resume)
         ranks.barrier()  # nobody writes before all have looked
         made = trained(

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 from stzoo.core.arrays import Array, Floats, Indices
 from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.discovery.manager import default_host, resolve
+from stzoo.core.discovery.manager import default_manager, resolve
 from stzoo.core.errors import DataError, PluginError, UsageError, nearest
 from stzoo.core.model import Model
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.specs import HeadSpec
@@ -52,7 +52,7 @@ class Prediction:
     uncertainty: Floats | None = None
 
     @classmethod
-    def joined(cls, blocks: Iterable[tuple[slice, Prediction]], n_spots: int) -> Prediction:
+    def concatenate(cls, blocks: Iterable[tuple[slice, Prediction]], n_spots: int) -> Prediction:
         """Return the predictions of all blocks of ``n_spots`` spots as one."""
         values, uncertainty, last = np.empty((n_spots, 0), np.float32), None, None
         for rows, last in blocks:
@@ -163,7 +163,12 @@ class Encoder(Model):
         """
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+        self,
+        section: Section,
+        share: BlockShare | None = None,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed a section block by block, so that no more than a block is held at a time.
 
@@ -183,7 +188,7 @@ class Encoder(Model):
         Rows and their embedding, float32 (m, embedding_dim): the rows of :meth:`embed`, in order.
         """
         whole = self.embed(section, batch_size=batch_size, progress=progress)
-        for rows in (share or Share(section.n_spots)).blocks:
+        for rows in (share or BlockShare(section.n_spots)).blocks:
             yield rows, whole[rows]
 
     def quantise(self) -> Self:
@@ -311,13 +316,13 @@ class Encoder(Model):
             There is no such head, or it has not been fitted.
         """
         blocks = self.predict_blocks(section, genes, head=head, batch_size=batch_size, progress=progress)
-        return Prediction.joined(blocks, section.n_spots)
+        return Prediction.concatenate(blocks, section.n_spots)
 
     def predict_blocks(
         self,
         section: Section,
         genes: Sequence[str] | None = None,
-        share: Share | None = None,
+        share: BlockShare | None = None,
         *,
         head: str | None = None,
         batch_size: int = 64,
@@ -359,7 +364,7 @@ class Encoder(Model):
 
 def installed_heads() -> list[str]:
     """Return the names of the heads that plugins offer."""
-    return list(dict.fromkeys(spec.name for _, spec in default_host().of(HeadSpec)))
+    return list(dict.fromkeys(spec.name for _, spec in default_manager().specs_of(HeadSpec)))
 
 
 def head_class(name: str) -> type[Head]:
@@ -375,7 +380,7 @@ def head_class(name: str) -> type[Head]:
     known = installed_heads()
     if name.rpartition(":")[2] not in known:
         raise UsageError(f"there is no head '{name}' to fit{nearest(name, known)}", where=f"heads: {', '.join(known)}")
-    plugin, spec = default_host().find(HeadSpec, name)
+    plugin, spec = default_manager().find(HeadSpec, name)
     found: type[Head] = resolve(spec.target)
     lacking = [part for part in ("fit", "predict", "tensors", "description", "restored") if not hasattr(found, part)]
     if lacking:

@@ -14,7 +14,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.model import Model, provenance_of
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
@@ -158,7 +158,7 @@ class Imputer(Model):
             target = target or PER_10K
         values = [section.expression(target=target) for section in given.sections]
         shares = [
-            Share(section.n_spots, ranks, None if folder is None else folder / str(number))
+            BlockShare(section.n_spots, ranks, None if folder is None else folder / str(number))
             for number, section in enumerate(given.sections)
         ]
         sheets = [_Sheet(share, one) for share, one in zip(shares, values, strict=True)]
@@ -191,7 +191,7 @@ class PartImputer(Imputer):
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill every section of a stack (see :class:`Imputer`)."""
-        return joined(self.fill_parts(stack, values, progress=progress), values)
+        return merge_parts(self.fill_parts(stack, values, progress=progress), values)
 
     @abstractmethod
     def fill_parts(
@@ -200,7 +200,7 @@ class PartImputer(Imputer):
         """Fill part by part (see :class:`Imputer`)."""
 
 
-def joined(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled]:
+def merge_parts(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled]:
     """Return the parts of all sections in one piece: what :meth:`Imputer.fill` returns.
 
     Parameters
@@ -219,7 +219,7 @@ def joined(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled
 class _Sheet:
     """What is imputed of one section while it grows, in memory or in files that all ranks see; NaN is still empty."""
 
-    def __init__(self, share: Share, given: Floats) -> None:
+    def __init__(self, share: BlockShare, given: Floats) -> None:
         self._share, self._given = share, given
         self.filled = Filled(*(share.table(name, given.shape[1]) for name in ("imputed", "confidence")))
         for rows in share.blocks:

@@ -180,7 +180,7 @@ class Model(ABC):
         trackers
             Names of trackers that are told of the run.
         ranks
-            The processes that train together (:func:`stzoo.core.runtime.ranks.joined`).
+            The processes that train together (:func:`stzoo.core.runtime.ranks.join_ranks`).
         """
         raise UsageError(f"model '{self.name}' has nothing to train", todo="use it as it is")
 

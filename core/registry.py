@@ -1,4 +1,4 @@
-"""Models by name: the record is found by the plugin host, the class is imported now."""
+"""Models by name: the record is found by the plugin manager, the class is imported now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stzoo.core.aligner import Aligner
-from stzoo.core.discovery.manager import PluginHost, default_host, resolve
+from stzoo.core.discovery.manager import PluginManager, default_manager, resolve
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import PluginError
 from stzoo.core.imputer import Imputer
@@ -17,7 +17,7 @@ CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "al
 """The interface of each role."""
 
 
-def model_class(name: str, *, role: str | None = None, host: PluginHost | None = None) -> type[Model]:
+def model_class(name: str, *, role: str | None = None, manager: PluginManager | None = None) -> type[Model]:
     """Return the class of a model.
 
     Parameters
@@ -32,7 +32,7 @@ def model_class(name: str, *, role: str | None = None, host: PluginHost | None =
     PluginError
         No such model, the wrong role, or a class that does not keep its role's contract.
     """
-    plugin, spec = (host or default_host()).find(ModelSpec, name)
+    plugin, spec = (manager or default_manager()).find(ModelSpec, name)
     if role is not None and spec.role != role:
         raise PluginError(f"'{name}' is an {spec.role}, not an {role}", todo="see 'stzoo plugins list'")
     found = resolve(spec.target)

@@ -281,4 +281,4 @@ class TrackerSpec:
         )
 
 
-Record = ModelSpec | WeightsSpec | ReaderSpec | HeadSpec | ProtocolSpec | TaskSpec | TrackerSpec
+Spec = ModelSpec | WeightsSpec | ReaderSpec | HeadSpec | ProtocolSpec | TaskSpec | TrackerSpec

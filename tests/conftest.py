@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_host
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_manager
 
 SHARED = Path(os.environ.get("STZOO_SHARED_DATA", Path(__file__).resolve().parents[1] / ".." / "shared" / "data"))
 
@@ -46,7 +46,7 @@ class Site:
         lines = "".join(f"{name} = {module}\n" for name, module in points.items())
         (info / "entry_points.txt").write_text(f"[stzoo]\n{lines}")
         importlib.invalidate_caches()
-        default_host.cache_clear()
+        default_manager.cache_clear()
         return self.folder
 
 
@@ -58,10 +58,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delenv(DISABLE_VARIABLE, raising=False)
     monkeypatch.delenv(NONE_VARIABLE, raising=False)
-    default_host.cache_clear()
+    default_manager.cache_clear()
     made = Site(folder)
     yield made
-    default_host.cache_clear()
+    default_manager.cache_clear()
     for name in [name for name in sys.modules if name.split(".")[0] in made.modules]:
         del sys.modules[name]
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 import yaml
-from stzoo.core.discovery.manager import default_host
+from stzoo.core.discovery.manager import default_manager
 from stzoo.core.specs import ModelSpec
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ def test_the_pages_are_current(render):
 
 def test_what_the_index_says_of_stzoo_is_what_it_offers():
     told = yaml.safe_load((ROOT / "index" / "plugins" / "stzoo.yaml").read_text())["models"]
-    offered = {spec.name: spec.role for plugin, spec in default_host().of(ModelSpec) if plugin.dist == "stzoo"}
+    offered = {spec.name: spec.role for plugin, spec in default_manager().specs_of(ModelSpec) if plugin.dist == "stzoo"}
     assert {entry["name"]: entry["role"] for entry in told}.items() <= offered.items()
 
 

@@ -105,7 +105,7 @@ def test_the_entry_points_are_those_of_pyproject():
 def test_no_room_is_imported_by_its_folder_name():
     code = (
         "import importlib, sys, stzoo, stzoo.cli.main, stzoo.core.discovery.manager as p\n"
-        "p.default_host()\n"
+        "p.default_manager()\n"
         "for name in stzoo.__all__: getattr(stzoo, name)\n"
         f"twice = set(sys.modules) & set({ROOMS!r})\n"
         "assert not twice, twice"
@@ -150,9 +150,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
 def test_the_wheel_runs_from_anywhere(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     code = (
-        "import stzoo, sys; from stzoo.cli.main import run; from stzoo.core.discovery.manager import default_host\n"
+        "import stzoo, sys; from stzoo.cli.main import run; from stzoo.core.discovery.manager import default_manager\n"
         "assert stzoo.__file__.startswith(sys.argv[1]), stzoo.__file__\n"
-        "states = {p.name: p.state for p in default_host().plugins if p.dist == 'stzoo'}\n"
+        "states = {p.name: p.state for p in default_manager().plugins if p.dist == 'stzoo'}\n"
         "assert states and set(states.values()) == {'loaded'}, states\n"
         "assert run(['plugins', 'list', '--strict']) == 0"
     )

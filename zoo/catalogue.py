@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from stzoo.core.discovery.manager import PluginHost, default_host
+from stzoo.core.discovery.manager import PluginManager, default_manager
 from stzoo.core.errors import WeightsError
 from stzoo.core.specs import ModelSpec, WeightsSpec
 from stzoo.core.weights.manifest import MANIFEST
@@ -44,11 +44,11 @@ class Entry:
         return {**asdict(self.spec), **own, "local": self.state == "local"}
 
 
-def catalogue(host: PluginHost | None = None) -> list[Entry]:
+def catalogue(manager: PluginManager | None = None) -> list[Entry]:
     """Return every set of weights that installed plugins offer, sorted by name; nothing is downloaded."""
-    host = host or default_host()
-    roles: dict[str, str] = {spec.name: spec.role for _, spec in host.of(ModelSpec)}
-    return [_entry(plugin.qualified, spec, roles.get(spec.model, "")) for plugin, spec in host.of(WeightsSpec)]
+    manager = manager or default_manager()
+    roles: dict[str, str] = {spec.name: spec.role for _, spec in manager.specs_of(ModelSpec)}
+    return [_entry(plugin.qualified, spec, roles.get(spec.model, "")) for plugin, spec in manager.specs_of(WeightsSpec)]
 
 
 def _entry(plugin: str, spec: WeightsSpec, role: str) -> Entry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
+from stzoo.core.discovery.manager import Plugin, PluginManager, default_manager
 from stzoo.core.errors import WeightsError
 from stzoo.core.specs import ModelSpec
 from stzoo.zoo.locking import Lock
@@ -15,7 +15,9 @@ ADAPTER = "vit"
 """The model that takes over image encoders which others published."""
 
 
-def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = None, locked: bool | None = None) -> Any:
+def load(
+    name: str | Path, *, device: str = "cpu", manager: PluginManager | None = None, locked: bool | None = None
+) -> Any:
     """Load pretrained weights.
 
     Parameters
@@ -27,7 +29,7 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
         becomes an image encoder without a fitted head.
     device
         A torch device.
-    host
+    manager
         Plugins to look in; by default the installed ones.
     locked
         Refuse what is not in ``stzoo.lock``; by default whether ``STZOO_LOCKED`` is set.
@@ -52,16 +54,16 @@ def load(name: str | Path, *, device: str = "cpu", host: PluginHost | None = Non
     from stzoo.core.runtime.devices import check_device
 
     check_device(device)
-    host = host or default_host()
+    manager = manager or default_manager()
     lock = Lock.here(strict=locked)
-    resolved = resolve(name, host=host, lock=lock)
+    resolved = resolve(name, manager=manager, lock=lock)
     with forgetting_damage(resolved):
-        model = _adapted(resolved, host, device) if resolved.foreign else _restored(resolved, host, device)
+        model = _adapted(resolved, manager, device) if resolved.foreign else _restored(resolved, manager, device)
     resolved.remember(lock)
     return model
 
 
-def _restored(resolved: Resolved, host: PluginHost, device: str) -> Any:
+def _restored(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     from stzoo.core.registry import model_class
     from stzoo.core.weights.repository import open_repository
 
@@ -73,7 +75,9 @@ def _restored(resolved: Resolved, host: PluginHost, device: str) -> Any:
                 where=resolved.source,
                 todo="tell the authors of the plugin that lists them",
             )
-        model = model_class(_qualified(method, resolved.plugin), host=host).from_repository(repository, device=device)
+        model = model_class(_qualified(method, resolved.plugin), manager=manager).from_repository(
+            repository, device=device
+        )
         model.provenance = {
             "name": resolved.name,
             "source": resolved.source,
@@ -83,11 +87,11 @@ def _restored(resolved: Resolved, host: PluginHost, device: str) -> Any:
     return model
 
 
-def _adapted(resolved: Resolved, host: PluginHost, device: str) -> Any:
+def _adapted(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     """Return an image encoder that others published, behind our interface."""
     from stzoo.core.registry import model_class
 
-    adapter: Any = model_class(ADAPTER, host=host)
+    adapter: Any = model_class(ADAPTER, manager=manager)
     model = adapter.from_checkpoint(resolved.folder, source=resolved.source, device=device)
     model.provenance = {"name": resolved.name, **model.description()["checkpoint"]}
     return model
@@ -95,6 +99,6 @@ def _adapted(resolved: Resolved, host: PluginHost, device: str) -> Any:
 
 def _qualified(method: str, plugin: Plugin | None) -> str:
     """Prefer the model of the plugin that also offers the weights."""
-    if plugin is not None and any(isinstance(r, ModelSpec) and r.name == method for r in plugin.records):
+    if plugin is not None and any(isinstance(r, ModelSpec) and r.name == method for r in plugin.specs):
         return f"{plugin.dist}:{method}"
     return method

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
+from stzoo.core.discovery.manager import Plugin, PluginManager, default_manager
 from stzoo.core.errors import UnknownNameError, WeightsError
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.specs import WeightsSpec
@@ -61,7 +61,7 @@ class Resolved:
             lock.add(self.key, self.source, self.files())
 
 
-def resolve(name: str | Path, *, host: PluginHost | None = None, lock: Lock | None = None) -> Resolved:
+def resolve(name: str | Path, *, manager: PluginManager | None = None, lock: Lock | None = None) -> Resolved:
     """Return the local folder of weights, downloading them from the Hub where they are not local yet.
 
     A plain name is looked up among the plugins first and taken for a folder only when no plugin has it, so that
@@ -80,24 +80,28 @@ def resolve(name: str | Path, *, host: PluginHost | None = None, lock: Lock | No
         No plugin offers weights of that name, or two do.
     """
     lock = Lock.here() if lock is None else lock
-    found = _resolve(str(name), isinstance(name, Path), host or default_host(), lock)
+    found = _resolve(str(name), isinstance(name, Path), manager or default_manager(), lock)
     if found.key in lock.weights:
         lock.check(found.key, found.source, found.files())
     return found
 
 
-def _resolve(text: str, is_path: bool, host: PluginHost, lock: Lock) -> Resolved:
+def _resolve(text: str, is_path: bool, manager: PluginManager, lock: Lock) -> Resolved:
     if text.startswith("hf://") and not is_path:
         return _from_hub(text, lock)
     if is_path or "://" in text:
         return _from_folder(text, lock)
     folder = Path(text).expanduser()
-    if text and folder.is_dir() and not any(text in (s.name, f"{p.dist}:{s.name}") for p, s in host.of(WeightsSpec)):
+    if (
+        text
+        and folder.is_dir()
+        and not any(text in (s.name, f"{p.dist}:{s.name}") for p, s in manager.specs_of(WeightsSpec))
+    ):
         return _from_folder(str(folder), lock)
     if "/" in text or "\\" in text:
         raise WeightsError(f"no repository folder at {text}", todo="check the path, or see 'stzoo zoo list'")
     try:
-        plugin, spec = host.find(WeightsSpec, text)
+        plugin, spec = manager.find(WeightsSpec, text)
     except UnknownNameError as error:
         todo = "see 'stzoo zoo list', or give a repository folder or hf://owner/repo@COMMIT"
         raise UnknownNameError(error.what, where=error.where, todo=todo) from error

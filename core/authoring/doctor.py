@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stzoo.core.conformance.worker import in_process
-from stzoo.core.discovery.manager import Plugin, PluginHost, resolve
+from stzoo.core.discovery.manager import Plugin, PluginManager, resolve
 from stzoo.core.discovery.one_file import DIST
 from stzoo.core.discovery.project import PROJECT
 from stzoo.core.errors import StzooError
-from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, Record, WeightsSpec
+from stzoo.core.specs import ModelSpec, ProtocolSpec, ReaderSpec, Spec, WeightsSpec
 
 SLOW_S = 0.2
 """A plugin that takes longer than this to load is reported: every command waits for it."""
@@ -36,16 +36,16 @@ class Finding:
     wrong: bool = True
 
 
-def examine(host: PluginHost) -> list[Finding]:
+def examine(manager: PluginManager) -> list[Finding]:
     """Return the findings on all plugins, in the order of their names."""
-    findings = [Finding(PROJECT, f"requires plugins: {problem}", "pip install it") for problem in host.unmet]
+    findings = [Finding(PROJECT, f"requires plugins: {problem}", "pip install it") for problem in manager.unmet]
     findings += [
         Finding(PROJECT, f"'{name}' is to be disabled, and no plugin is called that", "take it out")
-        for name in host.unknown_disabled
+        for name in manager.unknown_disabled
     ]
-    for plugin in host.plugins:
+    for plugin in manager.plugins:
         findings += _plugin(plugin)
-    return findings + list(_twice(host))
+    return findings + list(_twice(manager))
 
 
 def _plugin(plugin: Plugin) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def _plugin(plugin: Plugin) -> Iterator[Finding]:
         return
     for notice in plugin.notices:
         yield Finding(plugin.qualified, notice, "tell its authors", wrong=False)
-    for record in plugin.records:
+    for record in plugin.specs:
         yield from _record(plugin, record)
     yield from _requirements(plugin)
     yield from _start(plugin)
@@ -85,7 +85,7 @@ def _start(plugin: Plugin) -> Iterator[Finding]:
         yield Finding(plugin.qualified, what, "its authors should import what is heavy on use", wrong=False)
 
 
-def _record(plugin: Plugin, record: Record) -> Iterator[Finding]:
+def _record(plugin: Plugin, record: Spec) -> Iterator[Finding]:
     """Import what a record names; an optional package that is missing is no fault of the plugin."""
     targets: list[str] = []
     if isinstance(record, ModelSpec):
@@ -142,10 +142,10 @@ def _requirements(plugin: Plugin) -> Iterator[Finding]:
             yield Finding(plugin.qualified, what, f"pip install '{requirement}'")
 
 
-def _twice(host: PluginHost) -> Iterator[Finding]:
+def _twice(manager: PluginManager) -> Iterator[Finding]:
     names: dict[tuple[type, str], list[str]] = {}
-    for plugin in host.plugins:
-        for record in plugin.records:
+    for plugin in manager.plugins:
+        for record in plugin.specs:
             names.setdefault((type(record), record.name), []).append(plugin.qualified)
     for (kind, name), owners in sorted(names.items(), key=str):
         if len(owners) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from stzoo.core.aligner import Aligner
-from stzoo.core.conformance.checks import FaultError
+from stzoo.core.conformance.checks import ConformanceError
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.encoder import Encoder
 from stzoo.core.imputer import Imputer
@@ -75,13 +75,13 @@ def check_same(found: Answer, wanted: Answer, tolerance: float, what: str, todo:
     for key, value in wanted.items():
         other = found[key]
         if other.shape != value.shape:
-            raise FaultError(f"{what}: {key} has shape {other.shape} instead of {value.shape}", todo)
+            raise ConformanceError(f"{what}: {key} has shape {other.shape} instead of {value.shape}", todo)
         if np.array_equal(other, value, equal_nan=True):
             continue
         apart = float(np.nanmax(np.abs(other.astype(np.float64) - value), initial=0.0))
         spread = _spread(value)
         gaps = bool((np.isnan(other) != np.isnan(value)).any())
         if gaps:
-            raise FaultError(f"{what}: {key} has other gaps", todo)
+            raise ConformanceError(f"{what}: {key} has other gaps", todo)
         if apart > tolerance * spread:
-            raise FaultError(f"{what}: {key} differs by up to {apart:.3g} (its spread is {spread:.3g})", todo)
+            raise ConformanceError(f"{what}: {key} differs by up to {apart:.3g} (its spread is {spread:.3g})", todo)

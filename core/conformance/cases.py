@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from stzoo.core.arrays import Floats
 from stzoo.core.conformance import data
 from stzoo.core.conformance.answers import Answer, answer
-from stzoo.core.conformance.checks import FaultError, SkippedError
+from stzoo.core.conformance.checks import CheckSkipped, ConformanceError
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import resolve
@@ -19,12 +19,12 @@ from stzoo.core.model import Model
 from stzoo.core.specs import ModelSpec, WeightsSpec
 
 if TYPE_CHECKING:
-    from stzoo.core.conformance.subjects import Subject
+    from stzoo.core.conformance.subjects import CheckedPlugin
 
 T = TypeVar("T")
 
 
-class Case:
+class CheckContext:
     """One subject with the model and the sections that it is checked on.
 
     Parameters
@@ -35,7 +35,7 @@ class Case:
         What its author said about making the model.
     """
 
-    def __init__(self, subject: Subject, given: Conformance) -> None:
+    def __init__(self, subject: CheckedPlugin, given: Conformance) -> None:
         self.subject, self.given = subject, given
         self._remembered: dict[str, Any] = {}
         self.refits = False  # an encoder came without a head, and gets one
@@ -82,7 +82,7 @@ class Case:
     @property
     def _packaged(self) -> WeightsSpec | None:
         """The first weights of this model that its plugin carries."""
-        records = self.subject.plugin.records
+        records = self.subject.plugin.specs
         own = [r for r in records if isinstance(r, WeightsSpec) and isinstance(self.record, ModelSpec)]
         fitting = [r for r in own if r.model == self.record.name and r.source.startswith("package://")]
         return fitting[0] if fitting else None
@@ -98,13 +98,13 @@ class Case:
     def model(self) -> Any:
         """The model that checks share; those that change it make a fresh one."""
         if isinstance(self._ready, StzooError):
-            raise SkippedError("there is no model to ask: see 'answers'")
+            raise CheckSkipped("there is no model to ask: see 'answers'")
         return self._ready
 
     def ready(self) -> None:
         """Say why there is no model, where there is none."""
         if isinstance(self._ready, StzooError):
-            raise FaultError(
+            raise ConformanceError(
                 f"no model could be made that works: {self._ready}",
                 "package weights with the plugin, or give a ready model: conformance_tests(..., make=...)",
             )

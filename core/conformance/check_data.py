@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from stzoo.core.conformance import data
 from stzoo.core.conformance.answers import ROUNDING, Answer, answer, check_same
-from stzoo.core.conformance.cases import Case
-from stzoo.core.conformance.checks import MODELS, FaultError, SkippedError, check
+from stzoo.core.conformance.cases import CheckContext
+from stzoo.core.conformance.checks import MODELS, CheckSkipped, ConformanceError, check
 from stzoo.core.data.section import Section
 
 GENE_ORDER = 0.05
@@ -25,7 +25,7 @@ TURNS, MEETINGS, WAIT_S = 2, 20, 0.05
 
 
 @check(*MODELS)
-def inputs_are_left_alone(case: Case) -> None:
+def inputs_are_left_alone(case: CheckContext) -> None:
     """Counts, tables and positions of the sections given are afterwards what they were."""
     sections = [data.copied(section) for section in case.untouched]
     before = [_content(section) for section in sections]
@@ -33,7 +33,7 @@ def inputs_are_left_alone(case: Case) -> None:
     for old, new in zip(before, map(_content, sections), strict=True):
         changed = [key for key in {**old, **new} if not _equal(old.get(key), new.get(key))]
         if changed:
-            raise FaultError(f"the model changed {changed[0]} of a section it was given", "work on a copy")
+            raise ConformanceError(f"the model changed {changed[0]} of a section it was given", "work on a copy")
 
 
 def _content(section: Section) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @check(*MODELS)
-def counts_of_any_type(case: Case) -> None:
+def counts_of_any_type(case: CheckContext) -> None:
     """Counts as integers, in double precision, or in a sparse matrix by columns are the same counts."""
     for kind in ("csc", "int32", "float64"):
         sections = [data.stored(section, kind) for section in case.sections]
@@ -65,7 +65,7 @@ def counts_of_any_type(case: Case) -> None:
 
 
 @check(*MODELS)
-def gene_order(case: Case) -> None:
+def gene_order(case: CheckContext) -> None:
     """The order of the genes in the table means nothing: the same genes in another order give the same answer."""
     sections = [data.reordered(section) for section in case.sections]
     todo = "find genes by name (section.gene_index), and let nothing depend on the column"
@@ -78,10 +78,10 @@ def gene_order(case: Case) -> None:
 
 
 @check(*MODELS)
-def units(case: Case) -> None:
+def units(case: CheckContext) -> None:
     """The same tissue, scanned at half the µm/px, gives the same answer: distances are micrometres, not pixels."""
     if any(section.mpp is None or "spatial_um" in section.adata.obsm for section in case.sections):
-        raise SkippedError("these sections have no pixels")
+        raise CheckSkipped("these sections have no pixels")
     todo = "use section.um, and read the slide at the µm/px that the config says (slide.tiles(..., mpp=...))"
     what = "the same tissue at half the µm/px"
     first, second = case.sections
@@ -91,7 +91,7 @@ def units(case: Case) -> None:
             moved = answer(case.model, pair)["places"]
             apart = float(np.linalg.norm(moved - case.expected["places"], axis=1).max())
             if apart > UNITS_UM:
-                raise FaultError(f"{what} comes to lie {apart:.0f} µm elsewhere", todo)
+                raise ConformanceError(f"{what} comes to lie {apart:.0f} µm elsewhere", todo)
         return
     if role == "encoder":
         found = {"embedding": case.model.embed(data.finer(first))}
@@ -101,14 +101,16 @@ def units(case: Case) -> None:
 
 
 @check(*MODELS)
-def threads_agree(case: Case) -> None:
+def threads_agree(case: CheckContext) -> None:
     """Two threads that ask one model about two tissues get what they would have got alone."""
     model, jobs = case.fresh(), (case.sections, case.sections[::-1])
     alone = case.expected, answer(model, jobs[1])
     todo = "keep what belongs to one call in local variables, never on self, in a module or in torch's global generator"
     for number, found in enumerate(_at_once(model, jobs)):
         if isinstance(found, BaseException):
-            raise FaultError(f"with two threads the model fails: {type(found).__name__}: {found}", todo) from found
+            raise ConformanceError(
+                f"with two threads the model fails: {type(found).__name__}: {found}", todo
+            ) from found
         check_same(found, alone[number // TURNS], ROUNDING, "asked by two threads at once", todo)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from stzoo.core.arrays import Mask
 from stzoo.core.conformance import data
 from stzoo.core.conformance.answers import EXACT, Answer, answer, check_same
-from stzoo.core.conformance.cases import Case
+from stzoo.core.conformance.cases import CheckContext
 from stzoo.core.conformance.checks import MODELS, check
 from stzoo.core.data.section import Section
 
@@ -20,13 +20,13 @@ _TODO = "read counts of measured spots alone: section.counts() is NaN elsewhere;
 
 
 @check(*MODELS)
-def hidden_spots_nan(case: Case) -> None:
+def hidden_spots_nan(case: CheckContext) -> None:
     """With counts of hidden spots taken away, the answer is the same, bit for bit: they were never read."""
     check_same(_blind(case), _seeing(case), EXACT, "with hidden counts taken away", _TODO)
 
 
 @check(*MODELS)
-def hidden_spots_poisoned(case: Case) -> None:
+def hidden_spots_poisoned(case: CheckContext) -> None:
     """Absurd counts of hidden spots, in the table, whatever is derived from it, and its file, change nothing."""
     wanted = _blind(case)
     for level in LEVELS:
@@ -39,7 +39,7 @@ def hidden_spots_poisoned(case: Case) -> None:
 
 
 @check("encoder")
-def heads_learn_from_measured_spots(case: Case) -> None:
+def heads_learn_from_measured_spots(case: CheckContext) -> None:
     """A head that is fitted on a section with hidden spots is fitted on the measured ones alone."""
     head = case.model.default_head
     reference = case.sections[1]
@@ -53,7 +53,7 @@ def heads_learn_from_measured_spots(case: Case) -> None:
         check_same(other, found[0], EXACT, "a head fitted beside absurd hidden counts", _TODO)
 
 
-def _seen(case: Case, section: Section) -> Mask:
+def _seen(case: CheckContext, section: Section) -> Mask:
     """Which spots the role may read: none for an encoder that predicts, half for an aligner."""
     if case.subject.role == "encoder":
         return np.zeros(len(section), dtype=bool)
@@ -66,22 +66,22 @@ def _masked(section: Section, mask: Mask) -> Section:
     return made
 
 
-def _blind(case: Case) -> Answer:
+def _blind(case: CheckContext) -> Answer:
     return case.once("blind", lambda: answer(case.model, [s.hide(_seen(case, s)) for s in case.sections]))
 
 
-def _seeing(case: Case) -> Answer:
+def _seeing(case: CheckContext) -> Answer:
     if case.subject.role == "encoder":
         return case.expected
     return answer(case.model, [_masked(section, _seen(case, section)) for section in case.sections])
 
 
-def _poisoned(case: Case, section: Section, level: float) -> Section:
+def _poisoned(case: CheckContext, section: Section, level: float) -> Section:
     seen = _seen(case, section)
     return _masked(data.poisoned(section, ~seen, level), seen)
 
 
-def _from_file(case: Case, section: Section, folder: Path) -> Section:
+def _from_file(case: CheckContext, section: Section, folder: Path) -> Section:
     """Return a section without hidden counts whose source is a file that still has some."""
     path = folder / f"{section.name}.h5ad"
     hidden = ~_seen(case, section)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pickle
 import sys
 
-from stzoo.core.conformance.cases import Case
-from stzoo.core.conformance.checks import MODELS, FaultError, SkippedError, check
+from stzoo.core.conformance.cases import CheckContext
+from stzoo.core.conformance.checks import MODELS, CheckSkipped, ConformanceError, check
 from stzoo.core.conformance.worker import in_process
 
 SLACK = 24 << 20
@@ -20,16 +20,16 @@ DENSER = (1, 3)
 
 
 @check(*MODELS)
-def memory_is_bounded(case: Case) -> None:
+def memory_is_bounded(case: CheckContext) -> None:
     """With nine times as many spots, peak memory grows by at most 40 KiB a spot, not with their square."""
     if not sys.platform.startswith("linux"):
-        raise SkippedError("the peak of a process is read from /proc, which Linux alone has")
+        raise CheckSkipped("the peak of a process is read from /proc, which Linux alone has")
     few, many = in_process("peaks", pickle.dumps(case.fresh()), pickle.dumps(case.sections), DENSER)
     allowed = SLACK + PER_SPOT * (many["spots"] - few["spots"])
     if case.subject.role == "imputer":
         allowed += MATRICES * 8 * min(many["measured"], EXACT) ** 2
     if many["bytes"] - few["bytes"] > allowed:
-        raise FaultError(
+        raise ConformanceError(
             f"asking about {few['spots']} spots took {few['bytes'] >> 20} MiB, about {many['spots']} spots"
             f" {many['bytes'] >> 20} MiB; {allowed >> 20} MiB more are allowed",
             "work in blocks of spots, and make no matrix of all spots by all spots",

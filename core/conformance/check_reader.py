@@ -8,31 +8,33 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from stzoo.core.conformance.cases import Case
-from stzoo.core.conformance.checks import FaultError, check, refusal
+from stzoo.core.conformance.cases import CheckContext
+from stzoo.core.conformance.checks import ConformanceError, check, refusal
 from stzoo.core.discovery.manager import resolve
 from stzoo.core.reader import Reader
 
 _SUFFIXES = (".txt", ".csv", ".csv.gz", ".tsv.gz", ".h5", ".h5ad", ".parquet", ".json", ".tif")
 
 
-def _reader(case: Case) -> Reader:
+def _reader(case: CheckContext) -> Reader:
     found: Reader = resolve(case.record.target)()
     return found
 
 
 @check("reader")
-def record_leads_to_the_reader(case: Case) -> None:
+def record_leads_to_the_reader(case: CheckContext) -> None:
     """The record names a subclass of Reader whose format is the record's name."""
     found = resolve(case.record.target)
     if not (isinstance(found, type) and issubclass(found, Reader)):
-        raise FaultError(f"'{case.record.target}' is no Reader", "subclass stzoo.core.reader.Reader")
+        raise ConformanceError(f"'{case.record.target}' is no Reader", "subclass stzoo.core.reader.Reader")
     if getattr(found, "format", None) != case.record.name:
-        raise FaultError(f"its format is {getattr(found, 'format', None)!r}", f"set format = '{case.record.name}'")
+        raise ConformanceError(
+            f"its format is {getattr(found, 'format', None)!r}", f"set format = '{case.record.name}'"
+        )
 
 
 @check("reader")
-def recognises_without_reading(case: Case) -> None:
+def recognises_without_reading(case: CheckContext) -> None:
     """``recognises`` says yes or no to anything, an absent path, a folder, junk of any suffix, and never raises."""
     reader = _reader(case)
     with _junk() as paths:
@@ -40,19 +42,19 @@ def recognises_without_reading(case: Case) -> None:
             try:
                 found = reader.recognises(path)
             except Exception as error:
-                raise FaultError(
+                raise ConformanceError(
                     f"recognises({path.name!r}) raised {type(error).__name__}: {error}", "return False"
                 ) from error
             if not isinstance(found, bool):
-                raise FaultError(f"recognises({path.name!r}) returned {found!r}", "return True or False")
+                raise ConformanceError(f"recognises({path.name!r}) returned {found!r}", "return True or False")
             if found and (not path.exists() or (path.is_dir() and not any(path.iterdir()))):
-                raise FaultError(
+                raise ConformanceError(
                     f"recognises({path.name!r}) is true, and nothing is there", "look at names and headers"
                 )
 
 
 @check("reader")
-def junk_is_refused(case: Case) -> None:
+def junk_is_refused(case: CheckContext) -> None:
     """What is recognised by its name and turns out to be junk is refused with a clear error, never a crash."""
     reader = _reader(case)
     with _junk() as paths:

@@ -14,7 +14,7 @@ State = Literal["passed", "failed", "skipped"]
 MODELS = ("encoder", "imputer", "aligner")
 
 
-class FaultError(AssertionError):
+class ConformanceError(AssertionError):
     """What a plugin does wrong.
 
     Parameters
@@ -29,7 +29,7 @@ class FaultError(AssertionError):
         super().__init__(f"{what}\n  do:    {todo}")
 
 
-class SkippedError(Exception):
+class CheckSkipped(Exception):  # noqa: N818 - nothing is wrong: like pytest's Skipped
     """The check has no meaning here; the message says why."""
 
 
@@ -46,8 +46,8 @@ class Check:
     about
         What is expected, and why.
     run
-        Takes a :class:`~stzoo.core.conformance.cases.Case`; raises :class:`FaultError` or :class:`SkippedError`, or
-        returns where all is well.
+        Takes a :class:`~stzoo.core.conformance.cases.CheckContext`; raises :class:`ConformanceError` or
+        :class:`CheckSkipped`, or returns where all is well.
     """
 
     name: str
@@ -101,17 +101,19 @@ def refusal(call: Callable[[], object], what: str) -> StzooError | None:
 
     Raises
     ------
-    FaultError
+    ConformanceError
         It crashed, or the error says neither where nor what to do.
     """
     try:
         call()
     except StzooError as error:
         if not error.what.strip() or not (error.where or error.todo):
-            raise FaultError(f"{what}: the error says only '{error}'", "say where it was, and what to do") from error
+            raise ConformanceError(
+                f"{what}: the error says only '{error}'", "say where it was, and what to do"
+            ) from error
         return error
     except Exception as error:
-        raise FaultError(
+        raise ConformanceError(
             f"{what}: {type(error).__name__}: {error}", "raise a StzooError that says what, where and what to do"
         ) from error
     return None

@@ -10,7 +10,7 @@ import pytest
 from stzoo.core.conformance.conformance import Conformance
 
 if TYPE_CHECKING:
-    from stzoo.core.conformance.cases import Case
+    from stzoo.core.conformance.cases import CheckContext
     from stzoo.core.conformance.checks import Check
 
 
@@ -46,24 +46,24 @@ class ConformanceCollector(pytest.Collector):
 class ConformanceItem(pytest.Item):
     """One check of one subject."""
 
-    def __init__(self, *, case: Case, check: Check, **options: Any) -> None:
+    def __init__(self, *, case: CheckContext, check: Check, **options: Any) -> None:
         super().__init__(**options)
         self.case, self.check = case, check
 
     def runtest(self) -> None:
         """Run the check."""
-        from stzoo.core.conformance.checks import SkippedError
+        from stzoo.core.conformance.checks import CheckSkipped
 
         try:
             self.check.run(self.case)
-        except SkippedError as error:
+        except CheckSkipped as error:
             pytest.skip(str(error))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Show what was found and what to do; a traceback only for what the check did not expect."""
-        from stzoo.core.conformance.checks import FaultError
+        from stzoo.core.conformance.checks import ConformanceError
 
-        if isinstance(excinfo.value, FaultError):
+        if isinstance(excinfo.value, ConformanceError):
             return f"{self.case.subject.name}: {excinfo.value}\n\nexpected: {self.check.about}"
         return super().repr_failure(excinfo, style)
 

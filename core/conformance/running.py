@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from importlib import import_module
 
-from stzoo.core.conformance.cases import Case
-from stzoo.core.conformance.checks import CHECKS, Check, FaultError, Outcome, SkippedError, State
+from stzoo.core.conformance.cases import CheckContext
+from stzoo.core.conformance.checks import CHECKS, Check, CheckSkipped, ConformanceError, Outcome, State
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.conformance.subjects import subjects
-from stzoo.core.discovery.manager import PluginHost
+from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import UsageError
 from stzoo.core.specs import ModelSpec
 
@@ -30,7 +30,7 @@ def check_names() -> list[str]:
     return [check.name for check in all_checks()]
 
 
-def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tuple[Case, Check]]:
+def planned(given: Conformance, manager: PluginManager | None = None) -> Iterator[tuple[CheckContext, Check]]:
     """Yield every check of what was named; the checks of one subject share a case.
 
     Raises
@@ -41,7 +41,7 @@ def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tupl
         Options, a maker or sections for several models at once.
     """
     checks = all_checks()
-    found = subjects(given.name, host)
+    found = subjects(given.name, manager)
     models = [one.name for one in found if isinstance(one.record, ModelSpec)]
     if len(models) > 1 and (given.config or given.make or given.sections):
         raise UsageError(
@@ -50,12 +50,12 @@ def planned(given: Conformance, host: PluginHost | None = None) -> Iterator[tupl
             todo="check them one by one",
         )
     for subject in found:
-        case = Case(subject, given)
+        case = CheckContext(subject, given)
         yield from ((case, check) for check in checks if subject.role in check.roles)
 
 
 def run_checks(
-    given: Conformance, *, host: PluginHost | None = None, wanted: Callable[[str], bool] = lambda name: True
+    given: Conformance, *, manager: PluginManager | None = None, wanted: Callable[[str], bool] = lambda name: True
 ) -> Iterator[Outcome]:
     """Run every check of a plugin, one after the other.
 
@@ -63,7 +63,7 @@ def run_checks(
     ----------
     given
         What is checked; see :class:`Conformance`.
-    host
+    manager
         Plugins to look in; by default the installed ones.
     wanted
         Which checks, by name; by default all.
@@ -73,21 +73,21 @@ def run_checks(
     PluginError, UsageError
         See :func:`planned`.
     """
-    for case, check in planned(given, host):
+    for case, check in planned(given, manager):
         if wanted(check.name):
             yield outcome(case, check)
 
 
-def outcome(case: Case, check: Check) -> Outcome:
+def outcome(case: CheckContext, check: Check) -> Outcome:
     """Run a check and say what became of it; nothing that a plugin raises gets out."""
     start, trace = time.perf_counter(), ""
     state: State = "passed"
     try:
         check.run(case)
         reason = ""
-    except SkippedError as error:
+    except CheckSkipped as error:
         state, reason = "skipped", str(error)
-    except FaultError as error:
+    except ConformanceError as error:
         state, reason = "failed", str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is a finding
         state, trace = "failed", traceback.format_exc()

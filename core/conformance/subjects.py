@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stzoo.core.discovery.manager import Plugin, PluginHost, default_host
+from stzoo.core.discovery.manager import Plugin, PluginManager, default_manager
 from stzoo.core.errors import PluginError
 from stzoo.core.specs import ModelSpec, ReaderSpec
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckedPlugin:
     """A plugin as a whole (no record), or one model or reader of it."""
 
     plugin: Plugin
@@ -27,7 +27,7 @@ class Subject:
         return "plugin" if self.record is None else getattr(self.record, "role", "reader")
 
 
-def subjects(name: str, host: PluginHost | None = None) -> list[Subject]:
+def subjects(name: str, manager: PluginManager | None = None) -> list[CheckedPlugin]:
     """Return what a name stands for: a plugin with all its models and readers, or one of these with its plugin.
 
     Raises
@@ -35,17 +35,17 @@ def subjects(name: str, host: PluginHost | None = None) -> list[Subject]:
     PluginError
         No such name, or the plugin is not loaded.
     """
-    host = host or default_host()
-    if any(name in (plugin.name, plugin.qualified) for plugin in host.plugins):
-        plugin = host.plugin(name)
+    manager = manager or default_manager()
+    if any(name in (plugin.name, plugin.qualified) for plugin in manager.plugins):
+        plugin = manager.plugin(name)
         if plugin.state != "loaded":
             raise PluginError(
                 f"'{plugin.qualified}' is {plugin.state}: {plugin.error or 'it was not to be loaded'}",
                 todo=f"see 'stzoo plugins info {plugin.qualified}'",
             )
-        records = [record for record in plugin.records if isinstance(record, ModelSpec | ReaderSpec)]
-        return [Subject(plugin), *(Subject(plugin, record) for record in records)]
-    known = {record.name for _, record in host.of(ReaderSpec)}
+        records = [record for record in plugin.specs if isinstance(record, ModelSpec | ReaderSpec)]
+        return [CheckedPlugin(plugin), *(CheckedPlugin(plugin, record) for record in records)]
+    known = {record.name for _, record in manager.specs_of(ReaderSpec)}
     kind: type[ModelSpec] | type[ReaderSpec] = ReaderSpec if name.rpartition(":")[2] in known else ModelSpec
-    found, record = host.find(kind, name)
-    return [Subject(found), Subject(found, record)]
+    found, record = manager.find(kind, name)
+    return [CheckedPlugin(found), CheckedPlugin(found, record)]

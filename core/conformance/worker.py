@@ -57,7 +57,7 @@ def light(module: str) -> dict[str, Any]:
     tried = _cut_network()
     from importlib.metadata import EntryPoint
 
-    from stzoo.core.discovery.manager import PluginHost  # what every command imports anyway
+    from stzoo.core.discovery.manager import PluginManager  # what every command imports anyway
     from stzoo.core.discovery.one_file import import_file
 
     before = set(sys.modules)
@@ -67,7 +67,7 @@ def light(module: str) -> dict[str, Any]:
         if hasattr(found, name):
             list(getattr(found, name)())
     new = {name.split(".")[0] for name in set(sys.modules) - before}
-    return {"heavy": sorted(new & set(HEAVY)), "network": tried, "host": PluginHost.__name__}
+    return {"heavy": sorted(new & set(HEAVY)), "network": tried, "manager": PluginManager.__name__}
 
 
 def construct(targets: Sequence[str], made: str, is_model: bool) -> list[str]:

@@ -29,7 +29,7 @@ class GenePanel:
         Wanted name -> name in the data.
     missing
         Wanted genes that the data do not have.
-    unseen
+    unused
         Genes of the data that nobody wanted (for a model: genes it never saw in training).
     ambiguous
         Wanted genes that several rows of ``var`` go by; the first of them is in ``found``.
@@ -37,12 +37,12 @@ class GenePanel:
 
     found: dict[str, str]
     missing: tuple[str, ...]
-    unseen: tuple[str, ...]
+    unused: tuple[str, ...]
     ambiguous: tuple[str, ...] = ()
 
     def report(self) -> str:
         """Return one line for people."""
-        parts = [f"{len(self.found)} genes found, {len(self.missing)} missing, {len(self.unseen)} unseen"]
+        parts = [f"{len(self.found)} genes found, {len(self.missing)} missing, {len(self.unused)} unused"]
         for what, names in (("missing", self.missing), ("ambiguous, first taken", self.ambiguous)):
             if names:
                 parts.append(f"{what}: {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}")
@@ -62,7 +62,7 @@ class GenePanel:
             Naming the missing genes and the nearest name of the data.
         """
         if self.missing:
-            known = [*self.found.values(), *self.unseen]
+            known = [*self.found.values(), *self.unused]
             shown = ", ".join(f"'{gene}'" for gene in self.missing[:5]) + (" ..." if len(self.missing) > 5 else "")
             raise GeneError(
                 f"no gene {shown}{nearest(self.missing[0], known)}",
@@ -106,7 +106,7 @@ def match_genes(wanted: Sequence[str], var: Any) -> GenePanel:
     return GenePanel(
         found=found,
         missing=tuple(gene for gene in wanted if gene not in found),
-        unseen=tuple(name for name in names if name not in taken),
+        unused=tuple(name for name in names if name not in taken),
         ambiguous=tuple(ambiguous),
     )
 

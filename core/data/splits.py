@@ -64,7 +64,7 @@ class Split:
     ----------
     train, validation, test
         Disjoint pieces. No choice is made on ``test``; ``validation`` may be empty.
-    learn
+    development
         All own spots that are not held out for the test: training, validation, and the buffer between the two. Heads
         are fitted on them at the end, when all choices are made.
     by
@@ -78,7 +78,7 @@ class Split:
     train: tuple[SpotSubset, ...]
     validation: tuple[SpotSubset, ...]
     test: tuple[SpotSubset, ...]
-    learn: tuple[SpotSubset, ...]
+    development: tuple[SpotSubset, ...]
     by: Mapping[str, str]
     notes: tuple[str, ...] = ()
     dropped: int = 0
@@ -86,7 +86,7 @@ class Split:
     def lines(self) -> list[str]:
         """Return a line a side."""
         sides = {"train": self.train, "validation": self.validation, "test": self.test}
-        lines = [f"{side}: {_told(pieces)}{self._how(side)}" for side, pieces in sides.items()]
+        lines = [f"{side}: {_describe_subsets(pieces)}{self._how(side)}" for side, pieces in sides.items()]
         if self.dropped:
             lines.append(f"left out as a buffer: {self.dropped} spots")
         return lines
@@ -318,6 +318,6 @@ def _refuse_few(train: Sequence[SpotSubset], validation: Sequence[SpotSubset], t
             )
 
 
-def _told(pieces: Sequence[SpotSubset]) -> str:
+def _describe_subsets(pieces: Sequence[SpotSubset]) -> str:
     parts = [f"{p.section.name}{f' [{p.patient}]' if p.patient else ''} {p.n}" for p in pieces]
     return f"{sum(piece.n for piece in pieces)} spots: {', '.join(parts)}"

@@ -32,7 +32,7 @@ from stzoo.core.specs import (
     ModelSpec,
     ProtocolSpec,
     ReaderSpec,
-    Record,
+    Spec,
     TaskSpec,
     TrackerSpec,
     WeightsSpec,
@@ -43,9 +43,9 @@ DISABLE_VARIABLE = "STZOO_DISABLE_PLUGINS"
 NONE_VARIABLE = "STZOO_NO_PLUGINS"
 
 State = Literal["loaded", "disabled", "incompatible", "broken"]
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=Spec)
 
-_HOOKS: dict[str, type[Record]] = {
+_HOOKS: dict[str, type[Spec]] = {
     "stzoo_models": ModelSpec,
     "stzoo_weights": WeightsSpec,
     "stzoo_readers": ReaderSpec,
@@ -68,8 +68,8 @@ class Plugin:
         ``loaded``, ``disabled``, ``incompatible`` or ``broken``.
     error, trace
         The last line of what went wrong, and the whole traceback (both empty when loaded).
-    records
-        The records that its hooks returned.
+    specs
+        The specs that its hooks returned.
     notices
         Deprecations of the plugin interface that it still uses.
     seconds
@@ -83,7 +83,7 @@ class Plugin:
     state: State
     error: str = ""
     trace: str = ""
-    records: tuple[Record, ...] = field(default=(), repr=False)
+    specs: tuple[Spec, ...] = field(default=(), repr=False)
     notices: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
@@ -93,7 +93,7 @@ class Plugin:
         return f"{self.dist}:{self.name}"
 
 
-class PluginHost:
+class PluginManager:
     """All plugins of an environment, made once by whoever needs them.
 
     Parameters
@@ -150,20 +150,20 @@ class PluginHost:
                 if wanted not in supported_versions():
                     reason = f"written for plugin interface {wanted!r}, this stzoo speaks {_spoken()}"
                     return replace(plugin, state="incompatible", error=reason, trace=reason)
-                records = tuple(self._records(plugin.qualified, module))
-            self._refuse_twice(plugin.dist, records)
+                specs = tuple(self._specs(plugin.qualified, module))
+            self._refuse_twice(plugin.dist, specs)
             for one in caught:
                 if not issubclass(one.category, Deprecated):
                     warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
             notices = tuple(str(one.message) for one in caught if issubclass(one.category, Deprecated))
-            return replace(plugin, records=records, notices=notices, seconds=time.perf_counter() - start)
+            return replace(plugin, specs=specs, notices=notices, seconds=time.perf_counter() - start)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does costs only itself
             if self._manager.has_plugin(plugin.qualified):
                 self._manager.unregister(name=plugin.qualified)
             last = traceback.format_exception_only(error)[-1].strip()
             return replace(plugin, state="broken", error=last, trace=traceback.format_exc())
 
-    def _records(self, qualified: str, module: object) -> Iterator[Record]:
+    def _specs(self, qualified: str, module: object) -> Iterator[Spec]:
         self._manager.register(module, name=qualified)
         self._manager.check_pending()
         for hook, kind in _HOOKS.items():
@@ -172,25 +172,25 @@ class PluginHost:
                     continue
                 returned = implementation.function()
                 if not isinstance(returned, Iterable):
-                    raise TypeError(f"{hook} returned {returned!r}, expected {kind.__name__} records")
+                    raise TypeError(f"{hook} returned {returned!r}, expected {kind.__name__} specs")
                 for record in returned:
                     if type(record) is not kind:
                         raise TypeError(f"{hook} returned {record!r}, expected a {kind.__name__}")
                     yield record
 
-    def _refuse_twice(self, dist: str, records: Sequence[Record]) -> None:
+    def _refuse_twice(self, dist: str, specs: Sequence[Spec]) -> None:
         """Refuse what ``dist:name`` could not tell apart: one distribution that offers a name twice."""
-        seen = {(type(r), r.name): p.name for p in self.plugins if p.dist == dist for r in p.records}
-        for record in records:
+        seen = {(type(r), r.name): p.name for p in self.plugins if p.dist == dist for r in p.specs}
+        for record in specs:
             key = (type(record), record.name)
             if key in seen:
                 also = f" (also in '{seen[key]}')" if seen[key] else ""
                 raise ValueError(f"{dist} offers the {type(record).__name__} '{record.name}' twice{also}")
             seen[key] = ""
 
-    def of(self, kind: type[R]) -> list[tuple[Plugin, R]]:
+    def specs_of(self, kind: type[R]) -> list[tuple[Plugin, R]]:
         """Return every record of a kind with the plugin that gave it, sorted by name."""
-        found = [(p, r) for p in self.plugins for r in p.records if isinstance(r, kind)]
+        found = [(p, r) for p in self.plugins for r in p.specs if isinstance(r, kind)]
         return sorted(found, key=lambda pair: (pair[1].name, pair[0].dist))
 
     def find(self, kind: type[R], name: str) -> tuple[Plugin, R]:
@@ -210,8 +210,8 @@ class PluginHost:
                 todo="pip install what is missing, or change required_plugins",
             )
         dist, _, bare = name.rpartition(":")
-        records = self.of(kind)
-        found = [(p, r) for p, r in records if r.name == bare and dist in ("", p.dist)]
+        specs = self.specs_of(kind)
+        found = [(p, r) for p, r in specs if r.name == bare and dist in ("", p.dist)]
         what = kind.__name__.removesuffix("Spec").lower()
         if len(found) == 1:
             return found[0]
@@ -221,7 +221,7 @@ class PluginHost:
                 f"two plugins offer the {what} '{bare}': {both}",
                 todo=f"use one of the full names, or disable one plugin with {DISABLE_VARIABLE}",
             )
-        known = sorted({r.name for _, r in records})
+        known = sorted({r.name for _, r in specs})
         raise UnknownNameError(
             f"no {what} called '{name}'{nearest(bare, known)}",
             where=f"installed: {', '.join(known) or 'none'}" + self._ailing(),
@@ -295,6 +295,6 @@ def _flag(variable: str) -> bool:
 
 
 @cache
-def default_host() -> PluginHost:
-    """Return the host of this process (the environment is read once)."""
-    return PluginHost()
+def default_manager() -> PluginManager:
+    """Return the manager of this process (the environment is read once)."""
+    return PluginManager()

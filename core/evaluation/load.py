@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core import config as configs
-from stzoo.core.discovery.manager import default_host, resolve
+from stzoo.core.discovery.manager import default_manager, resolve
 from stzoo.core.errors import ConfigError, PluginError, UsageError, nearest
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Task
@@ -26,13 +26,13 @@ def task_class(kind: str, where: object = None) -> type[Task]:
     PluginError
         Two do, or what the plugin names is no :class:`Task`.
     """
-    host = default_host()
-    kinds = list(dict.fromkeys(spec.name for _, spec in host.of(TaskSpec)))
+    manager = default_manager()
+    kinds = list(dict.fromkeys(spec.name for _, spec in manager.specs_of(TaskSpec)))
     if kind.rpartition(":")[2] not in kinds:
         raise ConfigError(
             f"'{kind}' is not a kind of protocol{nearest(kind, kinds)}", where=where, todo=f"kinds: {', '.join(kinds)}"
         )
-    plugin, spec = host.find(TaskSpec, kind)
+    plugin, spec = manager.find(TaskSpec, kind)
     found = resolve(spec.target)
     if not (isinstance(found, type) and issubclass(found, Task)):
         raise PluginError(f"'{spec.target}' of plugin '{plugin.qualified}' is no kind of protocol, a stzoo.Task")
@@ -51,7 +51,7 @@ def load_protocol(name: str) -> Protocol:
     """
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = resource(default_host().find(ProtocolSpec, name)[1].resource)
+        path = resource(default_manager().find(ProtocolSpec, name)[1].resource)
     values: Mapping[str, Any] = configs.read_yaml(path)
     schema = task_class(str(values.get("kind", "expression")), where=path).schema
     protocol = configs.build(schema, values, where=path)
@@ -77,7 +77,7 @@ def with_models(protocol: Protocol, models: Sequence[str]) -> Protocol:
     """
     rows = list(protocol.rows)
     for name in models:
-        _, spec = default_host().find(ModelSpec, name)
+        _, spec = default_manager().find(ModelSpec, name)
         row = type(rows[0])
         if spec.role != "aligner":
             made = row(name=name, model=name)

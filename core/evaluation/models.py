@@ -17,7 +17,7 @@ from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.training.recipes import fingerprint, load_recipe, trained
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings
 
 Loader = Callable[[str], Any]
 """Gives a model for the name of its weights (:func:`stzoo.load`)."""
@@ -68,7 +68,7 @@ class Models:
         if row.recipe:
             key += row.recipe + fingerprint(row.model, row.recipe, train, row.overrides)
         if key not in self._encoders:
-            self._encoders[key] = remembering(self._made(row, seed, train))
+            self._encoders[key] = cache_embeddings(self._made(row, seed, train))
         return self._encoders[key]
 
     def _made(self, row: Row, seed: int, train: Sequence[Section]) -> Encoder:

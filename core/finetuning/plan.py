@@ -24,7 +24,7 @@ from stzoo.core.heads.base import SCORED
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
 from stzoo.core.training.task import Precision
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings
 
 SHOWN = 8
 """Genes that are named at most where they are listed."""
@@ -71,9 +71,9 @@ class Plan:
         return tuple(gene for gene in self.genes if gene not in known)
 
     @property
-    def learn(self) -> tuple[SpotSubset, ...]:
+    def development(self) -> tuple[SpotSubset, ...]:
         """All own spots that are not held out for the test: final heads and controls are fitted on them."""
-        return self.split.learn
+        return self.split.development
 
     def shown(self, pieces: Sequence[SpotSubset]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
@@ -154,8 +154,8 @@ def planned(
     seed: int = 0,
 ) -> Plan:
     """Return the plan for a split that was made."""
-    chosen = choose_genes(found.learn) if genes is None else check_genes(genes, found.learn)
-    start = remembering(fresh(encoder, seed))
+    chosen = choose_genes(found.development) if genes is None else check_genes(genes, found.development)
+    start = cache_embeddings(fresh(encoder, seed))
     decided = settled(settings or Settings(), sum(piece.n for piece in found.train), start)
     if not found.validation:
         decided = replace(decided, tune=Tune.head, contrast=False)
@@ -176,7 +176,7 @@ def control_encoder() -> Encoder | None:
         found: Encoder = model(CONTROL, role="encoder")
     except PluginError:
         return None
-    return remembering(found)
+    return cache_embeddings(found)
 
 
 def cost(plan: Plan) -> Cost:
@@ -231,10 +231,10 @@ def _measured(plan: Plan, pieces: Sequence[SpotSubset], cache: Path) -> Cost:
     return Cost(parameters, tuned, step * plan.settings.rates.steps + judged, bytes_ / 1e6)
 
 
-def told(plan: Plan, price: Cost | None = None) -> list[str]:
+def describe_plan(plan: Plan, price: Cost | None = None) -> list[str]:
     """Return what is going to happen, line by line."""
     lines = []
-    for name, pieces in (("own", plan.learn), ("test", plan.split.test)):
+    for name, pieces in (("own", plan.development), ("test", plan.split.test)):
         for section, patient in {id(p.section): (p.section, p.patient) for p in pieces}.values():
             mpp = "µm/px unknown" if section.mpp is None else f"{section.mpp:.3g} µm/px"
             who = f"patient {patient}" if patient else "patient unknown"

@@ -116,7 +116,7 @@ def finetune(
     card
         Makes the model card of the report.
     ranks
-        The processes that share the tuning (:func:`stzoo.core.runtime.ranks.joined`); the first one writes.
+        The processes that share the tuning (:func:`stzoo.core.runtime.ranks.join_ranks`); the first one writes.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def chosen(judged: Mapping[str, float]) -> str:
 
 def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
     """Return every line of the result, all on the same test spots; heads are fitted on all others."""
-    learn, test, genes = plan.learn, plan.split.test, plan.scored
+    learn, test, genes = plan.development, plan.split.test, plan.scored
     truth, seen = expression_of(test, genes), embedded(plan.encoder, test)
     lines = control_lines(plan.control, learn, test, genes)
     own = as_they_come(plan.encoder, seen, genes, lines[0].values)
@@ -219,8 +219,8 @@ def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
 
 def tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
     """Return the head of a tuned network: fitted on all own spots, drawn towards the one it served."""
-    start = carried_head(plan.encoder, plan.learn, genes, own_head(plan.encoder))
-    return carried_head(tuned.encoder, plan.learn, genes, start)
+    start = carried_head(plan.encoder, plan.development, genes, own_head(plan.encoder))
+    return carried_head(tuned.encoder, plan.development, genes, start)
 
 
 def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
@@ -228,5 +228,7 @@ def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
     if kept == TUNED and tuned is not None:
         tuned.encoder.fitted_heads["ridge"] = tuned_head(plan, tuned, plan.genes)
         return tuned.encoder
-    plan.encoder.fitted_heads["ridge"] = carried_head(plan.encoder, plan.learn, plan.genes, own_head(plan.encoder))
+    plan.encoder.fitted_heads["ridge"] = carried_head(
+        plan.encoder, plan.development, plan.genes, own_head(plan.encoder)
+    )
     return plan.encoder

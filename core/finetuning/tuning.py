@@ -113,4 +113,4 @@ def _judged(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
 def _take_over(tunable: Tunable, plan: Plan) -> None:
     if plan.settings.tune is Tune.lora:
         merge(tunable.module())
-    tunable.finish(plan.shown(plan.learn))
+    tunable.finish(plan.shown(plan.development))

@@ -14,7 +14,7 @@ from stzoo.core.arrays import Doubles
 from stzoo.core.errors import DataError
 from stzoo.core.geometry.displacement import Displacement
 from stzoo.core.geometry.matches import Matches
-from stzoo.core.geometry.warp import move_image, move_polygons
+from stzoo.core.geometry.warp import warp_image, warp_polygons
 from stzoo.core.runtime.outputs import writing
 
 FORMAT_VERSION = 1
@@ -167,7 +167,7 @@ class Transform:
         DataError
             The image has another shape, or a displacement folds.
         """
-        return move_image(pixels, self.inverse().apply, mpp=mpp, shape=shape, out_mpp=out_mpp)
+        return warp_image(pixels, self.inverse().apply, mpp=mpp, shape=shape, out_mpp=out_mpp)
 
     def apply_polygons(self, polygons: Sequence[npt.ArrayLike]) -> list[Doubles]:
         """Move polygons (cell outlines, regions), each a ring of vertices in micrometres.
@@ -188,7 +188,7 @@ class Transform:
         DataError
             A polygon of another shape, or not finite; its number is given.
         """
-        return move_polygons(polygons, self.apply, longest=self.finest_um, mirrored=self.mirrors)
+        return warp_polygons(polygons, self.apply, longest=self.finest_um, mirrored=self.mirrors)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write the transform, matches included, as a zarr v3 group (whole or not at all).

@@ -19,7 +19,7 @@ _BAND_PIXELS = 1_000_000
 _MOST_HALVINGS = 20
 
 
-def move_image(
+def warp_image(
     pixels: npt.NDArray[Any], back: PointMap, *, mpp: float, shape: tuple[int, int], out_mpp: float | None = None
 ) -> npt.NDArray[Any]:
     """Move an image, given the map from places of the result to places of the image.
@@ -44,7 +44,7 @@ def move_image(
     return moved[..., 0] if pixels.ndim == 2 else moved
 
 
-def move_polygons(
+def warp_polygons(
     polygons: Sequence[npt.ArrayLike], forth: PointMap, *, longest: float, mirrored: bool
 ) -> list[Doubles]:
     """Move polygons; edges that the map bends get vertices in between.

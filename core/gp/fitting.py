@@ -180,7 +180,7 @@ def likelihoods(kernels: Sequence[Kernel], blocks: Sequence[tuple[Places, Double
     ranks
         The processes that share the kernels; all call this.
     """
-    return np.stack(ranks.each(len(kernels), lambda number: _likelihood(kernels[number], blocks)))
+    return np.stack(ranks.map_jobs(len(kernels), lambda number: _likelihood(kernels[number], blocks)))
 
 
 def _likelihood(kernel: Kernel, blocks: Sequence[tuple[Places, Doubles]]) -> Doubles:

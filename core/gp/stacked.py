@@ -84,14 +84,14 @@ def blocks_around(
     n = len(seen)
     if n <= exact:
         every = list(pieces(len(um)))
-        own = [np.arange(every[number].start, every[number].stop) for number in ranks.own(len(every))]
+        own = [np.arange(every[number].start, every[number].stop) for number in ranks.my_jobs(len(every))]
         if own:
             yield np.concatenate(own), np.arange(n)
         return
     tree = cKDTree(seen)
     most = max(16, round(len(um) / n * neighbourhood / 4))  # a quarter inside, the rest is margin
     parts = list(halves(um, most))
-    for number in ranks.own(len(parts)):
+    for number in ranks.my_jobs(len(parts)):
         yield parts[number], surroundings(tree, um[parts[number]], neighbourhood)
 
 

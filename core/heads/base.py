@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stzoo.core.arrays import Array, Floats
-from stzoo.core.discovery.manager import default_host
+from stzoo.core.discovery.manager import default_manager
 from stzoo.core.encoder import Encoder, Head, head_class
 from stzoo.core.errors import GeneError, UsageError, WeightsError, nearest
 from stzoo.core.specs import HeadSpec
@@ -90,7 +90,7 @@ def take_heads(
     """
     rest = {key: value for key, value in state.items() if not key.startswith(PREFIX)}
     described: Mapping[str, Any] = description.get("heads", {})
-    installed = [spec.name for _, spec in default_host().of(HeadSpec)]
+    installed = [spec.name for _, spec in default_manager().specs_of(HeadSpec)]
     known = tuple(f"{PREFIX}{name}." for name in described)
     stray = [key for key in state if key.startswith(PREFIX) and not key.startswith(known or ("\0",))]
     if stray or not set(described) <= set(installed):

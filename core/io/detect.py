@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from stzoo.core.discovery.manager import PluginHost, default_host, resolve
+from stzoo.core.discovery.manager import PluginManager, default_manager, resolve
 from stzoo.core.errors import DataError, PluginError, nearest
 from stzoo.core.reader import Reader
 from stzoo.core.specs import ReaderSpec
 
 
-def find_reader(path: Path, format: str | None = None, *, host: PluginHost | None = None) -> Reader:
+def find_reader(path: Path, format: str | None = None, *, manager: PluginManager | None = None) -> Reader:
     """Return the one reader that recognises a path.
 
     Parameters
@@ -21,7 +21,7 @@ def find_reader(path: Path, format: str | None = None, *, host: PluginHost | Non
         A file or folder.
     format
         Name of the reader to use without asking the others.
-    host
+    manager
         The plugins; by default those of the environment.
 
     Raises
@@ -32,10 +32,10 @@ def find_reader(path: Path, format: str | None = None, *, host: PluginHost | Non
         There is no reader called ``format``.
     """
     _require_readable(path)
-    host = host or default_host()
+    manager = manager or default_manager()
     if format is not None:
-        return _reader(host.find(ReaderSpec, format)[1])
-    specs = [spec for _, spec in host.of(ReaderSpec)]
+        return _reader(manager.find(ReaderSpec, format)[1])
+    specs = [spec for _, spec in manager.specs_of(ReaderSpec)]
     found, ailing = _recognising(path, specs)
     if len(found) == 1:
         return _reader(found[0])

@@ -139,7 +139,7 @@ def write_shared(section: Section, path: Path, ranks: Ranks = ALONE, *, embed_sl
     ranks.barrier()
     with zarr.config.set({"array.write_empty_chunks": True}):
         store: Any = zarr.open_group(path, mode="r+", use_consolidated=False)
-        for rows in blocks.Share(section.n_spots, ranks).blocks:
+        for rows in blocks.BlockShare(section.n_spots, ranks).blocks:
             for name, array in arrays.items():
                 block = array[rows]
                 store[name][rows] = block.toarray() if hasattr(block, "toarray") else block

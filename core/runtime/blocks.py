@@ -16,7 +16,7 @@ BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Share:
+class BlockShare:
     """What one process computes of a section, and the tables that all processes of a run fill together.
 
     Parameters
@@ -37,7 +37,7 @@ class Share:
     def blocks(self) -> list[slice]:
         """The blocks of this process, in order."""
         every = blocks_of(self.n_spots)
-        return [every[number] for number in self.ranks.own(len(every))]
+        return [every[number] for number in self.ranks.my_jobs(len(every))]
 
     def table(self, name: str, width: int, dtype: Any = np.float32) -> npt.NDArray[Any]:
         """Return a table (n_spots, width) for what every process has to know of all spots.

@@ -126,10 +126,10 @@ def shared_writing(out: Path, ranks: Ranks, *, overwrite: bool) -> Iterator[Path
     with ranks.together():
         if ranks.is_main:
             with writing(out, overwrite=overwrite) as path:
-                ranks.same(str(path))
+                ranks.broadcast(str(path))
                 yield path
             return
-        path = Path(ranks.same(""))
+        path = Path(ranks.broadcast(""))
         if not path.parent.is_dir():
             todo = "write to a disk that all ranks share"
             raise OutputError(f"rank {ranks.rank} does not see {path.parent}", todo=todo)

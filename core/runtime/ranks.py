@@ -70,12 +70,12 @@ class Ranks:
         start = self.rank * size + min(self.rank, more)
         return slice(start, start + size + (self.rank < more))
 
-    def own(self, count: int) -> range:
+    def my_jobs(self, count: int) -> range:
         """Return which of ``count`` jobs are this rank's: a run of consecutive ones, none where there are few."""
         first, last = (count * (self.rank + k) // self.world for k in (0, 1))
         return range(first, last)
 
-    def each(self, count: int, make: Callable[[int], T]) -> list[T]:
+    def map_jobs(self, count: int, make: Callable[[int], T]) -> list[T]:
         """Return ``make(0)``, ``make(1)`` ... on all ranks; each is computed by one of them and sent to the others."""
         mine = {job: make(job) for job in range(self.rank, count, self.world)}
         if self.world == 1:
@@ -122,7 +122,7 @@ class Ranks:
         """Say on all ranks whether one of them says so."""
         return self.mean({"flag": float(flag)})["flag"] > 0
 
-    def same(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return what rank 0 has, on all ranks: anything of plain Python values."""
         if self.world == 1:
             return value
@@ -188,7 +188,7 @@ def _gather_function() -> Any:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
+def join_ranks() -> Iterator[Ranks]:
     """Join the other ranks of a ``torchrun`` for a while; without it this is one rank.
 
     Tensors on the CPU go through gloo, those on CUDA through NCCL.

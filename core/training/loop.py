@@ -79,7 +79,7 @@ def fit(
     trackers
         Names of trackers (``stzoo plugins list``) that are told every row of the logs; the CSV files are always there.
     ranks
-        The processes that share a step (:func:`stzoo.core.runtime.ranks.joined`). The task computes this rank's
+        The processes that share a step (:func:`stzoo.core.runtime.ranks.join_ranks`). The task computes this rank's
         share of the global batch; gradients and losses are averaged, rank 0 writes.
     sharded
         With ranks: the blocks of a module that is too large for each of them to keep (FSDP2). Every rank keeps a part

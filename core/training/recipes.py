@@ -12,7 +12,7 @@ from typing import Any
 
 from stzoo.core import config as configs
 from stzoo.core.data.section import Section
-from stzoo.core.discovery.manager import default_host
+from stzoo.core.discovery.manager import default_manager
 from stzoo.core.errors import ConfigError, UsageError, nearest
 from stzoo.core.registry import model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
@@ -71,7 +71,7 @@ def load_recipe(model: str, name: str, overrides: list[str] | None = None) -> Re
     UsageError
         No such recipe.
     """
-    path = recipe_path(name, default_host().find(ModelSpec, model)[1].recipes)
+    path = recipe_path(name, default_manager().find(ModelSpec, model)[1].recipes)
     found = configs.build(Recipe, configs.read_yaml(path), where=path)
     found.config = configs.override(found.config, overrides or [])
     configs.build(model_class(model).config_class, found.config, where=path)

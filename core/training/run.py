@@ -119,7 +119,7 @@ class Run:
         self.module.eval()
         try:
             with keeping_generators(), torch.no_grad(), self.step.whole():
-                figures = self.ranks.same(self.judge.score(done))
+                figures = self.ranks.broadcast(self.judge.score(done))
         finally:
             self.module.train()
         if self.judge.take(done, figures):
@@ -130,7 +130,7 @@ class Run:
         self.step.halved = precision is Precision.bf16
         if precision is Precision.auto:
             with self.training():
-                self.step.halved = self.ranks.same(faster(self.step) == Precision.bf16)
+                self.step.halved = self.ranks.broadcast(faster(self.step) == Precision.bf16)
             self.save(0)  # a resume from here must not choose again
 
     def _checkpoint(self, done: int, tensors: dict[str, Tensor], rest: dict[str, Any]) -> Checkpoint:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from stzoo.core.discovery.manager import default_host, resolve
+from stzoo.core.discovery.manager import default_manager, resolve
 from stzoo.core.errors import PluginError
 from stzoo.core.hookspecs import hookimpl
 from stzoo.core.specs import TrackerSpec
@@ -76,7 +76,7 @@ def tracking(
 
 
 def _made(name: str) -> Tracker:
-    spec = default_host().find(TrackerSpec, name)[1]
+    spec = default_manager().find(TrackerSpec, name)[1]
     try:
         made: Tracker = resolve(spec.target)()
     except PluginError as error:

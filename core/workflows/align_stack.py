@@ -69,7 +69,7 @@ def align_stack(
         return found
 
     transforms: list[Transform | None] = [None] * len(stack)
-    for number, onto, found in zip(outwards, towards, ranks.each(len(outwards), one), strict=True):
+    for number, onto, found in zip(outwards, towards, ranks.map_jobs(len(outwards), one), strict=True):
         onwards = transforms[onto]
         transforms[number] = found if onwards is None else found.then(onwards)
     return replace(stack, transforms=tuple(transforms))

@@ -10,7 +10,7 @@ from stzoo.core.errors import UsageError
 from stzoo.core.io.row_store import open_row_store
 from stzoo.core.io.write import bare_frame
 from stzoo.core.model import provenance_of
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
@@ -61,7 +61,7 @@ def embed(
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")
     with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
-        share = Share(section.n_spots, ranks, store.tables)
+        share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = encoder.embed_blocks(section.without_counts(), share, batch_size=batch_size, progress=progress)
         first = next(blocks, None)
         frame = bare_frame(section, [], {"embedded": provenance_of(encoder)})

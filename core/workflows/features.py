@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.spatial.distance import pdist
-from stzoo.core.arrays import Doubles
+from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import open_repository
+
+E = TypeVar("E", bound=Encoder)
 
 
 def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
@@ -40,7 +43,7 @@ def section_features(
     ranks
         The processes that share the sections; all call this.
     """
-    embedded = ranks.each(len(sections), lambda number: encoder.embed(sections[number]))
+    embedded = ranks.map_jobs(len(sections), lambda number: encoder.embed(sections[number]))
     parts = [np.asarray(part, dtype=np.float64) for part in embedded]
     if within:
         return np.concatenate([_standardised(part) for part in parts])
@@ -58,3 +61,17 @@ def _standardised(part: Doubles) -> Doubles:
     spread = part.std(axis=0)
     scaled: Doubles = np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0)
     return scaled
+
+
+def cache_embeddings(encoder: E) -> E:
+    """Let an encoder embed the same spots of a slide once, whoever asks (an embedding reads no counts)."""
+    embed, seen = encoder.embed, dict[tuple[int, bytes], tuple[object, Floats]]()
+
+    def embed_once(section: Section, **options: Any) -> Floats:
+        key = (id(section.slide), section.pixels.tobytes() if section.slide else b"")
+        if section.slide is None or key not in seen:
+            seen[key] = (section.slide, embed(section, **options))  # the slide is held, so that its id stays taken
+        return seen[key][1]
+
+    vars(encoder)["embed"] = embed_once
+    return encoder

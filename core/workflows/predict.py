@@ -21,7 +21,7 @@ from stzoo.core.io.row_store import RowStore, open_row_store
 from stzoo.core.io.write import bare_frame, write
 from stzoo.core.metrics.running import RunningPCC
 from stzoo.core.model import provenance_of
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
@@ -125,12 +125,12 @@ def predict(
     """
     _fit_head(encoder, section, genes, head, reference)
     with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
-        share = Share(section.n_spots, ranks, store.tables)
+        share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = _predict_blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
         first = next(blocks, None)
-        known = ranks.same(_open(encoder, section, first, store) if ranks.is_main else _NOTHING)
+        known = ranks.broadcast(_open(encoder, section, first, store) if ranks.is_main else _NOTHING)
         pcc = _write_blocks(section, known, () if first is None else chain([first], blocks), store)
-        pcc = RunningPCC.merged(ranks.each(ranks.world, lambda _: pcc.state()))
+        pcc = RunningPCC.merged(ranks.map_jobs(ranks.world, lambda _: pcc.state()))
         frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
         if not ranks.is_main:
             return Predicted(frame, known.head, pcc.pcc())
@@ -169,7 +169,7 @@ def _predict_blocks(
     blind: Section,
     genes: Sequence[str] | None,
     head: str | None,
-    share: Share,
+    share: BlockShare,
     batch_size: int,
     progress: Progress | None,
 ) -> Iterator[_Block]:

@@ -148,7 +148,7 @@ class Finetune(Task):
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(plan, Path(folder) / "run", progress=False)
         judged = before(plan) | {TUNED: tuned.fit.validation["pcc"]}
-        head = carried_head(plan.encoder, plan.learn, plan.scored, own_head(plan.encoder))
+        head = carried_head(plan.encoder, plan.development, plan.scored, own_head(plan.encoder))
         order = [plan.scored.index(gene) for gene in self.genes]
         after = tuned_head(plan, tuned, plan.scored).predict(embedded(tuned.encoder, self.test)).values
         start = head.predict(embedded(plan.encoder, self.test)).values

@@ -10,7 +10,7 @@ import torch
 from stzoo.core.arrays import Floats
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
@@ -23,7 +23,7 @@ def fill_spot_table(
     network: CoMTIPNetwork,
     config: CoMTIPConfig,
     section: Section,
-    share: Share,
+    share: BlockShare,
     device: str,
     batch_size: int = 64,
     progress: Progress | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Points
 from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import Share, batches_of
+from stzoo.core.runtime.blocks import BlockShare, batches_of
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.row_file import RowFile
 from stzoo.core.slides.slide import Slide
@@ -140,7 +140,7 @@ def standardise(inputs: Tensor, moments: tuple[Tensor, Tensor] | None) -> Tensor
 
 
 def iterate_batches(
-    section: Section, config: VisionConfig, batch_size: int, share: Share, progress: Progress | None = None
+    section: Section, config: VisionConfig, batch_size: int, share: BlockShare, progress: Progress | None = None
 ) -> Iterator[tuple[slice, Tensor]]:
     """Yield rows and inputs of this rank's share of a section, in order."""
     moments = measure_moments(section, config, batch_size)

@@ -13,7 +13,7 @@ from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.blocks import BlockShare, stacked
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
@@ -116,19 +116,24 @@ class CoMTIP(Encoder):
         return stacked(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+        self,
+        section: Section,
+        share: BlockShare | None = None,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`); the features that neighbours average are kept in a table."""
-        share = share or Share(section.n_spots)
+        share = share or BlockShare(section.n_spots)
         own = self._fill_table(section, share, batch_size, progress)
         yield from append_context(own, self.config, section, share.blocks)
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Return z_img of every spot in the shared space, float32 (n, embedding_dim of the config), not normalised."""
-        own = self._fill_table(section, Share(section.n_spots), batch_size, progress)
+        own = self._fill_table(section, BlockShare(section.n_spots), batch_size, progress)
         return own[:, : self.config.embedding_dim].copy()
 
-    def _fill_table(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Floats:
+    def _fill_table(self, section: Section, share: BlockShare, batch_size: int, progress: Progress | None) -> Floats:
         """Return z_img and patch statistics of every spot (:func:`~stzoo.plugins.comtip.embedding.fill_spot_table`)."""
         if not len(section):
             raise DataError(f"section '{section.name}' has no spot to embed", todo="give one with spots")
@@ -166,7 +171,7 @@ class CoMTIP(Encoder):
         self,
         section: Section,
         genes: Sequence[str] | None = None,
-        share: Share | None = None,
+        share: BlockShare | None = None,
         *,
         head: str | None = None,
         batch_size: int = 64,
@@ -178,7 +183,10 @@ class CoMTIP(Encoder):
                 section, genes, share, head=head, batch_size=batch_size, progress=progress
             )
             return
-        share, wanted = share or Share(section.n_spots), list(genes) if genes is not None else self.vocabulary.genes
+        share, wanted = (
+            share or BlockShare(section.n_spots),
+            list(genes) if genes is not None else self.vocabulary.genes,
+        )
         check_genes(wanted)
         own = self._fill_table(section, share, batch_size, progress)
         for rows in share.blocks:

@@ -17,7 +17,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.held_out import HeldOut
 from stzoo.core.nn.blocks import Block
-from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.blocks import BlockShare, stacked
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
@@ -146,7 +146,7 @@ class Examiner:
 
     def _embed(self, section: Section) -> Floats:
         """Embed a section, or a part of one, as :meth:`CoMTIP.embed` does."""
-        config, share = self.config, Share(len(section))
+        config, share = self.config, BlockShare(len(section))
         own = fill_spot_table(self.weights.network, config, section, share, self.device)
         width = count_own_features(config) * (1 + len(config.context_um))
         return stacked(append_context(own, config, section, share.blocks), len(section), width)

@@ -11,8 +11,8 @@ from stzoo.core.data.lazy import lazy_anndata
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.reader import Reader
-from stzoo.plugins.readers.adapt import to_section
-from stzoo.plugins.readers.annotated import pick_section, reading_anndata, section_names
+from stzoo.plugins.readers.anndata_checks import pick_section, reading_anndata, section_names
+from stzoo.plugins.readers.anndata_section import to_section
 
 _FILES = {"zarr.json": "attributes", ".zattrs": None}
 

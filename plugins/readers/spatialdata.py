@@ -13,7 +13,7 @@ from stzoo.core.errors import DataError
 from stzoo.core.reader import Reader
 from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.readers.adapt import to_section
+from stzoo.plugins.readers.anndata_section import to_section
 from stzoo.plugins.readers.anndata_zarr import zarr_attributes
 
 

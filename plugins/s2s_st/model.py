@@ -121,7 +121,7 @@ class S2SST(PartImputer):
                 progress=_share_progress(progress, job, 2 * len(work)),
             )
 
-        for done, fitted in enumerate(ranks.each(len(work), learn)):
+        for done, fitted in enumerate(ranks.map_jobs(len(work), learn)):
             told = _share_progress(progress, len(work) + done, 2 * len(work))
             for spots, genes, filled in fill_refined(fitted, ranks, progress=told):
                 yield FilledPart(work[done], spots, filled, genes)

@@ -60,7 +60,7 @@ def krige(inputs: StackInputs, ranks: Ranks = ALONE) -> KrigingPredictions:
         *_predict_hidden(inputs, choice, columns, np.flatnonzero(rest), ranks),
         *_predict_left_out(inputs, choice, columns, ranks),
     ]
-    for block in (one for part in ranks.each(ranks.world, lambda _: own) for one in part):
+    for block in (one for part in ranks.map_jobs(ranks.world, lambda _: own) for one in part):
         value[block.spots], known[block.spots] = block.value, block.known
     scores = value[:, :k]
     genes = OWN * value[:, k + 1 :] + (1 - OWN) * scores @ inputs.components.loadings.astype(np.float64)

@@ -21,8 +21,7 @@ from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import seeded
 from stzoo.core.training.loop import fit_short
-from stzoo.core.workflows.features import encoder_of
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.st_dai.confidence import score_labels
 from stzoo.plugins.st_dai.config import Input, LabelSource, Learn, STDAIConfig, TunedPart, Where
 from stzoo.plugins.st_dai.inputs import StackInputs
@@ -128,7 +127,7 @@ class STDAI(PartImputer):
     @cached_property
     def _encoder(self) -> Encoder:
         """The frozen encoder; its embeddings are cached, so that filling a stack again is quick."""
-        return remembering(encoder_of(self._encoder_name, device=self.device, seed=self.seed))
+        return cache_embeddings(encoder_of(self._encoder_name, device=self.device, seed=self.seed))
 
 
 class _Fit:

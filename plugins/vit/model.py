@@ -13,7 +13,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import Share, batches_of, stacked
+from stzoo.core.runtime.blocks import BlockShare, batches_of, stacked
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import empty, restore_module
@@ -126,11 +126,16 @@ class ViTEncoder(Encoder):
         return stacked(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+        self,
+        section: Section,
+        share: BlockShare | None = None,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`)."""
         tower, slide, centres = self.tower, section.require_slide(), section.pixels
-        blocks = (share or Share(section.n_spots)).blocks
+        blocks = (share or BlockShare(section.n_spots)).blocks
         for block in blocks:
             parts = []
             for rows in batches_of([block], batch_size):

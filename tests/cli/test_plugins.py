@@ -4,7 +4,7 @@ import sys
 import tomllib
 
 import pytest
-from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_host
+from stzoo.core.discovery.manager import DISABLE_VARIABLE, NONE_VARIABLE, default_manager
 
 ONE_FILE = """
 from stzoo import ModelSpec, hookimpl
@@ -38,7 +38,7 @@ def test_list_as_json(stzoo, toy, broken):
     assert (bad["name"], bad["dist"], bad["version"], bad["state"]) == ("bad", "bad-dist", "0.9", "broken")
     assert bad["error"] == "RuntimeError: no libcuda"
     assert "bad_plugin.py" in bad["trace"]
-    assert [(r["kind"], r["name"]) for r in good["records"]] == [("ModelSpec", "toy"), ("WeightsSpec", "toy-tiny")]
+    assert [(r["kind"], r["name"]) for r in good["specs"]] == [("ModelSpec", "toy"), ("WeightsSpec", "toy-tiny")]
 
 
 def test_strict_makes_a_broken_plugin_an_error(stzoo, toy, site):
@@ -90,7 +90,7 @@ def test_an_unknown_plugin_is_bad_use(stzoo, toy):
 
 def test_disabled_plugins_are_listed_and_wrong_names_reported(stzoo, toy, monkeypatch):
     monkeypatch.setenv(DISABLE_VARIABLE, "toy,tyo")
-    default_host.cache_clear()
+    default_manager.cache_clear()
     shown = stzoo("plugins", "list")
     assert any(line.split()[:3] == ["toy-dist:toy", "1.0", "disabled"] for line in shown.out.splitlines())
     assert "STZOO_DISABLE_PLUGINS or stzoo.yaml names 'tyo', and no plugin is called that" in shown.err
@@ -98,14 +98,14 @@ def test_disabled_plugins_are_listed_and_wrong_names_reported(stzoo, toy, monkey
 
 def test_with_no_plugins_the_program_still_runs(stzoo, monkeypatch):
     monkeypatch.setenv(NONE_VARIABLE, "1")
-    default_host.cache_clear()
+    default_manager.cache_clear()
     try:
         assert stzoo("plugins", "list").out == "no plugins are installed\n"
         assert stzoo("plugins", "list", "--json").json() == []
         assert stzoo("zoo", "list").out == "no weights are offered by the installed plugins\n"
         assert stzoo("--help").code == 0
     finally:
-        default_host.cache_clear()
+        default_manager.cache_clear()
 
 
 def test_a_repository_is_made_for_each_role_and_nothing_is_replaced(stzoo, tmp_path, monkeypatch):
@@ -141,10 +141,10 @@ def test_a_repository_that_can_not_be_is_refused(stzoo, tmp_path, monkeypatch, n
 def test_disable_and_enable_in_a_folder(stzoo, toy, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert stzoo("plugins", "disable", "toy").code == 0
-    default_host.cache_clear()
+    default_manager.cache_clear()
     assert "toy-dist:toy 1.0 disabled" in " ".join(stzoo("plugins", "list").out.split())
     assert stzoo("plugins", "enable", "toy").code == 0
-    default_host.cache_clear()
+    default_manager.cache_clear()
     assert "toy-dist:toy 1.0 loaded" in " ".join(stzoo("plugins", "list").out.split())
     unknown = stzoo("plugins", "disable", "tyo")
     assert unknown.code == 2
@@ -156,9 +156,9 @@ def test_a_method_in_one_file_is_used_by_any_command(stzoo, tmp_path, monkeypatc
     monkeypatch.setenv("STZOO_PLUGIN_FILES", "")
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "one_file_method.py").write_text(ONE_FILE)
-    default_host.cache_clear()
+    default_manager.cache_clear()
     shown = stzoo("plugins", "info", "one_file_method", "--plugin", "one_file_method.py")
-    default_host.cache_clear()
+    default_manager.cache_clear()
     sys.modules.pop("one_file_method", None)
     assert shown.code == 0, shown.err
     assert "file:one_file_method" in shown.out

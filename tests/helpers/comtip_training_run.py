@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from stzoo.core import config as configs
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.core.training.loop import fit
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
@@ -63,7 +63,7 @@ def train(case: str, folder: Path, ranks: Ranks = ALONE) -> TrainingTask:
 
 def rank(number: int, port: int, folder: Path) -> None:
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
+    with join_ranks() as ranks:
         for case in CASES:
             averaged = train(case, folder / "two" / case, ranks).gather_average()
             if ranks.is_main:

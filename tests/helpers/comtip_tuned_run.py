@@ -12,7 +12,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.finetuning.run import FineTuned, finetune
 from stzoo.core.finetuning.settings import read_settings
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.plugins.comtip.model import CoMTIP
 
 CONFIG: dict[str, Any] = {
@@ -41,5 +41,5 @@ def tune(base: Path, out: Path, ranks: Ranks = ALONE) -> FineTuned:
 
 def rank(number: int, port: int, base: Path, folder: Path) -> None:
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
+    with join_ranks() as ranks:
         tune(base, folder / "two", ranks)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.io.synthetic import synthetic_section
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.plugins.comtip.model import CoMTIP
 
 TRAIN = {
@@ -40,6 +40,6 @@ def train(out: Path, learned: list[Section], held: list[Section], *, ranks: Rank
 def rank(number: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    with joined() as ranks:
+    with join_ranks() as ranks:
         for name, above in (("copied", 10**9), ("sharded", 0)):
             train(folder / name, [tissue(0)], [tissue(1)], ranks=ranks, steps=2, validate_every=1, shard_above=above)

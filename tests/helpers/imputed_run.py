@@ -21,7 +21,7 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
 from stzoo.core.runtime.outputs import quick_to_stop
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.core.workflows.impute import impute
 from stzoo.core.workflows.impute_stack import impute_stack
 from stzoo.plugins.baselines.imputers import interpolate
@@ -106,7 +106,7 @@ def small() -> None:
 def main(how: str, folder: Path) -> None:
     """Impute by all (``whole``), or lose the second rank (``lose``)."""
     small()
-    with quick_to_stop(), joined() as ranks:
+    with quick_to_stop(), join_ranks() as ranks:
         if how == "lose":
             impute(Leaving(), drawn(), out=folder / "lost.zarr", rule="grid:2", ranks=ranks)
             return

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from resumable_run import Toy
 from stzoo.core.errors import StzooError
-from stzoo.core.runtime.ranks import ALONE, Ranks, joined
+from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.core.training.loop import Fit, Interrupted, Validation, fit
 from torch import nn
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--die", type=int, default=-1)
     parser.add_argument("--stop", type=int, default=-1)
     chosen = parser.parse_args()
-    with joined() as ranks:
+    with join_ranks() as ranks:
         try:
             for mode in chosen.mode.split("+"):
                 run(chosen.out / mode, chosen.steps, ranks, mode, chosen.die, chosen.stop)

@@ -16,9 +16,9 @@ from stzoo.core.errors import StzooError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.outputs import quick_to_stop
-from stzoo.core.runtime.ranks import joined
+from stzoo.core.runtime.ranks import join_ranks
 from stzoo.core.workflows.embed import embed
 from stzoo.core.workflows.predict import predict
 from stzoo.plugins.baselines.encoders.colour_texture import ColourTexture
@@ -38,7 +38,7 @@ class Leaving(ColourTexture):
     how = ""
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, **options: Any
+        self, section: Section, share: BlockShare | None = None, **options: Any
     ) -> Iterator[tuple[slice, Floats]]:
         """Raise, or die, in the second process only."""
         for block in super().embed_blocks(section, share, **options):
@@ -58,7 +58,7 @@ def fitted(encoder: ColourTexture) -> ColourTexture:
 def main(how: str, folder: Path) -> None:
     """Predict and embed (``whole``), or lose the second rank (``raise``, ``kill``)."""
     blocks.BLOCK = 50  # so that a small section has several
-    with quick_to_stop(), joined() as ranks:
+    with quick_to_stop(), join_ranks() as ranks:
         if how == "whole":
             done = predict(fitted(ColourTexture(SMALL)), drawn(), out=folder / "predicted.zarr", ranks=ranks)
             embed(ColourTexture(SMALL), drawn(), out=folder / "embedded.zarr", ranks=ranks)

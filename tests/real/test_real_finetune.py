@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stzoo.core.data.splits import SplitOptions, patient_of
 from stzoo.core.errors import UsageError
-from stzoo.core.finetuning.plan import plan_finetuning, told
+from stzoo.core.finetuning.plan import describe_plan, plan_finetuning
 from stzoo.core.finetuning.run import carry_out
 from stzoo.core.finetuning.settings import read_settings
 
@@ -25,7 +25,7 @@ def test_one_patient_on_both_sides_is_refused_unless_accepted(shared_data: Path,
     plan = plan_finetuning(
         encoder, [own], test=[test], settings=read_settings("head"), options=SplitOptions(same_patient=True)
     )
-    assert any("says nothing about others" in line for line in told(plan))
+    assert any("says nothing about others" in line for line in describe_plan(plan))
     done = carry_out(plan, tmp_path / "tuned", progress=False)
     test_pcc = {line["name"]: line["pcc_mean"] for line in done.report["lines"]}
     assert test_pcc["after: head tuned"] > test_pcc["ridge on colour-texture"] > 0.2

@@ -10,7 +10,7 @@ import numpy as np
 from stzoo.core.arrays import Floats, Pixels, Points
 from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import Share, batches_of, blocks_of
+from stzoo.core.runtime.blocks import BlockShare, batches_of, blocks_of
 from stzoo.core.runtime.progress import Progress
 
 
@@ -40,7 +40,7 @@ class PatchEmbedding:
     standardise: bool
 
     def blocks(
-        self, section: Section, share: Share, batch_size: int, progress: Progress | None
+        self, section: Section, share: BlockShare, batch_size: int, progress: Progress | None
     ) -> Iterator[tuple[slice, Floats]]:
         """Yield the embedding of this process's blocks, float32 (m, width * (1 + number of contexts))."""
         own = self._embed_own(section, share, batch_size, progress)
@@ -54,7 +54,7 @@ class PatchEmbedding:
             away = table[rows] - mean
             yield rows, np.divide(away, spread, out=np.zeros_like(away), where=spread > 0).astype(np.float32)
 
-    def _embed_own(self, section: Section, share: Share, batch_size: int, progress: Progress | None) -> Points:
+    def _embed_own(self, section: Section, share: BlockShare, batch_size: int, progress: Progress | None) -> Points:
         slide, centres = section.require_slide(), section.pixels
         own = share.table("own", self.width, np.float64)
         batches = batches_of(share.blocks, batch_size)

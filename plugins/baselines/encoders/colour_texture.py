@@ -16,7 +16,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.blocks import BlockShare, stacked
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
@@ -74,12 +74,17 @@ class ColourTexture(Encoder):
         return stacked(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+        self,
+        section: Section,
+        share: BlockShare | None = None,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`)."""
         own = self.config
         recipe = PatchEmbedding(_features, N_FEATURES, own.tile_px, own.mpp, own.context_um, standardise=True)
-        yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
+        yield from recipe.blocks(section, share or BlockShare(section.n_spots), batch_size, progress)
 
     def state(self) -> dict[str, torch.Tensor]:
         """Return the tensors of the fitted heads; the encoder has none."""

@@ -17,7 +17,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import Share, stacked
+from stzoo.core.runtime.blocks import BlockShare, stacked
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 
@@ -89,7 +89,12 @@ class ImageNet(Encoder):
         return stacked(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
-        self, section: Section, share: Share | None = None, *, batch_size: int = 64, progress: Progress | None = None
+        self,
+        section: Section,
+        share: BlockShare | None = None,
+        *,
+        batch_size: int = 64,
+        progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
         """Embed block by block (see :class:`Encoder`)."""
         section.require_slide()
@@ -97,7 +102,7 @@ class ImageNet(Encoder):
             self._network = load_pretrained()
         own = self.config
         recipe = PatchEmbedding(self._features, N_FEATURES, own.tile_px, own.mpp, own.context_um, own.standardise)
-        yield from recipe.blocks(section, share or Share(section.n_spots), batch_size, progress)
+        yield from recipe.blocks(section, share or BlockShare(section.n_spots), batch_size, progress)
 
     def _features(self, tiles: Any) -> Floats:
         """Return pooled features (n, 1280) of tiles, uint8 (n, h, w, 3)."""

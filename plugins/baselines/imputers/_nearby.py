@@ -18,7 +18,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.imputer import Filled, FilledPart
 from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.ranks import Ranks
 
 HELD_OUT = 4000
@@ -127,6 +127,6 @@ def fill_around(
     if len(seen.positions) > 1:
         left_out, distance, index = seen.leave_out(count)
         explained = seen.score_guess(seen.mean(weights(distance), index), left_out)
-    for rows in Share(len(um), ranks).blocks:
+    for rows in BlockShare(len(um), ranks).blocks:
         distance, index = seen.find_near(um[rows], count)
         yield FilledPart(number, rows, Filled(seen.mean(weights(distance), index), seen.trust(um[rows], explained)))

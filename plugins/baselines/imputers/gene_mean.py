@@ -10,7 +10,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
@@ -32,6 +32,6 @@ class GeneMean(PartImputer):
         """Fill blocks of spots (see :class:`Imputer`)."""
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             mean = given[informative(section)].mean(axis=0, dtype=np.float64).astype(np.float32)
-            for rows in Share(len(given), ranks).blocks:
+            for rows in BlockShare(len(given), ranks).blocks:
                 shape = given[rows].shape
                 yield FilledPart(number, rows, Filled(np.broadcast_to(mean, shape), np.zeros(shape, np.float32)))

@@ -169,7 +169,7 @@ class _Interpolating(PartImputer):
         """Fill some genes at a time (see :class:`Imputer`): no gene knows of another."""
         for number, (section, given) in enumerate(zip(stack.sections, values, strict=True)):
             starts = range(0, given.shape[1], GENES)
-            for block in ranks.own(len(starts)):
+            for block in ranks.my_jobs(len(starts)):
                 genes = slice(starts[block], min(starts[block] + GENES, given.shape[1]))
                 yield FilledPart(number, slice(None), self._fill(section, given[:, genes]), genes)
 

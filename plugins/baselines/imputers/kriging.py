@@ -25,8 +25,7 @@ from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_ke
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.workflows.features import encoder_of, section_features, typical_distance
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings, encoder_of, section_features, typical_distance
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
 
 
@@ -190,7 +189,7 @@ class Kriging(PartImputer):
     @cached_property
     def _encoder(self) -> Encoder:
         """The encoder of the options; what it embedded is kept, so that filling a section again is quick."""
-        return remembering(encoder_of(self.config.encoder, device=self.device, seed=self.seed))
+        return cache_embeddings(encoder_of(self.config.encoder, device=self.device, seed=self.seed))
 
 
 def _predict(

@@ -17,7 +17,7 @@ from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.gp.blocks import spacing
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
 from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.blocks import Share
+from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
@@ -83,7 +83,8 @@ class Transfer(PartImputer):
             if not section.measured.all():
                 carried, um = TransferredMeans.of(stack, values, number, self.config), stack.um(number)
                 found = (
-                    FilledPart(number, rows, carried.predict(um[rows])) for rows in Share(len(section), ranks).blocks
+                    FilledPart(number, rows, carried.predict(um[rows]))
+                    for rows in BlockShare(len(section), ranks).blocks
                 )
                 yield from self._mix_own(found, section, given, ranks) if self.config.own else found
             if progress:

@@ -60,10 +60,10 @@ def fill_cascade(
         )
 
     jobs = list(_split_genes(len(maps), config.mode))
-    own = ranks.own(len(jobs))
+    own = ranks.my_jobs(len(jobs))
     network: CDCIN | None = None
     if config.mode is not Mode.per_gene:
-        network = ranks.each(1, lambda _: train(maps, _share_progress(progress, 0, max(len(own), 1))))[0]
+        network = ranks.map_jobs(1, lambda _: train(maps, _share_progress(progress, 0, max(len(own), 1))))[0]
     for number, part in enumerate(jobs[own.start : own.stop]):
         fitted = network or train(maps[part], _share_progress(progress, number, len(own)))
         filled = lattice.from_grid(fill_cdcin(fitted, maps[part], lattice.occupied, measured, options))

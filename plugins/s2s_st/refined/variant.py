@@ -142,7 +142,7 @@ def fill_refined(
     wanted = np.ones(len(lattice.row), dtype=bool)
     wanted[inputs.seen] = False
     work = inputs.cut_tiles()
-    own = ranks.own(len(work))
+    own = ranks.my_jobs(len(work))
     for done, tile in enumerate(work[own.start : own.stop], 1):
         inside = tile.inside(lattice.row, lattice.col)
         at = inside[wanted[inside]]

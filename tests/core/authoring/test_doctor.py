@@ -25,7 +25,7 @@ def test_the_doctor_finds_what_only_use_would_show(site):
     (site.folder / "lone_host.py").write_text("")
     env = {**os.environ, "PYTHONPATH": str(site.folder)}
     code = "import lone_host, sys; sys.modules['pytest'] = None  # the doctor needs none\n"
-    code += "from stzoo.core.discovery.manager import PluginHost as H\n"
+    code += "from stzoo.core.discovery.manager import PluginManager as H\n"
     code += "from stzoo.core.authoring.doctor import examine as e\n"
     code += "for f in e(H()): print(f.plugin, f.wrong, f.what)"
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

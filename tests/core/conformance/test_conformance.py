@@ -18,7 +18,7 @@ import pytest
 from stzoo.core.conformance import conformance_tests, data
 from stzoo.core.conformance.running import all_checks, planned, run_checks
 from stzoo.core.data.section import Section
-from stzoo.core.discovery.manager import PluginHost
+from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError
 from stzoo.core.registry import model
 
@@ -29,8 +29,8 @@ MUTANTS = list(enumerate(KIT["MUTANTS"]))
 
 @pytest.mark.parametrize("role", KIT["ROLES"])
 def test_a_good_plugin_passes_every_check(role: str) -> None:
-    with KIT["installed"](None) as host:
-        found = list(run_checks(conformance_tests(f"good-{role}"), host=host))
+    with KIT["installed"](None) as manager:
+        found = list(run_checks(conformance_tests(f"good-{role}"), manager=manager))
     assert {one.check for one in found} == {c.name for c in all_checks() if {"plugin", role} & set(c.roles)}
     assert [(one.check, one.reason) for one in found if one.state != "passed"] == []
 
@@ -122,8 +122,8 @@ def test_shipped_plugins_are_like_anybodys(tmp_path: Path, monkeypatch: pytest.M
     for path in (tmp_path / "foreign").rglob("*.py"):
         path.write_text(path.read_text(encoding="utf-8").replace("stzoo.plugins.baselines", "foreign"), "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
-    host = PluginHost([EntryPoint("foreign", "foreign", "stzoo")], disabled=())
-    found = list(run_checks(conformance_tests("bilinear"), host=host))
+    manager = PluginManager([EntryPoint("foreign", "foreign", "stzoo")], disabled=())
+    found = list(run_checks(conformance_tests("bilinear"), manager=manager))
     assert [(one.check, one.reason) for one in found if one.state != "passed"] == []
     assert {"bilinear", "foreign"} == {one.subject for one in found}
 
@@ -161,7 +161,7 @@ def test_names_that_do_not_fit_are_refused() -> None:
         list(planned(conformance_tests("knnn")))
     with pytest.raises(UsageError, match=r"'baselines' has \d+ models, and options belong to one"):
         list(planned(conformance_tests("baselines", config={"neighbours": 2})))
-    broken = PluginHost([EntryPoint("broken", "no_such_module", "stzoo")], disabled=())
+    broken = PluginManager([EntryPoint("broken", "no_such_module", "stzoo")], disabled=())
     with pytest.raises(PluginError, match="'unknown:broken' is broken"):
         list(planned(conformance_tests("broken"), broken))
 

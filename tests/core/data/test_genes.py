@@ -21,7 +21,7 @@ def test_found_missing_and_unseen_part_the_genes(wanted, known):
     panel = match_genes(sorted(wanted), pd.DataFrame(index=pd.Index(known, dtype=str)))
     assert set(panel.found) | set(panel.missing) == wanted
     assert not set(panel.found) & set(panel.missing)
-    assert set(panel.found.values()) | set(panel.unseen) == set(known)
+    assert set(panel.found.values()) | set(panel.unused) == set(known)
     assert all(gene == name for gene, name in panel.found.items())
 
 
@@ -32,7 +32,7 @@ def test_symbols_and_ids_go_either_way():
     panel = match_genes(["ERBB2", IDS[1], "GRB7"], by_id)
     assert panel.found == {"ERBB2": f"{IDS[0]}.2", IDS[1]: f"{IDS[1]}.2"}
     assert panel.missing == ("GRB7",)
-    assert panel.unseen == (f"{IDS[2]}.2", f"{IDS[3]}.2")
+    assert panel.unused == (f"{IDS[2]}.2", f"{IDS[3]}.2")
 
 
 def test_a_symbol_of_two_genes_is_named():
@@ -52,7 +52,7 @@ def test_a_gene_wanted_twice_is_refused():
 
 def test_missing_genes_are_named_with_the_nearest():
     panel = match_genes(["erbb2", "COL1A1"], BOTH)
-    assert panel.report() == "1 genes found, 1 missing, 3 unseen; missing: erbb2"
+    assert panel.report() == "1 genes found, 1 missing, 3 unused; missing: erbb2"
     with pytest.raises(GeneError, match=r"no gene 'erbb2'; did you mean 'ERBB2'\?"):
         panel.require_all("a.h5ad")
     assert match_genes(["COL1A1"], BOTH).require_all().missing == ()

@@ -49,8 +49,8 @@ def test_sides_never_share_a_spot_and_keep_their_distance(count: int, given_test
             if other.section is piece.section:
                 near = distance_to(piece.section.um[piece.spots], piece.section.um[other.spots])
                 assert near.min() >= buffer
-    assert spots(found.train) | spots(found.validation) <= spots(found.learn)
-    assert not spots(found.learn) & spots(found.test)
+    assert spots(found.train) | spots(found.validation) <= spots(found.development)
+    assert not spots(found.development) & spots(found.test)
 
 
 def test_patients_are_held_out_whole() -> None:

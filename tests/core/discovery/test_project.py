@@ -15,7 +15,7 @@ import pytest
 from stzoo.core import hookspecs
 from stzoo.core.authoring.doctor import examine
 from stzoo.core.discovery import manager as plugins
-from stzoo.core.discovery.manager import PluginHost
+from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.discovery.one_file import FILES_VARIABLE, use_plugin_file
 from stzoo.core.discovery.project import PROJECT, Project, read_project, set_disabled, unmet
 from stzoo.core.errors import ConfigError, PluginError, UsageError
@@ -92,18 +92,18 @@ def test_requirements_are_those_of_pip(site):
 def test_a_project_that_lacks_a_required_plugin_predicts_nothing_but_lists(site, folder):
     site.install("good-dist", {"good": "good_plugin"}, {"good_plugin.py": GOOD})
     (folder / PROJECT).write_text("required_plugins: ['good-dist>=1', 'absent-dist>=3']")
-    host = PluginHost()
-    assert host.plugin("good").state == "loaded"
+    manager = PluginManager()
+    assert manager.plugin("good").state == "loaded"
     with pytest.raises(PluginError, match=r"'absent-dist>=3' is not installed\n  where: stzoo.yaml"):
-        host.find(ModelSpec, "good-model")
-    assert examine(host)[0].plugin == PROJECT
+        manager.find(ModelSpec, "good-model")
+    assert examine(manager)[0].plugin == PROJECT
 
 
 def test_disabled_and_enabled_in_a_folder(site, folder):
     site.install("good-dist", {"good": "good_plugin"}, {"good_plugin.py": "raise KeyboardInterrupt"})
     (folder / PROJECT).write_text("required_plugins: ['stzoo']")
     set_disabled(folder, "good", disabled=True)
-    assert PluginHost().plugin("good").state == "disabled"
+    assert PluginManager().plugin("good").state == "disabled"
     with pytest.raises(UsageError, match=r"disabled in stzoo\.yaml already"):
         set_disabled(folder, "good", disabled=True)
     set_disabled(folder, "good", disabled=False)
@@ -115,13 +115,13 @@ def test_disabled_and_enabled_in_a_folder(site, folder):
 def test_a_file_is_a_plugin_and_its_class_can_be_pickled(folder):
     (folder / "my_method.py").write_text(LOCAL)
     use_plugin_file("my_method.py")
-    host = PluginHost()
-    plugin = host.plugin("my_method")
+    manager = PluginManager()
+    plugin = manager.plugin("my_method")
     assert (plugin.qualified, plugin.state) == ("file:my_method", "loaded")
     assert len(plugin.version) == 12
     from stzoo.core.registry import model_class
 
-    cls = model_class("local", host=host)
+    cls = model_class("local", manager=manager)
     assert pickle.loads(pickle.dumps(cls(None, seed=3))).seed == 3
     sys.modules.pop("my_method")
 
@@ -140,7 +140,7 @@ def test_a_file_that_can_be_no_plugin_is_refused(folder, name, message):
 def test_a_file_called_like_another_module_is_broken_and_says_so(folder):
     (folder / "json.py").write_text(LOCAL)
     use_plugin_file("json.py")
-    plugin = PluginHost().plugin("file:json")
+    plugin = PluginManager().plugin("file:json")
     assert plugin.state == "broken"
     assert "'json' belongs to another module" in plugin.error
 
@@ -152,7 +152,7 @@ def test_a_file_called_like_another_module_is_broken_and_says_so(folder):
 def test_the_present_interface_and_the_one_before_are_understood(site, monkeypatch, written_for, state):
     monkeypatch.setattr(plugins, "API_VERSION", 4)
     site.install("some-dist", {"some": "some_plugin"}, {"some_plugin.py": f"STZOO_API = {written_for!r}\n" + GOOD})
-    some = PluginHost().plugin("some")
+    some = PluginManager().plugin("some")
     assert some.state == state
     if state == "incompatible":
         assert f"interface {written_for!r}, this stzoo speaks 3 and 4" in some.error
@@ -170,11 +170,11 @@ def test_a_deprecated_hook_works_and_is_announced(site, monkeypatch):
     site.install("good-dist", {"good": "good_plugin"}, {"good_plugin.py": GOOD})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        host = PluginHost()
-    good = host.plugin("good")
+        manager = PluginManager()
+    good = manager.plugin("good")
     assert good.state == "loaded"
     assert good.notices == ("stzoo_models is deprecated since interface 1: use stzoo_things",)
-    found = [f for f in examine(host) if f.plugin == "good-dist:good" and f.what == good.notices[0]]
+    found = [f for f in examine(manager) if f.plugin == "good-dist:good" and f.what == good.notices[0]]
     assert [f.wrong for f in found] == [False]
 
 

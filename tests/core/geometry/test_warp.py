@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from stzoo.core.errors import DataError
 from stzoo.core.geometry.displacement import Displacement
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.geometry.warp import move_image
+from stzoo.core.geometry.warp import warp_image
 
 
 def _blobs(height: int, width: int) -> np.ndarray:
@@ -70,10 +70,10 @@ def test_bands_do_not_show() -> None:
         asked.append(len(places))
         return inverse.apply(places)
 
-    large = move_image(image, back, mpp=1.0, out_mpp=0.06, shape=(1400, 1500))
+    large = warp_image(image, back, mpp=1.0, out_mpp=0.06, shape=(1400, 1500))
     assert len(asked) > 1
     asked.clear()
-    narrow = move_image(image, back, mpp=1.0, out_mpp=0.06, shape=(1400, 300))
+    narrow = warp_image(image, back, mpp=1.0, out_mpp=0.06, shape=(1400, 300))
     assert len(asked) == 1
     assert np.array_equal(large[:, :300], narrow)
 

@@ -17,7 +17,7 @@ from imputed_run import GENES, SECTIONS, STACKS, Whole, drawn, stack
 from stzoo.cli.main import run
 from stzoo.core.data.section import Stack
 from stzoo.core.errors import DataError, UsageError
-from stzoo.core.imputer import Filled, FilledPart, joined
+from stzoo.core.imputer import Filled, FilledPart, merge_parts
 from stzoo.core.io.read import read
 from stzoo.core.io.volume import Volume
 from stzoo.core.io.write import write
@@ -152,7 +152,7 @@ def test_joined_parts_keep_what_was_measured() -> None:
     part = FilledPart(
         0, np.array([0]), Filled(np.array([[7.0]], np.float32), np.array([[0.5]], np.float32)), slice(1, 2)
     )
-    filled = joined([part], values)[0]
+    filled = merge_parts([part], values)[0]
     np.testing.assert_array_equal(filled.values, [[1.0, 7.0], [np.nan, 4.0]])
     np.testing.assert_array_equal(filled.confidence, [[1.0, 0.5], [0.0, 1.0]])
 

@@ -15,8 +15,7 @@ from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
-from stzoo.core.workflows.features import encoder_of
-from stzoo.core.workflows.remembering import remembering
+from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.st_dai import model as module
 from stzoo.plugins.st_dai.config import STDAIConfig
 
@@ -28,7 +27,7 @@ def slides() -> Stack:
 
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
-    return remembering(encoder_of("colour-texture", device="cpu", seed=0))
+    return cache_embeddings(encoder_of("colour-texture", device="cpu", seed=0))
 
 
 @pytest.fixture

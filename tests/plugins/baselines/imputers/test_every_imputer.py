@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stzoo.core.data.section import Section, Stack
-from stzoo.core.discovery.manager import PluginHost
+from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
@@ -24,10 +24,10 @@ def name(request) -> str:
 
 
 def test_every_baseline_is_listed_and_resolves():
-    host = PluginHost()
+    host = PluginManager()
     plugin = host.plugin("baselines")
     assert plugin.state == "loaded", plugin.trace
-    names = {r.name for r in plugin.records if isinstance(r, ModelSpec)}
+    names = {r.name for r in plugin.specs if isinstance(r, ModelSpec)}
     assert names == {*IMPUTERS, "transfer", "rigid", "affine-image", "ot", "colour-texture", "imagenet"}
 
 

@@ -15,7 +15,7 @@ from stzoo.core.io.write import ABOUT, check_version
 from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.pyramid import open_pyramid
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.readers.annotated import raw_counts, stated_units
+from stzoo.plugins.readers.anndata_checks import raw_counts, stated_units
 from stzoo.plugins.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp
 
