@@ -1,4 +1,4 @@
-"""Figures of merit: correlation of each gene, errors, ranks of retrieval, masked SSIM on grids, top-k overlap."""
+"""Figures of merit: correlation of each gene, errors, ranks of retrieval, masked SSIM on grids."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ def masked_ssim(
     predicted: Array,
     mask: npt.NDArray[np.bool_],
     *,
-    window: int = 7,
     scored: npt.NDArray[np.bool_] | None = None,
 ) -> float:
     """Return the structural similarity of two maps, averaged over the masked places.
 
     Outside the mask both maps hold the mean of the truth inside, so that empty background neither helps nor harms;
-    the data range is that of the truth inside the mask (Wang et al. 2004, as scikit-image has it).
+    the data range is that of the truth inside the mask (Wang et al. 2004, as scikit-image has it). The window is 7
+    places wide, or less on a smaller grid.
 
     Parameters
     ----------
@@ -148,8 +148,6 @@ def masked_ssim(
         (h, w); values outside the mask are not read (NaN is fine).
     mask
         bool (h, w), the places that have a value.
-    window
-        Side of the window, odd; made smaller on grids that are smaller.
     scored
         bool (h, w), the places that are averaged over, where that is not the whole mask.
 
@@ -162,7 +160,7 @@ def masked_ssim(
     mask = np.asarray(mask, dtype=bool)
     if truth.shape != mask.shape or predicted.shape != mask.shape:
         raise UsageError(f"maps of {truth.shape} and {predicted.shape} with a mask of {mask.shape}: shapes differ")
-    side = min(window, *mask.shape)
+    side = min(7, *mask.shape)
     side -= 1 - side % 2
     if side < 3 or not mask.any() or bool(is_constant(truth[mask][:, None])[0]):
         return float("nan")
@@ -174,11 +172,11 @@ def masked_ssim(
     return float(scores[kept].mean()) if kept.any() else float("nan")
 
 
-def reliability(truth: Array, predicted: Array, confidence: Array, variance: Array, *, bins: int = 10) -> Doubles:
+def reliability(truth: Array, predicted: Array, confidence: Array, variance: Array) -> Doubles:
     """Compare confidence with the share of variance that predictions really explain.
 
     Confidence is read as the expected share of a gene's variance that is explained: 1 - squared error / variance.
-    Values are pooled by rank of their confidence.
+    Values are pooled by rank of their confidence, in ten pools.
 
     Parameters
     ----------
@@ -189,37 +187,15 @@ def reliability(truth: Array, predicted: Array, confidence: Array, variance: Arr
 
     Returns
     -------
-    float64 (b, 3), b <= bins: mean confidence, the share that was explained, and the number of values.
+    float64 (b, 3), b <= 10: mean confidence, the share that was explained, and the number of values.
     """
     truth, predicted = _checked(truth, predicted)
     varies = np.asarray(variance) > 0
     explained = 1 - ((truth - predicted)[:, varies]) ** 2 / np.asarray(variance)[varies]
     sure, found = np.asarray(confidence, dtype=np.float64)[:, varies].ravel(), explained.ravel()
-    pools = np.array_split(np.argsort(sure, kind="stable"), bins)
+    pools = np.array_split(np.argsort(sure, kind="stable"), 10)
     rows = [[sure[pool].mean(), found[pool].mean(), len(pool)] for pool in pools if len(pool)]
     return np.asarray(rows, dtype=np.float64).reshape(-1, 3)
-
-
-def top_k_overlap(truth: Array, predicted: Array, k: int) -> Doubles:
-    """Return, for each gene, the share of its k highest spots that are among the k highest predicted.
-
-    Ties are broken by the order of the spots. k is cut to the number of spots; chance is k / n_spots.
-
-    Returns
-    -------
-    float64 (n_genes,) in [0, 1], NaN where the truth is constant.
-    """
-    truth, predicted = _checked(truth, predicted)
-    if k < 1:
-        raise UsageError(f"top {k} spots were asked for, expected at least 1")
-    k = min(k, len(truth))
-    hits = np.zeros(truth.shape, dtype=np.int8)
-    for values in (truth, predicted):
-        top = np.argsort(-values, axis=0, kind="stable")[:k]
-        np.put_along_axis(hits, top, np.take_along_axis(hits, top, axis=0) + 1, axis=0)
-    overlap = np.asarray((hits == 2).sum(axis=0) / max(k, 1), dtype=np.float64)
-    overlap[is_constant(truth)] = np.nan
-    return overlap
 
 
 def _checked(truth: Array, predicted: Array) -> tuple[Doubles, Doubles]:

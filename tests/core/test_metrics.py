@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import pearsonr
 from skimage.metrics import structural_similarity
 from stzoo.core.errors import UsageError
-from stzoo.core.metrics.scores import is_constant, masked_ssim, per_gene_pcc, summarise, to_grid, top_k_overlap
+from stzoo.core.metrics.scores import is_constant, masked_ssim, per_gene_pcc, summarise, to_grid
 
 RNG = np.random.default_rng(0)
 
@@ -108,18 +108,6 @@ def test_grid_round_trip():
     assert np.isnan(grid[~mask]).all()
     with pytest.raises(UsageError, match="share a place"):
         to_grid(values, np.array([1, 1, 2]), np.array([1, 1, 2]))
-
-
-def test_top_k_overlap():
-    truth = np.arange(10.0)[:, None] * [1, 1, 0]
-    guess = np.stack([np.arange(10.0), -np.arange(10.0), np.arange(10.0)], axis=1)
-    overlap = top_k_overlap(truth, guess, 3)
-    assert overlap[0] == 1
-    assert overlap[1] == 0
-    assert np.isnan(overlap[2])
-    assert top_k_overlap(truth, guess, 99)[1] == 1
-    with pytest.raises(UsageError, match="top 0"):
-        top_k_overlap(truth, guess, 0)
 
 
 def test_similarity_may_be_averaged_over_some_of_the_places():
