@@ -68,7 +68,7 @@ def gene_mean(learn: Sequence[SpotSubset], test: Sequence[SpotSubset], genes: Se
 
 
 def own_head(encoder: Encoder) -> RidgeHead | None:
-    """Return the ridge head that the weights bring along, or None."""
+    """Return the ridge head saved with the weights, or None."""
     head = encoder.fitted_heads.get("ridge")
     return head if isinstance(head, RidgeHead) else None
 

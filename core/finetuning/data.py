@@ -39,7 +39,7 @@ def check_genes(genes: Sequence[str], pieces: Sequence[SpotSubset]) -> list[str]
     Raises
     ------
     GeneError
-        None is named, or a training section has one of them not.
+        None is named, or a training section lacks one.
     """
     if not genes:
         raise GeneError("no gene to tune for", todo="name at least one, or leave --genes out")

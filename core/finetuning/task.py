@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 @dataclass
 class Rates:
-    """How fast what is tuned.
+    """Learning rates, batch size and loss weights of fine-tuning.
 
     Parameters
     ----------

@@ -24,8 +24,8 @@ MOST = 1000
 class HeldOut:
     """Sections that a training never learns from, and the spots that a head learns from to be tested on them.
 
-    All spots are measured ones. Where a section has too many, every so manieth is taken, in the order of the file, so
-    that the same ones are looked at every time, and a judgement costs the same whatever the size of the data.
+    All spots are measured ones. Of a section with too many, spots are subsampled at equal steps in the order of the
+    file: the same ones are scored every time, and a validation costs the same whatever the size of the data.
 
     Parameters
     ----------

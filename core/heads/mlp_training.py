@@ -85,7 +85,7 @@ class EnsembleTask:
         return {"loss": NETS * mse_loss(guess, self._targets[rows])}
 
     def after_step(self, step: int) -> None:
-        """Show the ensemble where it is wanted."""
+        """Call ``seen`` with the ensemble at the steps to be scored."""
         if self._seen is not None and step + 1 in STEPS:
             self._seen(step + 1, self.ensemble.nets())
 

@@ -9,6 +9,9 @@ from stzoo.core.arrays import Array, Doubles, Mask
 from stzoo.core.errors import UsageError
 from stzoo.core.metrics.correlation import is_constant
 
+WINDOW = 7
+"""Side of the window of the structural similarity, odd."""
+
 
 def to_grid(values: Array, row: Array, col: Array) -> tuple[Doubles, Mask]:
     """Lay the spots of a lattice out as an image.
@@ -40,13 +43,13 @@ def masked_ssim(
     predicted: Array,
     mask: Mask,
     *,
-    window: int = 7,
     scored: Mask | None = None,
 ) -> float:
     """Return the structural similarity of two maps, averaged over the masked places.
 
     Outside the mask both maps hold the mean of the truth inside, so that empty background neither helps nor harms;
-    the data range is that of the truth inside the mask (Wang et al. 2004, as scikit-image has it).
+    the data range is that of the truth inside the mask (Wang et al. 2004, as scikit-image has it). The window is
+    :data:`WINDOW` places wide, or less on a smaller grid.
 
     Parameters
     ----------
@@ -54,8 +57,6 @@ def masked_ssim(
         (h, w); values outside the mask are not read (NaN is fine).
     mask
         bool (h, w), the places that have a value.
-    window
-        Side of the window, odd; made smaller on grids that are smaller.
     scored
         bool (h, w), the places that are averaged over, where that is not the whole mask.
 
@@ -68,7 +69,7 @@ def masked_ssim(
     mask = np.asarray(mask, dtype=bool)
     if truth.shape != mask.shape or predicted.shape != mask.shape:
         raise UsageError(f"maps of {truth.shape} and {predicted.shape} with a mask of {mask.shape}: shapes differ")
-    side = min(window, *mask.shape)
+    side = min(WINDOW, *mask.shape)
     side -= 1 - side % 2
     if side < 3 or not mask.any() or bool(is_constant(truth[mask][:, None])[0]):
         return float("nan")

@@ -71,7 +71,7 @@ class Ranks:
         return slice(start, start + size + (self.rank < more))
 
     def my_jobs(self, count: int) -> range:
-        """Return which of ``count`` jobs are this rank's: a run of consecutive ones, none where there are few."""
+        """Return this rank's jobs of ``count``: consecutive ones, none on some ranks if there are few."""
         first, last = (count * (self.rank + k) // self.world for k in (0, 1))
         return range(first, last)
 
@@ -88,12 +88,12 @@ class Ranks:
         return [done[job] for job in range(count)]
 
     def weight(self, count: int) -> float:
-        """Return the factor on a mean over this rank's share that makes the mean over ranks that of ``count`` rows."""
+        """Weight of this rank's mean so that averaging over ranks gives the mean of the global batch (``count`` rows)."""
         mine = range(count)[self.share(count)]
         return self.world * len(mine) / count
 
     def gathered(self, x: Tensor, count: int) -> Tensor:
-        """Return the rows of all ranks, (count, ...), with gradients to each, of this rank's share of them.
+        """All-gather the ranks' shares of ``count`` rows, (count, ...), with gradients to each of them.
 
         Every rank then forms the loss of the global batch, and the mean of the ranks' gradients is its gradient.
         """
@@ -108,7 +108,7 @@ class Ranks:
         return torch.cat([part[: one.stop - one.start] for part, one in zip(parts, sizes, strict=True)])
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Return each figure's mean over the ranks, on all of them; the names are the same everywhere."""
+        """Average named scores over all ranks; the names are the same on each."""
         if self.world == 1:
             return dict(values)
         import torch
@@ -119,11 +119,11 @@ class Ranks:
         return dict(zip(values, (figures / self.world).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
-        """Say on all ranks whether one of them says so."""
+        """Logical or over all ranks."""
         return self.mean({"flag": float(flag)})["flag"] > 0
 
     def broadcast(self, value: T) -> T:
-        """Return what rank 0 has, on all ranks: anything of plain Python values."""
+        """Broadcast rank 0's value, of plain Python types, to all ranks."""
         if self.world == 1:
             return value
         import torch.distributed as dist
@@ -135,7 +135,7 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Turn what the libraries say of a rank that is gone into our words.
+        """Raise a LostRankError where torch.distributed fails because another rank is gone.
 
         Raises
         ------

@@ -2,7 +2,7 @@
 
 A run keeps its last two in ``OUT/checkpoints/00001200/``; one is complete when its folder has that name, for it is
 written beside it and moved. Each says the sha256 of its tensors, and one that is damaged is passed over. The weights of
-the best validation are in ``OUT/best/00000900/``, in the same format; those that a kept checkpoint speaks of stay.
+the best validation are in ``OUT/best/00000900/``, in the same format; those that a kept checkpoint refers to stay.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Checkpoint:
 
 
 def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint and drop all but the last two, and the best weights that none of them speaks of.
+    """Write a checkpoint and drop all but the last two, and the best weights that none of them refers to.
 
     Raises
     ------
@@ -69,9 +69,9 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
     folder = _write(out / "checkpoints" / f"{checkpoint.step:08d}", checkpoint)
     for old in checkpoint_folders(out)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-    spoken_of = {_best_step(kept) for kept in checkpoint_folders(out)}
+    referred_to = {_best_step(kept) for kept in checkpoint_folders(out)}
     for old in _numbered(out / "best"):
-        if int(old.name) not in spoken_of:
+        if int(old.name) not in referred_to:
             shutil.rmtree(old, ignore_errors=True)
     return folder
 
@@ -176,7 +176,7 @@ def _numbered(parent: Path) -> list[Path]:
 
 
 def _best_step(folder: Path) -> int | None:
-    """Return after how many steps the best weights that a checkpoint speaks of were; None if it is damaged."""
+    """Step of the best weights that a checkpoint refers to; None without any, or if it is damaged."""
     try:
         about = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
         found: int | None = about["run"]["validation"]["best_step"]

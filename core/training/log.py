@@ -81,7 +81,7 @@ def training_log(path: Path, start: int, *, active: bool = True) -> Iterator[Cal
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a log; one that a kill cut short has no place among them."""
+    """Return the complete rows of a log; a row that a kill cut short is left out."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def shard(whole: nn.Module, blocks: Sequence[nn.Module], world: int) -> nn.Module:
-    """Let every rank keep its part of the parameters only; gradients are averaged as the parts are.
+    """Shard the parameters over the ranks (FSDP2); gradients are reduced and sharded likewise.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def shard(whole: nn.Module, blocks: Sequence[nn.Module], world: int) -> nn.Modul
 
 
 def average_scalars(parameters: Sequence[Tensor], world: int) -> None:
-    """Average the gradients of what is too small to be sharded."""
+    """Average over the ranks the gradients of parameters that are not sharded."""
     import torch.distributed as dist
 
     for parameter in parameters:
@@ -76,18 +76,18 @@ def gathered(module: nn.Module) -> Iterator[None]:
 
 
 def whole(x: Tensor) -> Tensor:
-    """Return a tensor whole, on every rank; all ranks ask for it."""
+    """All-gather a sharded tensor; every rank has to call it."""
     found: Tensor = x.full_tensor() if hasattr(x, "full_tensor") else x
     return found
 
 
 def parted_like(now: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return whole tensors, parted over the ranks as those of the same names are now."""
+    """Shard whole tensors over the ranks as those of the same names are sharded now."""
     return {name: parted(now[name], tensor) if name in now else tensor for name, tensor in tensors.items()}
 
 
 def parted(like: Tensor, tensor: Tensor) -> Tensor:
-    """Return a whole tensor, parted over the ranks as ``like`` is."""
+    """Shard a whole tensor over the ranks as ``like`` is."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if not isinstance(like, DTensor) or tensor.shape != like.shape:

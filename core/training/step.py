@@ -90,8 +90,8 @@ class Stepper:
     def _seed_global(self, seed: int) -> None:
         """Seed what dropout and the like draw from.
 
-        For a module on the CPU that is one generator: ``torch.manual_seed`` also notes the stack, for the day that CUDA
-        is used, which costs 0.3 ms a step.
+        For a module on the CPU that is one generator: ``torch.manual_seed`` also records a traceback for deferred CUDA
+        seeding, which costs 0.3 ms a step.
         """
         if self._device == "cpu":
             torch.default_generator.manual_seed(seed)

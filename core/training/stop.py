@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def stop_request() -> Iterator[threading.Event]:
-    """Yield an event that the first Ctrl-C or SIGTERM sets; the next one acts as ever."""
+    """Yield an event that the first Ctrl-C or SIGTERM sets; a second one has its usual effect."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread may handle signals

@@ -11,7 +11,7 @@ from stzoo.core.training.task import TrainingError, Validation
 
 
 class Judge:
-    """Remembers how validation went; all of it is in the checkpoint.
+    """State of validation and early stopping; all of it is in the checkpoint.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Judge:
         return found
 
     def take(self, done: int, figures: dict[str, float]) -> bool:
-        """Remember figures; say whether their weights are to be kept as the best."""
+        """Record the scores of a validation; return whether they are the best so far."""
         assert self.validation is not None
         watch = self.validation.watch
         self.last = figures

@@ -237,7 +237,7 @@ def _dtype(tensors: Mapping[str, torch.Tensor]) -> str:
     return "none" if not kinds else kinds.pop() if len(kinds) == 1 else "mixed"
 
 
-def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, where: object = None) -> None:
+def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
     """Give a module its tensors, strictly: same keys, same shapes, same types.
 
     Floating point may be stored in another width (float16 on disk, float32 in use); nothing else is converted. The
@@ -252,14 +252,13 @@ def restore_module(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *
     own = module.state_dict()
     for what, keys in (("missing", set(own) - set(state)), ("not known to the model", set(state) - set(own))):
         if keys:
-            raise WeightsError(f"{len(keys)} tensors are {what}, e.g. '{min(keys)}'", where=where, todo=AGAIN)
+            raise WeightsError(f"{len(keys)} tensors are {what}, e.g. '{min(keys)}'", todo=AGAIN)
     for key, tensor in own.items():
         given = state[key]
         same_kind = given.dtype == tensor.dtype or (given.is_floating_point() and tensor.is_floating_point())
         if given.shape != tensor.shape or not same_kind:
             raise WeightsError(
                 f"tensor '{key}' is {given.dtype} {tuple(given.shape)}, expected {tensor.dtype} {tuple(tensor.shape)}",
-                where=where,
                 todo="these weights belong to another config",
             )
     module.load_state_dict({key: value.to(own[key].dtype) for key, value in state.items()}, strict=True, assign=True)
