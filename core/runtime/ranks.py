@@ -88,7 +88,7 @@ class Ranks:
         return [done[job] for job in range(count)]
 
     def weight(self, count: int) -> float:
-        """Weight of this rank's mean so that averaging over ranks gives the mean of the global batch (``count`` rows)."""
+        """Weight of this rank's mean so that averaging over ranks gives the mean of the global batch of ``count``."""
         mine = range(count)[self.share(count)]
         return self.world * len(mine) / count
 
