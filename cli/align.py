@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import ALIGNER
 from stzoo.cli.tables import echo
 
 
@@ -13,7 +14,7 @@ def command(
     moving: Annotated[str, typer.Argument(metavar="MOVING", help="PATH or PATH::SECTION of the section to move.")],
     fixed: Annotated[str, typer.Argument(metavar="FIXED", help="PATH or PATH::SECTION of the section that stays.")],
     out: Annotated[Path, typer.Option(help="Transform to write, NAME.zarr.")],
-    model: Annotated[str, typer.Option(help="An aligner of 'plugins list'.")] = "rigid",
+    model: Annotated[str, typer.Option(help="An aligner of 'plugins list'.")] = ALIGNER,
     plot: Annotated[Path | None, typer.Option(help="Picture: outlines and spots before and after.")] = None,
     report: Annotated[Path | None, typer.Option(help="The quality report as JSON.")] = None,
     moved: Annotated[

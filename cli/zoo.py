@@ -71,8 +71,9 @@ def list_(
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
     """Verify some weights, and show what they are and their model card."""
+    from stzoo.core.discovery.manager import default_manager
     from stzoo.core.weights.repository import CARD, open_repository
-    from stzoo.zoo.loading import ADAPTER
+    from stzoo.zoo.loading import find_adapter
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     resolved = resolve(name)
@@ -80,7 +81,10 @@ def info(name: Name, as_json: Json = False) -> None:
     config = None
     with forgetting_damage(resolved):
         if resolved.foreign:
-            facts |= {"model": f"{ADAPTER} (an image encoder that others published)", "sha256": _check(resolved.folder)}
+            facts |= {
+                "model": f"{find_adapter(default_manager())} (an image encoder that others published)",
+                "sha256": _check(resolved.folder),
+            }
         else:
             with open_repository(resolved.folder) as repository:
                 facts |= {"model": repository.method, "format_version": repository.format_version}

@@ -10,7 +10,9 @@ from stzoo.core.specs import ModelSpec, Role
 STZOO_API = 1
 
 
-def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: str = "") -> ModelSpec:
+def _spec(
+    name: str, role: Role, module: str, cls: str, summary: str, citation: str = "", is_control: bool = False
+) -> ModelSpec:
     home = f"stzoo.plugins.baselines.{role}s.{module}"
     return ModelSpec(
         name=name,
@@ -20,6 +22,7 @@ def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: 
         summary=summary,
         license="Apache-2.0",
         citation=citation,
+        is_control=is_control,
     )
 
 
@@ -73,6 +76,7 @@ def stzoo_models() -> Iterable[ModelSpec]:
             "ColourTexture",
             "statistics of haematoxylin, eosin and texture of a patch, with a ridge head",
             "Ruifrok and Johnston 2001 (stain separation); Ojala et al. 2002 (local binary patterns)",
+            is_control=True,
         ),
         _spec(
             "imagenet",

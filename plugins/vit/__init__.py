@@ -25,5 +25,6 @@ def stzoo_models() -> Iterable[ModelSpec]:
                 "Dosovitskiy et al. 2021 (ViT); Radford et al. 2021 (CLIP); Caron et al. 2021 (DINO); "
                 "Huang et al. 2023 (PLIP)"
             ),
+            adapts_checkpoints=True,
         )
     ]
