@@ -39,7 +39,7 @@ def command(
     from stzoo.core.registry import model as make
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.workflows.align_pair import align_pair
+    from stzoo.core.workflows.align_pair import align
 
     if out.suffix != ".zarr":
         raise UsageError(f"'{out.name}' is no name for a transform", todo="write to NAME.zarr")
@@ -52,7 +52,7 @@ def command(
     aligner = make(model, override({}, set_ or []), role="aligner", seed=seed)
     pair = [read(source, mpp=mpp) for source in (moving, fixed)]
     with progress_bar("align") as progress:
-        done = align_pair(aligner, *pair, both_ways=both_ways, progress=progress)
+        done = align(aligner, *pair, both_ways=both_ways, progress=progress)
     done.write(out, plot=plot, report=report, moved=moved, overwrite=overwrite)
     for line in done.lines():
         echo(line)

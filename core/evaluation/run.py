@@ -15,7 +15,7 @@ from stzoo.core.evaluation.models import Loader, Models
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Figures, Task
 
-__all__ = ["Loader", "Result", "Score", "evaluate", "lines", "report"]
+__all__ = ["Loader", "Result", "Score", "lines", "report", "run_protocol"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Result:
     conditions: str = ""
 
 
-def evaluate(
+def run_protocol(
     protocol: Protocol,
     data: Path,
     *,
