@@ -15,7 +15,7 @@ from stzoo.core.finetuning.run import finetune as _finetune
 from stzoo.core.finetuning.settings import Settings
 from stzoo.zoo.cards import Card, Figure
 
-__all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "tuned_card"]
+__all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "write_card"]
 
 LIMITS = (
     "Figures are of the test spots named above: other patients, stains, scanners and tissues will differ, and figures "
@@ -66,11 +66,11 @@ def finetune(
         resume=resume,
         progress=progress,
         trackers=trackers,
-        card=lambda found: tuned_card(found, name=Path(out).name, license=license),
+        card=lambda found: write_card(found, name=Path(out).name, license=license),
     )
 
 
-def tuned_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
+def write_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
     """Return the model card of fine-tuned weights: figures beside the controls, data, split, protocol, limits."""
     source = str(found["base"]["source"])
     hub = source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else ""
