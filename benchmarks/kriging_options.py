@@ -64,7 +64,7 @@ def main() -> None:
     """Print the figures and write them."""
     sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
     one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
-    stack = one.aligned("rigid", lambda: stzoo.model("rigid"))
+    stack = one.align("rigid", lambda: stzoo.model("rigid"))
     rows, reference = [], None
     for name, options in OPTIONS.items():
         pairs = left_out(one, stack, options)

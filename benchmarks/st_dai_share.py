@@ -79,7 +79,7 @@ def main() -> None:
     """Print the figures and write them."""
     sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
     one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
-    filled = list(fillings(one, one.aligned("rigid", lambda: stzoo.model("rigid"))))
+    filled = list(fillings(one, one.align("rigid", lambda: stzoo.model("rigid"))))
     rows = [row(share, n, filled) for share in SHARES for n in (range(1, len(SEEDS) + 1) if share else (1,))]
     for found in rows:
         print("  ".join(f"{key} {value}" for key, value in found.items()))

@@ -51,7 +51,7 @@ def sparse_stack() -> tuple[Round, Stack, list[Mask]]:
     """Return the protocol's round, the aligned stack without the held-out spots, and these."""
     sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
     one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
-    stack = one.aligned("rigid", lambda: stzoo.model("rigid"))
+    stack = one.align("rigid", lambda: stzoo.model("rigid"))
     rng = np.random.default_rng(0)
     out = []
     for number, section in enumerate(stack.sections):

@@ -40,7 +40,7 @@ import tifffile
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.slides.slide import Slide
 from stzoo.core.slides.tiff import TiffSource
-from stzoo.core.slides.tile_cache import THREADS, Spots, along_a_curve, cached_rows, tile_rows
+from stzoo.core.slides.tile_cache import THREADS, Spots, along_a_curve, cache_rows, tile_rows
 
 RESULTS = Path(__file__).parent / "results" / "tiles.json"
 SIZE_PX, MPP, SLIDE_MPP, PITCH_UM = 224, 1.0, 0.69, 100.0
@@ -139,7 +139,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def cache(folder: Path, slide: Slide, places: Any, about: dict[str, Any]) -> Any:
-    return cached_rows(folder / "cache", [Spots("slide", slide, places)], tile_rows(SIZE_PX, MPP), about=about)
+    return cache_rows(folder / "cache", [Spots("slide", slide, places)], tile_rows(SIZE_PX, MPP), about=about)
 
 
 def timed(act: Callable[[], object]) -> tuple[float, float]:
@@ -234,7 +234,7 @@ def peak_here(path: Path) -> int:
         most = max(most, own_memory())
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        cached_rows(Path(folder), [Spots("slide", slide, places)], tile_rows(SIZE_PX, MPP), progress=watch)
+        cache_rows(Path(folder), [Spots("slide", slide, places)], tile_rows(SIZE_PX, MPP), progress=watch)
     return (most - before) // 1024
 
 

@@ -60,7 +60,7 @@ def command(
     from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.training.task import Precision
     from stzoo.core.training.trackers import require_trackers
-    from stzoo.zoo.finetuning import carry_out, check_folder, tuned_card
+    from stzoo.zoo.finetuning import carry_out, check_folder, write_card
     from stzoo.zoo.loading import load
 
     require_trackers(tracker or [])
@@ -96,7 +96,7 @@ def command(
         say = echo if ranks.is_main else _nothing
         for line in describe_plan(plan):
             say(line)
-        card = partial(tuned_card, name=out.name, license=license)
+        card = partial(write_card, name=out.name, license=license)
         done = carry_out(plan, out, resume=resume, trackers=tracker or [], card=card, ranks=ranks)
         for line in done.lines():
             say(line)

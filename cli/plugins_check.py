@@ -32,7 +32,7 @@ def check(
 
     given = Conformance(name, config=_config(set_), make=_maker(weights))
     found = []
-    for outcome in run_checks(given, wanted=_wanted(only)):
+    for outcome in run_checks(given, wanted=_select_checks(only)):
         found.append(outcome)
         if sys.stderr.isatty():
             typer.echo(f"\r{len(found)} checks, {outcome.subject}: {outcome.check:40}", err=True, nl=False)
@@ -60,7 +60,7 @@ def _maker(weights: str | None) -> Callable[[], Any] | None:
     return lambda: load(weights)
 
 
-def _wanted(only: list[str] | None) -> Callable[[str], bool]:
+def _select_checks(only: list[str] | None) -> Callable[[str], bool]:
     from stzoo.core.conformance.running import check_names
     from stzoo.core.errors import UsageError, nearest
 

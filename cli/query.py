@@ -32,7 +32,7 @@ def command(
     from stzoo.core.workflows.query import query
     from stzoo.zoo.loading import load
 
-    sets = dict(_parsed(text) for text in set_ or []) | {gene.strip(): [gene.strip()] for gene in symbol or []}
+    sets = dict(_parse_set(text) for text in set_ or []) | {gene.strip(): [gene.strip()] for gene in symbol or []}
     check_suffix(out)
     check_outputs(overwrite, out, plot)
     encoder = load(model, device=device)
@@ -45,7 +45,7 @@ def command(
     echo(f"wrote {out}" + (f" and {plot}" if plot else ""))
 
 
-def _parsed(text: str) -> tuple[str, list[str]]:
+def _parse_set(text: str) -> tuple[str, list[str]]:
     """Return name and genes of ``NAME=GENE,GENE``."""
     name, mark, rest = text.partition("=")
     genes = list(dict.fromkeys(gene.strip() for gene in rest.split(",") if gene.strip()))

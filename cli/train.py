@@ -49,9 +49,9 @@ def command(
     from stzoo.core.runtime.devices import check_device
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.ranks import join_ranks
-    from stzoo.core.training.recipes import how_computed, load_recipe, loop_options, require_validation, trained
+    from stzoo.core.training.recipes import computation, load_recipe, loop_options, require_validation, train_or_load
     from stzoo.core.training.trackers import require_trackers
-    from stzoo.zoo.cards import Card, chosen_by, figures_from
+    from stzoo.zoo.cards import Card, describe_choice, figures_from
 
     overrides = [*(set_ or []), *loop_options(model, accumulate, precision)]
     recipe = load_recipe(model, config, overrides)
@@ -71,14 +71,14 @@ def command(
         sections=about,
     )
 
-    def computed() -> dict[str, str]:
-        said = how_computed(out / "run")
+    def describe_run() -> dict[str, str]:
+        said = computation(out / "run")
         return {"How it was computed": f"Training: {said}."} if said else {}
 
     with join_ranks() as ranks:
         _refuse_other_run(out, resume)
         ranks.barrier()  # nobody writes before all have looked
-        made = trained(
+        made = train_or_load(
             model,
             config,
             [read(data_source(source, data)) for source in recipe.sections],
@@ -87,14 +87,14 @@ def command(
             folder=out,
             overrides=overrides,
             validation=[read(data_source(source, data)) for source in validate or []],
-            card=lambda made: replace(card, sections=about | chosen_by(made.validated) | computed()).render(),
+            card=lambda made: replace(card, sections=about | describe_choice(made.validated) | describe_run()).render(),
             start=_checkpoint(start),
             start_name=start,
             trackers=tracker or [],
             ranks=ranks,
         )
         if ranks.is_main:
-            for text in (chosen_by(made.validated) | computed()).values():
+            for text in (describe_choice(made.validated) | describe_run()).values():
                 echo(text)
             echo(f"wrote {out / 'weights'}; use them with --model {out / 'weights'}")
 

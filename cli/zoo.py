@@ -104,7 +104,7 @@ def info(name: Name, as_json: Json = False) -> None:
 @app.command()
 def verify(name: Name) -> None:
     """Check every file of some weights against its digest; the exit code is 1 when one differs."""
-    for file, digest in _verified(name)[1].items():
+    for file, digest in _verify_files(name)[1].items():
         echo(f"ok  {digest}  {file}")
 
 
@@ -123,7 +123,7 @@ def pull(
             f"nothing to pull: no name, and no {LOCK} here", todo="name some weights, see 'stzoo zoo list'"
         )
     for name in wanted:
-        source, digests, size = _verified(name)
+        source, digests, size = _verify_files(name)
         echo(f"ok  {source}  {len(digests)} files, {size / 1e6:.1f} MB")
 
 
@@ -220,7 +220,7 @@ def _check(folder: Path) -> dict[str, str]:
     return check(folder)
 
 
-def _verified(name: str) -> tuple[str, dict[str, str], int]:
+def _verify_files(name: str) -> tuple[str, dict[str, str], int]:
     """Return source, digests and bytes of some weights; a branch is written to the lock file."""
     from stzoo.zoo.locking import Lock
     from stzoo.zoo.resolving import forgetting_damage, resolve

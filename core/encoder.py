@@ -350,7 +350,7 @@ class Encoder(Model):
 
     def head_names(self) -> list[str]:
         """Return every head that :meth:`predict` accepts: those of installed plugins, and the model's own."""
-        return list(dict.fromkeys([*installed_heads(), *self.heads]))
+        return list(dict.fromkeys([*list_heads(), *self.heads]))
 
     def check_head(self, head: str | None) -> str:
         """Return the name of a head, the default one for None, or say which there are."""
@@ -362,7 +362,7 @@ class Encoder(Model):
         return head
 
 
-def installed_heads() -> list[str]:
+def list_heads() -> list[str]:
     """Return the names of the heads that plugins offer."""
     return list(dict.fromkeys(spec.name for _, spec in default_manager().specs_of(HeadSpec)))
 
@@ -377,7 +377,7 @@ def head_class(name: str) -> type[Head]:
     PluginError
         Two do, or what the plugin names is no head.
     """
-    known = installed_heads()
+    known = list_heads()
     if name.rpartition(":")[2] not in known:
         raise UsageError(f"there is no head '{name}' to fit{nearest(name, known)}", where=f"heads: {', '.join(known)}")
     plugin, spec = default_manager().find(HeadSpec, name)

@@ -42,7 +42,7 @@ class Tunable(ABC):
         """Return what is tuned; all its parameters ask for gradients in a full tuning."""
 
     @abstractmethod
-    def adapted(self) -> Sequence[str]:
+    def adapted_layers(self) -> Sequence[str]:
         """Return names of linear layers of :meth:`module` that low-rank adapters go to, e.g. ``blocks.0.mlp.fc1``."""
 
     def extra(self) -> nn.Module | None:

@@ -136,9 +136,9 @@ def _place(bundle: Bundle) -> Path:
     """Return where the Hub's client would keep these weights."""
     if not bundle.source.startswith("hf://"):
         raise UsageError(f"'{bundle.name}' does not come from the Hub", todo="say where to unpack it: --out FOLDER")
-    from stzoo.zoo.hub import pinned, snapshot_folder
+    from stzoo.zoo.hub import parse_address, snapshot_folder
 
-    return snapshot_folder(pinned(bundle.source))
+    return snapshot_folder(parse_address(bundle.source))
 
 
 def _unpack(tar: tarfile.TarFile, bundle: Bundle, folder: Path, path: Path) -> None:

@@ -119,7 +119,7 @@ class Card:
         return str(data.to_yaml())
 
 
-def chosen_by(validated: Mapping[str, Any]) -> dict[str, str]:
+def describe_choice(validated: Mapping[str, Any]) -> dict[str, str]:
     """Return the section of a card on how validation chose the weights (``Model.validated``), or none."""
     if not validated:
         return {}

@@ -66,9 +66,9 @@ def _folder(source: str) -> Path | None:
 
             return package_folder(source)
         if source.startswith("hf://"):
-            from stzoo.zoo.hub import cached
+            from stzoo.zoo.hub import find_cached
 
-            return cached(source)
+            return find_cached(source)
         return Path(source.removeprefix("file://"))
     except WeightsError:
         return None

@@ -18,7 +18,7 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.trackers import require_trackers
 from stzoo.zoo.cards import Card, Figure
 
-__all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "tuned_card"]
+__all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "write_card"]
 
 LIMITS = (
     "Figures are of the test spots named above: other patients, stains, scanners and tissues will differ, and figures "
@@ -91,11 +91,11 @@ def finetune(
     require_trackers(trackers)
     out = check_folder(Path(out), resume=resume)
     plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
-    card = partial(tuned_card, name=out.name, license=license)
+    card = partial(write_card, name=out.name, license=license)
     return carry_out(plan, out, resume=resume, progress=progress, trackers=trackers, card=card, ranks=ranks)
 
 
-def tuned_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
+def write_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
     """Return the model card of fine-tuned weights: figures beside the controls, data, split, protocol, limits."""
     source = str(found["base"]["source"])
     hub = source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else ""

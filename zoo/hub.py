@@ -55,7 +55,7 @@ def parse(address: str) -> HubAddress:
     return HubAddress(match["repo"], match["revision"] or "main")
 
 
-def pinned(address: str) -> HubAddress:
+def parse_address(address: str) -> HubAddress:
     """Split ``hf://owner/repo@COMMIT``.
 
     Raises
@@ -101,14 +101,14 @@ def is_ours(address: HubAddress) -> bool:
     WeightsError
         As :func:`fetch`.
     """
-    if cached(str(address)) is not None:
+    if find_cached(str(address)) is not None:
         return True
     return (_download(address, only=[MANIFEST]) / MANIFEST).exists()
 
 
-def cached(address: str) -> Path | None:
+def find_cached(address: str) -> Path | None:
     """Return the snapshot of an address when all of it is on this machine; the network is not asked."""
-    snapshot = snapshot_folder(pinned(address))
+    snapshot = snapshot_folder(parse_address(address))
     try:
         check_layout(snapshot)
     except WeightsError:  # nothing there, or a download that was cut: the client will complete it
@@ -132,10 +132,10 @@ def fetch(address: str) -> Path:
     WeightsError
         No such repository or commit, no access, no network, no space, or files that no repository may hold.
     """
-    known = cached(address)
+    known = find_cached(address)
     if known is not None:
         return known
-    snapshot = _download(pinned(address))
+    snapshot = _download(parse_address(address))
     try:
         check_layout(snapshot)
     except DamagedError:
@@ -154,7 +154,7 @@ def fetch_checkpoint(address: str) -> Path:
     WeightsError
         As :func:`fetch`; or the repository has no safetensors, or a file is not the one that was published.
     """
-    snapshot = _download(pinned(address), only=_CHECKPOINT)
+    snapshot = _download(parse_address(address), only=_CHECKPOINT)
     if not any(snapshot.glob("*.safetensors")):
         raise WeightsError(
             "the repository has no safetensors file; pickled weights are never opened",
@@ -224,10 +224,10 @@ def explaining(address: HubAddress, *, writing: bool = False) -> Iterator[None]:
             f"'{address.repo}' can not be the name of a repository", where=str(address), todo=str(error)
         ) from error
     except (HTTPError, OSError) as error:
-        raise _explained(error, address, writing=writing) from error
+        raise _explain(error, address, writing=writing) from error
 
 
-def _explained(error: Exception, at: HubAddress, *, writing: bool) -> WeightsError:
+def _explain(error: Exception, at: HubAddress, *, writing: bool) -> WeightsError:
     """Say what an error of the Hub's client means and what to do next."""
     from huggingface_hub import errors
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]

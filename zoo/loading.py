@@ -55,12 +55,12 @@ def load(
     lock = Lock.here(strict=locked)
     resolved = resolve(name, manager=manager, lock=lock)
     with forgetting_damage(resolved):
-        model = _adapted(resolved, manager, device) if resolved.foreign else _restored(resolved, manager, device)
+        model = _adapt(resolved, manager, device) if resolved.foreign else _restore(resolved, manager, device)
     resolved.remember(lock)
     return model
 
 
-def _restored(resolved: Resolved, manager: PluginManager, device: str) -> Any:
+def _restore(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     from stzoo.core.registry import model_class
     from stzoo.core.weights.repository import open_repository
 
@@ -72,7 +72,7 @@ def _restored(resolved: Resolved, manager: PluginManager, device: str) -> Any:
                 where=resolved.source,
                 todo="tell the authors of the plugin that lists them",
             )
-        model = model_class(_qualified(method, resolved.plugin), manager=manager).from_repository(
+        model = model_class(_qualify(method, resolved.plugin), manager=manager).from_repository(
             repository, device=device
         )
         model.provenance = {
@@ -84,7 +84,7 @@ def _restored(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     return model
 
 
-def _adapted(resolved: Resolved, manager: PluginManager, device: str) -> Any:
+def _adapt(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     """Return an image encoder that others published, behind our interface."""
     from stzoo.core.registry import model_class
 
@@ -111,7 +111,7 @@ def find_adapter(manager: PluginManager) -> str:
     return names[0]
 
 
-def _qualified(method: str, plugin: Plugin | None) -> str:
+def _qualify(method: str, plugin: Plugin | None) -> str:
     """Prefer the model of the plugin that also offers the weights."""
     if plugin is not None and any(isinstance(r, ModelSpec) and r.name == method for r in plugin.specs):
         return f"{plugin.dist}:{method}"

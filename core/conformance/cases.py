@@ -63,13 +63,13 @@ class CheckContext:
 
         The head of an encoder that has none is fitted on the second section.
         """
-        model = self._made()
+        model = self._make_model()
         if isinstance(model, Encoder) and not model.genes():
             self.refits = True
             model.fit([self.sections[1]], head=model.default_head)
         return model
 
-    def _made(self) -> Model:
+    def _make_model(self) -> Model:
         if self.given.make is not None:
             return self.given.make()
         weights = self._packaged
@@ -113,7 +113,7 @@ class CheckContext:
     def sections(self) -> tuple[Section, Section]:
         """The two sections that the subject is asked about."""
         first, second = self.untouched
-        return data.copied(first), data.copied(second)
+        return data.copy_section(first), data.copy_section(second)
 
     @cached_property
     def untouched(self) -> tuple[Section, Section]:

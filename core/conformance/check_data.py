@@ -27,7 +27,7 @@ TURNS, MEETINGS, WAIT_S = 2, 20, 0.05
 @check(*MODELS)
 def inputs_are_left_alone(case: CheckContext) -> None:
     """Counts, tables and positions of the sections given are afterwards what they were."""
-    sections = [data.copied(section) for section in case.untouched]
+    sections = [data.copy_section(section) for section in case.untouched]
     before = [_content(section) for section in sections]
     answer(case.model, sections)
     for old, new in zip(before, map(_content, sections), strict=True):
@@ -59,7 +59,7 @@ def _equal(a: Any, b: Any) -> bool:
 def counts_of_any_type(case: CheckContext) -> None:
     """Counts as integers, in double precision, or in a sparse matrix by columns are the same counts."""
     for kind in ("csc", "int32", "float64"):
-        sections = [data.stored(section, kind) for section in case.sections]
+        sections = [data.store_counts(section, kind) for section in case.sections]
         todo = "read counts through section.counts() or section.expression()"
         check_same(answer(case.model, sections), case.expected, ROUNDING, f"with counts kept as {kind}", todo)
 
@@ -67,7 +67,7 @@ def counts_of_any_type(case: CheckContext) -> None:
 @check(*MODELS)
 def gene_order(case: CheckContext) -> None:
     """The order of the genes in the table means nothing: the same genes in another order give the same answer."""
-    sections = [data.reordered(section) for section in case.sections]
+    sections = [data.reorder_genes(section) for section in case.sections]
     todo = "find genes by name (section.gene_index), and let nothing depend on the column"
     what = "with the genes in another order"
     model = case.model

@@ -28,10 +28,10 @@ def one_spot(case: CheckContext) -> None:
 def _few(case: CheckContext, count: int) -> None:
     small = [section.take(np.flatnonzero(section.measured)[:count]) for section in case.sections]
     for sections in ((small[0], case.sections[1]), (small[0], small[1])):
-        _whole_or_refused(case, sections, f"a section of {count} spots")
+        _require_whole_or_refused(case, sections, f"a section of {count} spots")
 
 
-def _whole_or_refused(case: CheckContext, sections: Sequence[Section], what: str) -> None:
+def _require_whole_or_refused(case: CheckContext, sections: Sequence[Section], what: str) -> None:
     found: list[Answer] = []
     if refusal(lambda: found.append(answer(case.model, sections)), what) is None:
         _check_rows(found[0], sections, what)
@@ -50,11 +50,11 @@ def _check_rows(found: Answer, sections: Sequence[Section], what: str) -> None:
 def no_micrometres(case: CheckContext) -> None:
     """A section whose µm/px are unknown is refused (or answered in full), since distances have no meaning then."""
     sections = [_without_mpp(section) for section in case.sections]
-    _whole_or_refused(case, sections, "sections without µm/px")
+    _require_whole_or_refused(case, sections, "sections without µm/px")
 
 
 def _without_mpp(section: Section) -> Section:
-    made = data.copied(section)
+    made = data.copy_section(section)
     made.adata.obsm.pop("spatial_um", None)
     slide = made.slide
     return replace(made, mpp=None, slide=None if slide is None else data.without_mpp(slide))
@@ -63,6 +63,6 @@ def _without_mpp(section: Section) -> Section:
 @check("imputer", "aligner")
 def no_gene_in_common(case: CheckContext) -> None:
     """Sections that share no gene are refused, or answered from what else they have."""
-    other = data.copied(case.sections[1])
+    other = data.copy_section(case.sections[1])
     other.adata.var_names = [f"no-such-gene-{i}" for i in range(other.n_genes)]
-    _whole_or_refused(case, (case.sections[0], other), "sections that share no gene")
+    _require_whole_or_refused(case, (case.sections[0], other), "sections that share no gene")

@@ -30,7 +30,7 @@ def hidden_spots_poisoned(case: CheckContext) -> None:
     """Absurd counts of hidden spots, in the table, whatever is derived from it, and its file, change nothing."""
     wanted = _blind(case)
     for level in LEVELS:
-        sections = [_poisoned(case, section, level) for section in case.sections]
+        sections = [_poison(case, section, level) for section in case.sections]
         check_same(answer(case.model, sections), wanted, EXACT, f"with hidden counts of {level:.0e}", _TODO)
     with tempfile.TemporaryDirectory() as scratch:
         found = answer(case.model, [_from_file(case, section, Path(scratch)) for section in case.sections])
@@ -46,46 +46,46 @@ def heads_learn_from_measured_spots(case: CheckContext) -> None:
     mask = np.arange(len(reference)) % 3 > 0
     found = []
     for level in (None, *LEVELS):
-        given = reference.hide(mask) if level is None else _masked(data.poisoned(reference, ~mask, level), mask)
+        given = reference.hide(mask) if level is None else _apply_mask(data.poison(reference, ~mask, level), mask)
         model = case.fresh().fit([given], head=head)
         found.append({"prediction": model.predict(case.sections[0], head=head).values})
     for other in found[1:]:
         check_same(other, found[0], EXACT, "a head fitted beside absurd hidden counts", _TODO)
 
 
-def _seen(case: CheckContext, section: Section) -> Mask:
+def _mask_of_role(case: CheckContext, section: Section) -> Mask:
     """Which spots the role may read: none for an encoder that predicts, half for an aligner."""
     if case.subject.role == "encoder":
         return np.zeros(len(section), dtype=bool)
     return section.measured & (np.arange(len(section)) % 2 == 0) if section.measured.all() else section.measured
 
 
-def _masked(section: Section, mask: Mask) -> Section:
-    made = data.stored(section, "float32")  # as hide() leaves it, so that sums are rounded alike
+def _apply_mask(section: Section, mask: Mask) -> Section:
+    made = data.store_counts(section, "float32")  # as hide() leaves it, so that sums are rounded alike
     made.adata.obs["measured"] = mask
     return made
 
 
 def _blind(case: CheckContext) -> Answer:
-    return case.once("blind", lambda: answer(case.model, [s.hide(_seen(case, s)) for s in case.sections]))
+    return case.once("blind", lambda: answer(case.model, [s.hide(_mask_of_role(case, s)) for s in case.sections]))
 
 
 def _seeing(case: CheckContext) -> Answer:
     if case.subject.role == "encoder":
         return case.expected
-    return answer(case.model, [_masked(section, _seen(case, section)) for section in case.sections])
+    return answer(case.model, [_apply_mask(section, _mask_of_role(case, section)) for section in case.sections])
 
 
-def _poisoned(case: CheckContext, section: Section, level: float) -> Section:
-    seen = _seen(case, section)
-    return _masked(data.poisoned(section, ~seen, level), seen)
+def _poison(case: CheckContext, section: Section, level: float) -> Section:
+    seen = _mask_of_role(case, section)
+    return _apply_mask(data.poison(section, ~seen, level), seen)
 
 
 def _from_file(case: CheckContext, section: Section, folder: Path) -> Section:
     """Return a section without hidden counts whose source is a file that still has some."""
     path = folder / f"{section.name}.h5ad"
-    hidden = ~_seen(case, section)
-    lies = data.stored(section, "float32").adata
+    hidden = ~_mask_of_role(case, section)
+    lies = data.store_counts(section, "float32").adata
     lies.X[hidden] = LEVELS[0]
     lies.write_h5ad(path)
     return replace(section.hide(~hidden), source=str(path))

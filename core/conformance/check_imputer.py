@@ -6,12 +6,12 @@ import numpy as np
 from stzoo.core.conformance.answers import layer
 from stzoo.core.conformance.cases import CheckContext
 from stzoo.core.conformance.checks import ConformanceError, check, refusal
-from stzoo.core.conformance.data import copied
+from stzoo.core.conformance.data import copy_section
 from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.imputer import Imputer
 
 
-def _given(case: CheckContext) -> tuple[Stack, list[np.ndarray]]:
+def _make_inputs(case: CheckContext) -> tuple[Stack, list[np.ndarray]]:
     """Return what ``fill`` is given: a stack without hidden counts, and log-normalised values."""
     hidden = tuple(section.hide(section.measured) for section in case.sections)
     return Stack(hidden), [section.expression(target=PER_10K) for section in hidden]
@@ -20,7 +20,7 @@ def _given(case: CheckContext) -> tuple[Stack, list[np.ndarray]]:
 @check("imputer")
 def filled_is_whole(case: CheckContext) -> None:
     """``fill`` returns finite float32 for every spot and gene, and a confidence from 0 to 1."""
-    stack, values = _given(case)
+    stack, values = _make_inputs(case)
     filled = case.model.fill(stack, [one.copy() for one in values])
     if len(filled) != len(values):
         raise ConformanceError(f"{len(filled)} results for {len(values)} sections", "return one Filled a section")
@@ -40,7 +40,7 @@ def filled_is_whole(case: CheckContext) -> None:
 @check("imputer")
 def parts_are_the_whole(case: CheckContext) -> None:
     """``fill_parts`` yields every hidden spot and gene once, as ``fill`` has it: processes share the parts."""
-    stack, values = _given(case)
+    stack, values = _make_inputs(case)
     whole = case.model.fill(stack, [one.copy() for one in values])
     times = [np.zeros(one.shape, dtype=np.int64) for one in values]
     for part in case.model.fill_parts(stack, [one.copy() for one in values]):
@@ -103,15 +103,15 @@ def measured_spots_are_read(case: CheckContext) -> None:
     """The answer follows what was measured: other counts at measured spots give other values at hidden ones."""
     if not isinstance(case.model, Imputer) or all(section.measured.all() for section in case.sections):
         raise ConformanceError("the sections hide no spot", "give sections with obs['measured']")
-    done = case.model.impute(Stack(tuple(_scrambled(section) for section in case.sections)))
+    done = case.model.impute(Stack(tuple(_scramble_genes(section) for section in case.sections)))
     hidden = ~case.sections[1].measured
     before = case.expected["imputed of section 1"][hidden]
     if np.array_equal(layer(done.sections[1], "imputed")[hidden], before):
         raise ConformanceError("other measured counts give the very same result", "fill from the values that are given")
 
 
-def _scrambled(section: Section) -> Section:
+def _scramble_genes(section: Section) -> Section:
     """Return a section whose genes have changed their counts with one another."""
-    made = copied(section)
+    made = copy_section(section)
     made.adata.X = made.adata.X[:, np.random.default_rng(5).permutation(section.n_genes)]
     return made

@@ -21,7 +21,7 @@ TRUTH = Transform.rigid(25.0, (40.0, -30.0), centre=(500.0, 500.0))
 
 
 @lru_cache(maxsize=16)
-def drawn(seed: int, role: str, pitch_um: float | None = None) -> Section:
+def draw_tissue(seed: int, role: str, pitch_um: float | None = None) -> Section:
     """Draw the tissue of a role once; nobody may change it."""
     return synthetic_section(side_um=SIDE_UM[role], pitch_um=pitch_um or PITCH_UM[role], seed=seed, name=f"kit-{seed}")
 
@@ -37,16 +37,16 @@ def sections_of(role: str, *, whole: bool = False) -> tuple[Section, Section]:
     whole
         The first section of an imputer is measured everywhere.
     """
-    first, second = drawn(0, role), drawn(1, role)
+    first, second = draw_tissue(0, role), draw_tissue(1, role)
     if role == "encoder":
         return at_mpp(first, 0.5), at_mpp(second, 0.5)
     if role == "imputer":
         return (first if whole else sparse(first)), sparse(second)
     odd = cut(first)
-    return odd, moved(odd, TRUTH)
+    return odd, move_section(odd, TRUTH)
 
 
-def copied(section: Section, **changes: Any) -> Section:
+def copy_section(section: Section, **changes: Any) -> Section:
     """Return a section whose table may be changed."""
     return replace(section, adata=section.adata.copy(), **changes)
 
@@ -80,7 +80,7 @@ def _dense(section: Section) -> Any:
 
 def sparse(section: Section) -> Section:
     """Call a quarter of the spots measured; the counts of the others stay where they are."""
-    made = copied(section)
+    made = copy_section(section)
     made.adata.obs["measured"] = quarter(section)
     return made
 
@@ -93,7 +93,7 @@ def quarter(section: Section) -> Mask:
 
 def other_tissue(section: Section) -> Section:
     """Return a section of the same name, genes and places with other counts and another picture, all measured."""
-    made = copied(section)
+    made = copy_section(section)
     rng = np.random.default_rng(99)
     made.adata.X = rng.poisson(3.0, made.adata.shape).astype(np.float32)
     made.adata.obs.drop(columns=["measured", "total_counts"], errors="ignore", inplace=True)
@@ -117,7 +117,7 @@ def at_mpp(section: Section, mpp: float) -> Section:
     """Return the same tissue on a slide of other µm/px, interpolated."""
     slide = section.require_slide()
     assert section.mpp is not None
-    made = copied(section, mpp=mpp)
+    made = copy_section(section, mpp=mpp)
     made.adata.obsm["spatial"] = section.pixels * (section.mpp / mpp)
     return replace(made, slide=Slide.from_array(slide.read(0, 0, slide.width, slide.height, mpp=mpp), mpp=mpp))
 
@@ -125,7 +125,7 @@ def at_mpp(section: Section, mpp: float) -> Section:
 def finer(section: Section) -> Section:
     """Return the same tissue at half the µm/px: every pixel becomes four, so that nothing else is new."""
     assert section.mpp is not None
-    made = copied(section, mpp=section.mpp / 2)
+    made = copy_section(section, mpp=section.mpp / 2)
     made.adata.obsm["spatial"] = section.pixels * 2
     if made.slide is None:
         return made
@@ -151,17 +151,17 @@ def _inside(x: Any, y: Any) -> Any:
     return (body & ~notch) | foot
 
 
-def moved(section: Section, transform: Transform) -> Section:
+def move_section(section: Section, transform: Transform) -> Section:
     """Return a section as it lies after a transform, picture and spots."""
     assert section.mpp is not None
     pixels = pixels_of(section)
     turned = transform.apply_image(pixels, mpp=section.mpp, shape=pixels.shape[:2])
-    made = copied(section, name=f"{section.name}-moved", slide=Slide.from_array(turned, mpp=section.mpp))
+    made = copy_section(section, name=f"{section.name}-moved", slide=Slide.from_array(turned, mpp=section.mpp))
     made.adata.obsm["spatial"] = transform.apply(section.um) / section.mpp
     return made
 
 
-def poisoned(section: Section, hidden: Mask, level: float) -> Section:
+def poison(section: Section, hidden: Mask, level: float) -> Section:
     """Write absurd values for hidden spots into everything of a table that counts could be read from.
 
     Parameters
@@ -171,7 +171,7 @@ def poisoned(section: Section, hidden: Mask, level: float) -> Section:
     level
         What is written: ``X``, layers, ``obs``, ``obsm``, ``obsp``, ``uns``, ``var`` and ``raw`` follow from it.
     """
-    made = copied(section)
+    made = copy_section(section)
     adata, n = made.adata, section.n_spots
     counts = np.array(_dense(made), dtype=np.float32)
     counts[hidden] = level
@@ -189,15 +189,15 @@ def poisoned(section: Section, hidden: Mask, level: float) -> Section:
     return made
 
 
-def reordered(section: Section) -> Section:
+def reorder_genes(section: Section) -> Section:
     """Return a section with its genes in another order."""
     order = np.random.default_rng(3).permutation(section.n_genes)
     return replace(section, adata=section.adata[:, order].copy())
 
 
-def stored(section: Section, kind: str) -> Section:
+def store_counts(section: Section, kind: str) -> Section:
     """Return a section whose counts are kept as ``csc``, ``int32``, ``float32`` or ``float64``."""
-    made, dense = copied(section), _dense(section)
+    made, dense = copy_section(section), _dense(section)
     if kind == "csc":
         from scipy.sparse import csc_matrix
 

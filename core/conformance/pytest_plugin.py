@@ -32,11 +32,11 @@ class ConformanceCollector(pytest.Collector):
 
     def collect(self) -> Iterator[ConformanceItem]:
         """Yield an item for each check; a plugin that is not there is an error of collection."""
-        from stzoo.core.conformance.running import planned
+        from stzoo.core.conformance.running import plan_checks
         from stzoo.core.errors import StzooError
 
         try:
-            for case, check in planned(self.given):
+            for case, check in plan_checks(self.given):
                 name = f"{case.subject.name}-{check.name}"
                 yield ConformanceItem.from_parent(self, name=name, case=case, check=check)
         except StzooError as error:

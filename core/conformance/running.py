@@ -30,7 +30,7 @@ def check_names() -> list[str]:
     return [check.name for check in all_checks()]
 
 
-def planned(given: Conformance, manager: PluginManager | None = None) -> Iterator[tuple[CheckContext, Check]]:
+def plan_checks(given: Conformance, manager: PluginManager | None = None) -> Iterator[tuple[CheckContext, Check]]:
     """Yield every check of what was named; the checks of one subject share a case.
 
     Raises
@@ -71,14 +71,14 @@ def run_checks(
     Raises
     ------
     PluginError, UsageError
-        See :func:`planned`.
+        See :func:`plan_checks`.
     """
-    for case, check in planned(given, manager):
+    for case, check in plan_checks(given, manager):
         if wanted(check.name):
-            yield outcome(case, check)
+            yield run_check(case, check)
 
 
-def outcome(case: CheckContext, check: Check) -> Outcome:
+def run_check(case: CheckContext, check: Check) -> Outcome:
     """Run a check and say what became of it; nothing that a plugin raises gets out."""
     start, trace = time.perf_counter(), ""
     state: State = "passed"

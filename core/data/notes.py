@@ -72,7 +72,7 @@ def with_places(adata: Any, places: Any, counts_file: object, places_file: objec
     return adata, places.loc[adata.obs_names]
 
 
-def listed(names: Iterable[str], most: int = 3) -> str:
+def list_names(names: Iterable[str], most: int = 3) -> str:
     """Return the first names, comma-separated, with dots where there are more."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -94,7 +94,7 @@ class Split:
     def _how(self, side: str) -> str:
         return f" (by {self.by[side]})" if side in self.by and self.by[side] != "given" else ""
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return the split as JSON values."""
         sides = {"train": self.train, "validation": self.validation, "test": self.test}
         return {
@@ -179,7 +179,7 @@ def split(sections: Sequence[Section], test: Sequence[Section] = (), options: Sp
     options = options or SplitOptions()
     pieces = _pieces(sections, test, options)
     own, held = pieces[: len(sections)], pieces[len(sections) :]
-    notes = _checked_patients(own, held, options)
+    notes = _check_patients(own, held, options)
     rest, test_pieces, by_test, dropped = own, held, "given", 0
     if not held:
         rest, test_pieces, by_test, dropped = _hold_out(own, options, "test")
@@ -221,7 +221,7 @@ def _pieces(sections: Sequence[Section], test: Sequence[Section], options: Split
     return [SpotSubset(section, section.counted, who) for section, who in zip(every, patients, strict=True)]
 
 
-def _checked_patients(own: Sequence[SpotSubset], held: Sequence[SpotSubset], options: SplitOptions) -> list[str]:
+def _check_patients(own: Sequence[SpotSubset], held: Sequence[SpotSubset], options: SplitOptions) -> list[str]:
     """Refuse one patient on both sides; return what a reader must know."""
     everyone = {piece.patient for piece in (*own, *held)}
     if "" in everyone:

@@ -119,7 +119,7 @@ class PluginManager:
         if points is None:
             points = () if _flag(NONE_VARIABLE) else entry_points(group=GROUP)
         if disabled is None:
-            disabled = [*_listed(DISABLE_VARIABLE), *project.disabled_plugins]
+            disabled = [*_read_list(DISABLE_VARIABLE), *project.disabled_plugins]
         self._manager = pluggy.PluginManager("stzoo")
         self._manager.add_hookspecs(hookspecs)
         unique = {(_dist(point)[0], point.name): point for point in points}
@@ -147,7 +147,7 @@ class PluginManager:
                 warnings.simplefilter("always", DeprecationWarning)
                 module = load()  # what it prints must not end in the output of a command
                 wanted = getattr(module, "STZOO_API", API_VERSION)
-                if wanted not in supported_versions():
+                if wanted not in list_api_versions():
                     reason = f"written for plugin interface {wanted!r}, this stzoo speaks {_spoken()}"
                     return replace(plugin, state="incompatible", error=reason, trace=reason)
                 specs = tuple(self._specs(plugin.qualified, module))
@@ -266,16 +266,16 @@ def resolve(target: str) -> Any:
         ) from error
 
 
-def supported_versions() -> tuple[int, ...]:
+def list_api_versions() -> tuple[int, ...]:
     """Return the versions of the plugin interface that are understood: the present one and the one before."""
     return tuple(range(max(1, API_VERSION - 1), API_VERSION + 1))
 
 
 def _spoken() -> str:
-    return " and ".join(str(version) for version in supported_versions())
+    return " and ".join(str(version) for version in list_api_versions())
 
 
-def _listed(variable: str) -> list[str]:
+def _read_list(variable: str) -> list[str]:
     return [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
 
 

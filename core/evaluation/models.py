@@ -10,13 +10,13 @@ import numpy as np
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
-from stzoo.core.encoder import Encoder, installed_heads
+from stzoo.core.encoder import Encoder, list_heads
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model, model_class
 from stzoo.core.runtime.outputs import writing
-from stzoo.core.training.recipes import fingerprint, load_recipe, trained
+from stzoo.core.training.recipes import fingerprint, load_recipe, train_or_load
 from stzoo.core.workflows.features import cache_embeddings
 
 Loader = Callable[[str], Any]
@@ -68,10 +68,10 @@ class Models:
         if row.recipe:
             key += row.recipe + fingerprint(row.model, row.recipe, train, row.overrides)
         if key not in self._encoders:
-            self._encoders[key] = cache_embeddings(self._made(row, seed, train))
+            self._encoders[key] = cache_embeddings(self._make_encoder(row, seed, train))
         return self._encoders[key]
 
-    def _made(self, row: Row, seed: int, train: Sequence[Section]) -> Encoder:
+    def _make_encoder(self, row: Row, seed: int, train: Sequence[Section]) -> Encoder:
         made: Encoder
         if row.weights:
             made = self._load(row.weights)
@@ -81,7 +81,7 @@ class Models:
         elif row.recipe:
             mark = fingerprint(row.model, row.recipe, train, row.overrides)
             folder = self._work / f"{row.model}-{Path(row.recipe).stem}-seed{seed}-{mark}"
-            made = trained(row.model, row.recipe, train, seed=seed, folder=folder, overrides=row.overrides)
+            made = train_or_load(row.model, row.recipe, train, seed=seed, folder=folder, overrides=row.overrides)
         else:
             made = model(row.model, configs.override({}, row.overrides), role="encoder", seed=seed)
         return made
@@ -107,7 +107,9 @@ class Models:
             raise ConfigError(f"the weights of row '{row.name}' are no imputer", todo="see 'stzoo zoo list'")
         return made
 
-    def kept(self, mark: str, make: Callable[[], dict[str, np.ndarray[Any, Any]]]) -> dict[str, np.ndarray[Any, Any]]:
+    def load_or_make(
+        self, mark: str, make: Callable[[], dict[str, np.ndarray[Any, Any]]]
+    ) -> dict[str, np.ndarray[Any, Any]]:
         """Return arrays that were made under this mark before, from the work folder; otherwise make and keep them."""
         path = self._work / f"{mark}.npz"
         if not path.is_file():
@@ -140,7 +142,7 @@ class Models:
         encoder = self.encoder(row, seed, train)
         heads = [encoder.check_head(head or None) for head in row.heads]
         for head in heads:
-            if head in installed_heads() and (again or not set(genes) <= set(encoder.genes(head))):
+            if head in list_heads() and (again or not set(genes) <= set(encoder.genes(head))):
                 encoder.fit(train, genes, head=head)
         return [
             np.mean([encoder.predict(section, genes, head=head).values for head in heads], axis=0, dtype=np.float32)

@@ -96,7 +96,7 @@ def run_protocol(
             seeds = protocol.seeds if task.is_random(row) else protocol.seeds[:1]
             tell(f"{row.name} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''})")
             try:
-                scores += _averaged(row.name, [task.score(row, seed) for seed in seeds])
+                scores += _average(row.name, [task.score(row, seed) for seed in seeds])
             except StzooError as error:
                 if not isinstance(error.__cause__, ImportError):
                     raise
@@ -105,7 +105,7 @@ def run_protocol(
         return Result(scores, not_run, list(task.notes), task.conditions())
 
 
-def _averaged(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
+def _average(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
     scores = []
     for part in found[0]:
         table = {name: np.array([one[part][name] for one in found]) for name in found[0][part]}

@@ -9,7 +9,7 @@ import numpy as np
 from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.data.subsets import SpotSubset, expression_of, mean_profile
 from stzoo.core.encoder import Encoder, Head, head_class
-from stzoo.core.finetuning.data import embedded, groups
+from stzoo.core.finetuning.data import embed_subsets, groups
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 
@@ -53,7 +53,7 @@ class Line:
         return float(np.nanmedian(self.pcc)) if np.isfinite(self.pcc).any() else float("nan")
 
 
-def scored(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
+def score_line(name: str, truth: Floats, predicted: Floats, note: str = "") -> Line:
     """Return the line of a prediction, (n, g)."""
     pcc = np.nan_to_num(per_gene_pcc(truth, predicted))
     return Line(name, np.where(is_constant(truth), np.nan, pcc), predicted, note)
@@ -83,15 +83,15 @@ def as_they_come(encoder: Encoder, embedding: Floats, genes: Sequence[str], othe
 
 def head_on(encoder: Encoder, learn: Sequence[SpotSubset], genes: Sequence[str], kind: str) -> Head:
     """Fit a head on the spots of pieces."""
-    return head_class(kind).fit(embedded(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes))
+    return head_class(kind).fit(embed_subsets(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes))
 
 
-def carried_head(
+def fit_carried_head(
     encoder: Encoder, learn: Sequence[SpotSubset], genes: Sequence[str], start: RidgeHead | None
 ) -> RidgeHead:
     """Fit a ridge head on the spots of pieces, drawn towards the one that weights bring along."""
     return RidgeHead.fit(
-        embedded(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes), start=start
+        embed_subsets(encoder, learn), expression_of(learn, genes), groups(learn), tuple(genes), start=start
     )
 
 
@@ -100,10 +100,10 @@ def control_lines(
 ) -> list[Line]:
     """Return gene mean, and, where the control's plugin is there, neighbours and ridge on its embedding."""
     truth = expression_of(test, genes)
-    lines = [scored("gene mean", truth, gene_mean(learn, test, genes))]
+    lines = [score_line("gene mean", truth, gene_mean(learn, test, genes))]
     if control is not None:
-        seen = embedded(control, test)
+        seen = embed_subsets(control, test)
         for kind, name in (("retrieval", "kNN"), ("ridge", "ridge")):
             head = head_on(control, learn, genes, kind)
-            lines.append(scored(f"{name} on {control.name}", truth, head.predict(seen).values))
+            lines.append(score_line(f"{name} on {control.name}", truth, head.predict(seen).values))
     return lines

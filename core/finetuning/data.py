@@ -75,7 +75,7 @@ def read_genes(text: str) -> list[str]:
     return list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
 
 
-def embedded(encoder: Encoder, pieces: Sequence[SpotSubset]) -> Floats:
+def embed_subsets(encoder: Encoder, pieces: Sequence[SpotSubset]) -> Floats:
     """Return the embeddings of the spots of the pieces, in order, float32 (n, d); counts are not read."""
     return np.concatenate([np.asarray(encoder.embed(piece.section), dtype=np.float32)[piece.spots] for piece in pieces])
 

@@ -16,9 +16,9 @@ from stzoo.core.data.splits import Split, SplitOptions, split
 from stzoo.core.data.subsets import SpotSubset, expression_of
 from stzoo.core.discovery.manager import default_manager
 from stzoo.core.encoder import Encoder
-from stzoo.core.finetuning.controls import carried_head, own_head
+from stzoo.core.finetuning.controls import fit_carried_head, own_head
 from stzoo.core.finetuning.data import check_genes, choose_genes
-from stzoo.core.finetuning.settings import Settings, Tune, settled
+from stzoo.core.finetuning.settings import Settings, Tune, resolve_settings
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.heads.base import SCORED
 from stzoo.core.nn.adapters import adapt
@@ -76,7 +76,7 @@ class Plan:
         """All own spots that are not held out for the test: final heads and controls are fitted on them."""
         return self.split.development
 
-    def shown(self, pieces: Sequence[SpotSubset]) -> list[Section]:
+    def select_sections(self, pieces: Sequence[SpotSubset]) -> list[Section]:
         """Return the sections of some pieces as the model may see them, with the genes that it can use."""
         own = [gene for head in self.encoder.head_names() for gene in self.encoder.genes(head)]
         wanted = list(dict.fromkeys([*self.genes, *own]))
@@ -89,7 +89,7 @@ class Plan:
         return {
             "settings": dump(self.settings),
             "genes": list(self.scored),
-            "split": self.split.described(),
+            "split": self.split.describe(),
             "weights": dict(self.encoder.provenance).get("sha256", ""),
         }
 
@@ -143,10 +143,10 @@ def plan_finetuning(
     for section in (*sections, *test):
         section.require_slide()
     found = split(sections, test, options)
-    return planned(encoder, found, genes=genes, settings=settings, seed=seed)
+    return make_plan(encoder, found, genes=genes, settings=settings, seed=seed)
 
 
-def planned(
+def make_plan(
     encoder: Encoder,
     found: Split,
     *,
@@ -157,7 +157,7 @@ def planned(
     """Return the plan for a split that was made."""
     chosen = choose_genes(found.development) if genes is None else check_genes(genes, found.development)
     start = cache_embeddings(fresh(encoder, seed))
-    decided = settled(settings or Settings(), sum(piece.n for piece in found.train), start)
+    decided = resolve_settings(settings or Settings(), sum(piece.n for piece in found.train), start)
     if not found.validation:
         decided = replace(decided, tune=Tune.head, contrast=False)
     return Plan(start, control_encoder(), found, tuple(chosen), decided, seed)
@@ -182,7 +182,7 @@ def cost(plan: Plan) -> Cost:
     if plan.settings.tune is Tune.head:
         return Cost(0, 0, 0.0, 0.0)
     with tempfile.TemporaryDirectory() as cache:
-        return _measured(plan, _first(plan.split.train, plan.settings.rates.batch), Path(cache))
+        return _measure_cost(plan, _first(plan.split.train, plan.settings.rates.batch), Path(cache))
 
 
 def _first(pieces: Sequence[SpotSubset], count: int) -> list[SpotSubset]:
@@ -196,14 +196,14 @@ def _first(pieces: Sequence[SpotSubset], count: int) -> list[SpotSubset]:
     return found
 
 
-def _measured(plan: Plan, pieces: Sequence[SpotSubset], cache: Path) -> Cost:
+def _measure_cost(plan: Plan, pieces: Sequence[SpotSubset], cache: Path) -> Cost:
     encoder, genes = fresh(plan.encoder, plan.seed), plan.scored
-    tunable = encoder.tunable(plan.shown(pieces), cache=cache, contrast=bool(plan.settings.contrast))
+    tunable = encoder.tunable(plan.select_sections(pieces), cache=cache, contrast=bool(plan.settings.contrast))
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if plan.settings.tune is Tune.lora:
-        adapt(tunable.module(), tunable.adapted(), rank=plan.settings.rank, seed=plan.seed)
+        adapt(tunable.module(), tunable.adapted_layers(), rank=plan.settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    head = carried_head(plan.encoder, pieces, genes, own_head(plan.encoder))
+    head = fit_carried_head(plan.encoder, pieces, genes, own_head(plan.encoder))
     task = FinetuneTask(tunable, head, expression_of(pieces, genes), plan.settings.rates)
     kept: dict[int, int] = {}
 
@@ -241,7 +241,7 @@ def describe_plan(plan: Plan, price: Cost | None = None) -> list[str]:
     lines += [f"note: {note}" for note in plan.split.notes]
     known = len(plan.genes) - len(plan.new)
     lines.append(
-        f"genes: {len(plan.genes)}, {known} known to the head of the weights, {len(plan.new)} new{_named(plan.new)}"
+        f"genes: {len(plan.genes)}, {known} known to the head of the weights, {len(plan.new)} new{_names(plan.new)}"
     )
     lines.append(f"scored: the {len(plan.scored)} of highest mean on own data")
     s, r = plan.settings, plan.settings.rates
@@ -268,7 +268,7 @@ def _why_head(plan: Plan) -> str:
     return "" if plan.split.validation else " (too few spots to hold some out for validation)"
 
 
-def _named(genes: Sequence[str]) -> str:
+def _names(genes: Sequence[str]) -> str:
     if not genes:
         return ""
     return f" ({', '.join(genes[:SHOWN])}{' ...' if len(genes) > SHOWN else ''})"

@@ -35,7 +35,7 @@ def report(
         "control": plan.control.name if plan.control else "",
         "seed": plan.seed,
         "settings": configs.dump(plan.settings),
-        "split": plan.split.described(),
+        "split": plan.split.describe(),
         "genes": {
             "tuned": len(plan.genes),
             "new": list(plan.new),
@@ -63,7 +63,7 @@ def verdict(found: Mapping[str, Any]) -> str:
     words = [_why(found)]
     if OWN in test:
         words.append(f"On the test spots what is kept scores {after:.3f}, the weights as they come {test[OWN]:.3f}:")
-        words[-1] += f" {_compared(after - test[OWN])}."
+        words[-1] += f" {_describe_gain(after - test[OWN])}."
     else:
         words.append(
             f"On the test spots what is kept scores {after:.3f}; the weights come without a head of their own."
@@ -92,7 +92,7 @@ def _why(found: Mapping[str, Any]) -> str:
     return "Only the head was tuned, drawn towards the one that the weights bring along."
 
 
-def _compared(gain: float) -> str:
+def _describe_gain(gain: float) -> str:
     if abs(gain) <= NEAR:
         return "no difference"
     return f"fine-tuning helped, by {gain:.3f}" if gain > 0 else f"fine-tuning did not help, it cost {-gain:.3f}"

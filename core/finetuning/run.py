@@ -17,14 +17,14 @@ from stzoo.core.finetuning.controls import (
     TUNED,
     Line,
     as_they_come,
-    carried_head,
     control_lines,
+    fit_carried_head,
     gene_mean,
     head_on,
     own_head,
-    scored,
+    score_line,
 )
-from stzoo.core.finetuning.data import embedded
+from stzoo.core.finetuning.data import embed_subsets
 from stzoo.core.finetuning.plan import Plan
 from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
 from stzoo.core.finetuning.settings import Tune
@@ -101,11 +101,11 @@ def carry_out(
         tuned = tune(plan, out / "run", resume=resume, progress=progress, trackers=trackers, ranks=ranks)
     if tuned is not None:
         judged[TUNED] = tuned.fit.validation["pcc"]
-    kept = chosen(judged)
+    kept = choose_network(judged)
     lines = test_lines(plan, tuned)
     found = report(plan, tuned, lines, judged, kept)
     found["verdict"] = verdict(found)
-    encoder = finished(plan, tuned, kept)
+    encoder = finish_encoder(plan, tuned, kept)
     if ranks.is_main:
         encoder.save(out / "weights", card=card(found))
         write_report(out, found, plan, lines)
@@ -118,17 +118,17 @@ def before(plan: Plan) -> dict[str, float]:
     split, genes = plan.split, plan.scored
     if not split.validation:
         return {}
-    truth, seen = expression_of(split.validation, genes), embedded(plan.encoder, split.validation)
+    truth, seen = expression_of(split.validation, genes), embed_subsets(plan.encoder, split.validation)
     found = {}
     own = as_they_come(plan.encoder, seen, genes, gene_mean(split.train, split.validation, genes))
     if own is not None:
         found[OWN] = mean_pcc(truth, own)
-    head = carried_head(plan.encoder, split.train, genes, own_head(plan.encoder))
+    head = fit_carried_head(plan.encoder, split.train, genes, own_head(plan.encoder))
     found[HEAD] = mean_pcc(truth, head.predict(seen).values)
     return found
 
 
-def chosen(judged: Mapping[str, float]) -> str:
+def choose_network(judged: Mapping[str, float]) -> str:
     """Return what is kept: the tuned network only where it is better on validation by more than :data:`NEAR`.
 
     The weights as they come are never kept: fitted on own spots, the penalty of their head may fall back on them.
@@ -139,34 +139,34 @@ def chosen(judged: Mapping[str, float]) -> str:
 def test_lines(plan: Plan, tuned: Tuned | None) -> list[Line]:
     """Return every line of the result, all on the same test spots; heads are fitted on all others."""
     learn, test, genes = plan.development, plan.split.test, plan.scored
-    truth, seen = expression_of(test, genes), embedded(plan.encoder, test)
+    truth, seen = expression_of(test, genes), embed_subsets(plan.encoder, test)
     lines = control_lines(plan.control, learn, test, genes)
     own = as_they_come(plan.encoder, seen, genes, lines[0].values)
     if own is not None:
         new = sum(gene in set(plan.new) for gene in genes)
-        lines.append(scored(OWN, truth, own, f"{new} genes that it does not know count 0" if new else ""))
+        lines.append(score_line(OWN, truth, own, f"{new} genes that it does not know count 0" if new else ""))
     fresh_head = head_on(plan.encoder, learn, genes, "ridge")
-    lines.append(scored(REFITTED, truth, fresh_head.predict(seen).values))
-    carried = carried_head(plan.encoder, learn, genes, own_head(plan.encoder))
-    lines.append(scored(HEAD, truth, carried.predict(seen).values))
+    lines.append(score_line(REFITTED, truth, fresh_head.predict(seen).values))
+    carried = fit_carried_head(plan.encoder, learn, genes, own_head(plan.encoder))
+    lines.append(score_line(HEAD, truth, carried.predict(seen).values))
     if tuned is not None:
-        head = tuned_head(plan, tuned, genes)
-        lines.append(scored(TUNED, truth, head.predict(embedded(tuned.encoder, test)).values))
+        head = fit_tuned_head(plan, tuned, genes)
+        lines.append(score_line(TUNED, truth, head.predict(embed_subsets(tuned.encoder, test)).values))
     return lines
 
 
-def tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
+def fit_tuned_head(plan: Plan, tuned: Tuned, genes: Sequence[str]) -> RidgeHead:
     """Return the head of a tuned network: fitted on all own spots, drawn towards the one it served."""
-    start = carried_head(plan.encoder, plan.development, genes, own_head(plan.encoder))
-    return carried_head(tuned.encoder, plan.development, genes, start)
+    start = fit_carried_head(plan.encoder, plan.development, genes, own_head(plan.encoder))
+    return fit_carried_head(tuned.encoder, plan.development, genes, start)
 
 
-def finished(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
+def finish_encoder(plan: Plan, tuned: Tuned | None, kept: str) -> Encoder:
     """Return what is saved: the tuned network or the one of the start, with a ridge head for all genes."""
     if kept == TUNED and tuned is not None:
-        tuned.encoder.fitted_heads["ridge"] = tuned_head(plan, tuned, plan.genes)
+        tuned.encoder.fitted_heads["ridge"] = fit_tuned_head(plan, tuned, plan.genes)
         return tuned.encoder
-    plan.encoder.fitted_heads["ridge"] = carried_head(
+    plan.encoder.fitted_heads["ridge"] = fit_carried_head(
         plan.encoder, plan.development, plan.genes, own_head(plan.encoder)
     )
     return plan.encoder

@@ -17,7 +17,7 @@ class Tune(Enum):
     """What of the weights is tuned."""
 
     auto = "auto"
-    """By the number of training spots, see :func:`settled`."""
+    """By the number of training spots, see :func:`resolve_settings`."""
     head = "head"
     """Only the head, drawn towards the one that the weights bring along."""
     full = "full"
@@ -63,7 +63,7 @@ class Settings:
     precision: Precision = Precision.fp32
 
 
-def settled(settings: Settings, spots: int, encoder: Encoder) -> Settings:
+def resolve_settings(settings: Settings, spots: int, encoder: Encoder) -> Settings:
     """Return settings without an open choice.
 
     Parameters

@@ -116,7 +116,7 @@ class FinetuneTask:
         """Return the weighted sum and its parts."""
         chosen = self.tunable.draw(self.rates.batch, generator)
         seen = self.tunable.batch(chosen, generator)
-        truth, guess = self.values[chosen], self.ranks.gathered(self.head(seen.embedding), len(chosen))
+        truth, guess = self.values[chosen], self.ranks.gather(self.head(seen.embedding), len(chosen))
         parts = {"mse": (((guess - truth) / self.head.spread) ** 2).mean()}
         parts["correlation"] = self.rates.correlation * (1 - correlation(truth, guess))
         parts |= {name: self.rates.own * loss for name, loss in seen.losses.items()}

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from stzoo.core.data.subsets import expression_of
 from stzoo.core.encoder import Encoder
-from stzoo.core.finetuning.controls import carried_head, own_head
-from stzoo.core.finetuning.data import embedded
+from stzoo.core.finetuning.controls import fit_carried_head, own_head
+from stzoo.core.finetuning.data import embed_subsets
 from stzoo.core.finetuning.plan import Plan, fresh
 from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.task import FinetuneTask
@@ -66,13 +66,13 @@ def tune(
         See :func:`stzoo.core.training.loop.fit`.
     """
     encoder, settings = fresh(plan.encoder, plan.seed), plan.settings
-    learned = plan.shown(plan.split.train)
+    learned = plan.select_sections(plan.split.train)
     tunable = encoder.tunable(learned, cache=cache_folder(out), contrast=bool(settings.contrast), ranks=ranks)
     parameters = sum(p.numel() for p in tunable.module().parameters())
     if settings.tune is Tune.lora:
-        adapt(tunable.module(), tunable.adapted(), rank=settings.rank, seed=plan.seed)
+        adapt(tunable.module(), tunable.adapted_layers(), rank=settings.rank, seed=plan.seed)
     tuned = sum(p.numel() for p in tunable.module().parameters() if p.requires_grad)
-    start = carried_head(plan.encoder, plan.split.train, plan.scored, own_head(plan.encoder))
+    start = fit_carried_head(plan.encoder, plan.split.train, plan.scored, own_head(plan.encoder))
     task = FinetuneTask(tunable, start, expression_of(plan.split.train, plan.scored), settings.rates, ranks)
     steps = settings.rates.steps
     done = fit(
@@ -89,7 +89,7 @@ def tune(
         trackers=trackers,
         ranks=ranks,
         validation=Validation(
-            lambda: {"pcc": _judged(plan, encoder, task)},
+            lambda: {"pcc": _validate(plan, encoder, task)},
             every=max(1, steps // settings.validations),
             patience=settings.patience,
         ),
@@ -101,9 +101,9 @@ def tune(
     return Tuned(encoder, start, done, parameters, tuned)
 
 
-def _judged(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
+def _validate(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
     """Return the mean correlation on the validation spots of what the task predicts as it is."""
-    seen = embedded(encoder, plan.split.validation)
+    seen = embed_subsets(encoder, plan.split.validation)
     device = task.head.weights.device
     with torch.no_grad():
         guess = task.head(torch.from_numpy(seen).to(device)).cpu().numpy()
@@ -113,4 +113,4 @@ def _judged(plan: Plan, encoder: Encoder, task: FinetuneTask) -> float:
 def _take_over(tunable: Tunable, plan: Plan) -> None:
     if plan.settings.tune is Tune.lora:
         merge(tunable.module())
-    tunable.finish(plan.shown(plan.development))
+    tunable.finish(plan.select_sections(plan.development))

@@ -80,7 +80,7 @@ class Matches:
         mean: Doubles = np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
         return mean
 
-    def transposed(self) -> Matches:
+    def transpose(self) -> Matches:
         """Return the same matches with the roles of the sections swapped."""
         return Matches(self.plan.T.tocsr())
 

@@ -100,11 +100,11 @@ class Transform:
         """
         ours, theirs = self.matches, after.matches
         matches = None if ours is None or theirs is None else ours.then(theirs)
-        return replace(self._followed(after), matches=matches)
+        return replace(self._compose(after), matches=matches)
 
-    def _followed(self, after: Transform) -> Transform:
+    def _compose(self, after: Transform) -> Transform:
         if self.rest is not None:
-            return replace(self, rest=self.rest._followed(after))
+            return replace(self, rest=self.rest._compose(after))
         if self.displacement is not None:
             return replace(self, rest=after)
         first, second = np.vstack([self.matrix, [0, 0, 1]]), np.vstack([after.matrix, [0, 0, 1]])
@@ -120,16 +120,16 @@ class Transform:
         DataError
             A displacement folds the plane, so that it has no inverse.
         """
-        matches = None if self.matches is None else self.matches.transposed()
-        return replace(self._reversed(), matches=matches)
+        matches = None if self.matches is None else self.matches.transpose()
+        return replace(self._invert(), matches=matches)
 
-    def _reversed(self) -> Transform:
+    def _invert(self) -> Transform:
         turn = np.linalg.inv(self.matrix[:, :2])
         own = Transform(np.column_stack([turn, -turn @ self.matrix[:, 2]]))
         if self.displacement is not None:
             field = replace(self.displacement, inverted=not self.displacement.inverted)
-            own = Transform(np.eye(2, 3), field)._followed(own)
-        return own if self.rest is None else self.rest._reversed()._followed(own)
+            own = Transform(np.eye(2, 3), field)._compose(own)
+        return own if self.rest is None else self.rest._invert()._compose(own)
 
     @property
     def mirrors(self) -> bool:

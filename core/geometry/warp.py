@@ -37,7 +37,7 @@ def warp_image(
         planes, mpp = _shrunk(planes, out_mpp / mpp), out_mpp
     rows = max(1, _BAND_PIXELS // shape[1])
     bands = [
-        _sampled(planes, back, mpp, out_mpp, range(top, min(top + rows, shape[0])), shape[1], pixels.ndim == 3)
+        _sample_rows(planes, back, mpp, out_mpp, range(top, min(top + rows, shape[0])), shape[1], pixels.ndim == 3)
         for top in range(0, shape[0], rows)
     ]
     moved = np.concatenate(bands) if len(bands) > 1 else bands[0]
@@ -66,12 +66,12 @@ def warp_polygons(
                 f"polygon {number} has shape {ring.shape} or is not finite, expected at least 3 vertices (n, 2)",
                 todo="give the outer ring of each polygon in micrometres",
             )
-        done = forth(ring if math.isinf(longest) else _subdivided(ring, forth, longest))
+        done = forth(ring if math.isinf(longest) else _subdivide(ring, forth, longest))
         moved.append(done[::-1].copy() if mirrored else done)
     return moved
 
 
-def _subdivided(ring: Doubles, forth: PointMap, longest: float) -> Doubles:
+def _subdivide(ring: Doubles, forth: PointMap, longest: float) -> Doubles:
     """Halve edges until none is long, and the middle of each lies where its straight image has it."""
     for _ in range(_MOST_HALVINGS):
         middle = (ring + np.roll(ring, -1, axis=0)) / 2
@@ -94,7 +94,7 @@ def _shrunk(planes: npt.NDArray[Any], factor: float) -> npt.NDArray[Any]:
     return resample(planes, (0.0, 0.0, shape[1] * factor, shape[0] * factor), shape)
 
 
-def _sampled(
+def _sample_rows(
     planes: npt.NDArray[Any], back: PointMap, mpp: float, out_mpp: float, rows: range, width: int, colour: bool
 ) -> npt.NDArray[Any]:
     """Return some rows of a moved image, (rows, width, channels)."""

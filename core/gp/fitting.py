@@ -44,7 +44,7 @@ class Spectrum:
         values, vectors = eigh(k, driver="evd", overwrite_a=True, check_finite=False)
         return cls(kernel, places, np.maximum(values, 0.0), vectors)
 
-    def whitened(self, y: Doubles) -> Doubles:
+    def whiten(self, y: Doubles) -> Doubles:
         """Return columns (n, g) or vectors by their places' noise, y / sqrt(noise)."""
         return y if self.places.noise is None else y / np.sqrt(self.places.noise)[:, None]
 
@@ -61,7 +61,7 @@ class Spectrum:
         float64 (len(NOISE), g), constants left out; 0 for columns that are 0 throughout.
         """
         n = len(self.places)
-        squared = (self.vectors.T @ self.whitened(y)) ** 2  # (n, g)
+        squared = (self.vectors.T @ self.whiten(y)) ** 2  # (n, g)
         varies = squared.sum(axis=0) > 0
         spread = self.values[None, :] + NOISE[:, None]  # (r, n)
         signal = np.where(varies, (1.0 / spread) @ squared / n, 1.0)  # (r, g), the best s²
@@ -87,17 +87,17 @@ class Spectrum:
         """
         return Posterior.of(self, y, noise).at(at)
 
-    def left_out(self, y: Doubles, noise: Indices) -> Doubles:
+    def leave_one_out(self, y: Doubles, noise: Indices) -> Doubles:
         """Predict each place from all the others (Rasmussen & Williams 2006, section 5.4.2), float64 (n, g)."""
         spread = self.values[:, None] + NOISE
-        solved = self.whitened(self.vectors @ ((self.vectors.T @ self.whitened(y)) / spread[:, noise]))
-        diagonal = self.whitened(self.whitened(self.vectors**2 @ (1.0 / spread)))[:, noise]
+        solved = self.whiten(self.vectors @ ((self.vectors.T @ self.whiten(y)) / spread[:, noise]))
+        diagonal = self.whiten(self.whiten(self.vectors**2 @ (1.0 / spread)))[:, noise]
         return np.asarray(y - solved / diagonal, dtype=np.float64)
 
-    def left_out_known(self, noise: Indices) -> Doubles:
+    def explain_left_out(self, noise: Indices) -> Doubles:
         """Return the share of the signal's variance at each place that all the others explain (ibid.), (n, g)."""
         own = NOISE if self.places.noise is None else NOISE * self.places.noise[:, None]
-        precision = self.whitened(self.whitened(self.vectors**2 @ (1.0 / (self.values[:, None] + NOISE))))  # (n, r)
+        precision = self.whiten(self.whiten(self.vectors**2 @ (1.0 / (self.values[:, None] + NOISE))))  # (n, r)
         return np.asarray(np.clip(1.0 - (1.0 / precision - own), 0.0, 1.0)[:, noise], dtype=np.float64)
 
 
@@ -123,12 +123,12 @@ class Posterior:
     def of(cls, spectrum: Spectrum, y: Doubles, noise: Indices) -> Posterior:
         """Condition on columns of mean 0, float64 (n, g), each with its own noise ratio."""
         spread = spectrum.values[:, None] + NOISE  # (n, r)
-        return cls(spectrum, (spectrum.vectors.T @ spectrum.whitened(y)) / spread[:, noise], noise)
+        return cls(spectrum, (spectrum.vectors.T @ spectrum.whiten(y)) / spread[:, noise], noise)
 
     def at(self, at: Places) -> tuple[Doubles, Doubles]:
         """Predict places, float64 (m, g) twice: see :meth:`Spectrum.predict`."""
         one = self.spectrum
-        basis = one.kernel.between(at, one.places) @ one.whitened(one.vectors)  # (m, n)
+        basis = one.kernel.between(at, one.places) @ one.whiten(one.vectors)  # (m, n)
         explained = np.clip(basis**2 @ (1.0 / (one.values[:, None] + NOISE)), 0.0, 1.0)  # (m, r)
         return basis @ self.weights, explained[:, self.noise]
 
@@ -161,7 +161,7 @@ class Choice:
                 yield self.kernels[number], columns[start : start + COLUMNS]
 
 
-def centred(y: Doubles | Floats) -> Doubles:
+def centre(y: Doubles | Floats) -> Doubles:
     """Return columns, (n, g), with their means taken out, as :func:`likelihoods` wants them."""
     return np.asarray(y - y.mean(axis=0), dtype=np.float64)
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles, Floats, Indices, Points
 from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
-from stzoo.core.gp.fitting import Choice, centred, choose, few, likelihoods, pieces
+from stzoo.core.gp.fitting import Choice, centre, choose, few, likelihoods, pieces
 from stzoo.core.gp.kernels import CORRELATIONS, Kernel, Places, length_scales, with_features
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
@@ -53,7 +53,7 @@ def choose_kernels(
     ranks
         The processes that share the kernels to try; all call this.
     """
-    blocks = [(seen.take(part), centred(columns[part])) for part in fit_blocks(seen.um)]
+    blocks = [(seen.take(part), centre(columns[part])) for part in fit_blocks(seen.um)]
     several = len(set(seen.section.tolist())) > 1
     lengths = length_scales(spacing, extent, LENGTHS)
     kernels = [Kernel(length, c) for c in (CORRELATIONS if several else (1.0,)) for length in lengths]

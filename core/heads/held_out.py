@@ -51,9 +51,9 @@ class HeldOut:
         self.same_patient = bool(_patients(training) & _patients(validation))
         learn = [_some(section, MOST // len(training)) for section in training]
         self._group = np.repeat(np.arange(len(learn)), [len(section) for section in learn])
-        self.genes, self.learned = _scored(learn, genes)
+        self.genes, self.learned = _choose_genes(learn, genes)
         held = [_some(section, MOST) for section in validation]
-        self.known = [_known(section, self.genes) for section in held]
+        self.known = [_keep_known(section, self.genes) for section in held]
         self._truth = [section.expression(own, target=PER_10K) for section, own in zip(held, self.known, strict=True)]
         for section, truth in zip(held, self._truth, strict=True):
             if is_constant(truth).all():
@@ -85,7 +85,7 @@ class HeldOut:
         """
         return float(np.mean([mean_pcc(*pair) for pair in zip(self._truth, predicted, strict=True)]))
 
-    def described(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return what the weights say of it, as JSON values."""
         return {"sections": list(self.names), "same_patient": self.same_patient}
 
@@ -138,14 +138,14 @@ def _bare(section: Section) -> Section:
     return section.take_genes(section.genes[:1]).without_counts()
 
 
-def _scored(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
+def _choose_genes(learn: Sequence[Section], genes: Sequence[str]) -> tuple[tuple[str, ...], Floats]:
     """Return the genes of highest mean, in the order of ``genes``, and their expression (n, g)."""
     values = np.concatenate([section.expression(genes, target=PER_10K) for section in learn])
     chosen = np.sort(top_genes(values, SCORED))
     return tuple(genes[i] for i in chosen), values[:, chosen]
 
 
-def _known(section: Section, genes: Sequence[str]) -> list[str]:
+def _keep_known(section: Section, genes: Sequence[str]) -> list[str]:
     has = set(section.genes)
     known = [gene for gene in genes if gene in has]
     if not known:

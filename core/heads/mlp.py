@@ -76,19 +76,19 @@ class MLPHead:
         OutputError
             The folder for temporary files has no room for the training's checkpoint (three times the networks).
         """
-        from stzoo.core.heads.mlp_training import trained
+        from stzoo.core.heads.mlp_training import train_nets
 
         x, y = embedding.astype(np.float64), expression.astype(np.float64)
         found = _HeldOut(y.shape[1])
         for train, test in folds(group):
             (mean, scale), (bias, spread) = _standard(x[train]), _standard(y[train])
             seen = partial(found.add, ((x[test] - mean) / scale).astype(np.float32), y[test], spread)
-            trained((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed, seen)
+            train_nets((x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], seed, seen)
         best = int(found.scores.argmax())
         (mean, scale), (bias, spread) = _standard(x), _standard(y)
         return cls(
             genes=genes,
-            nets=trained((x - mean) / scale, (y - bias) / spread, STEPS[best], seed),
+            nets=train_nets((x - mean) / scale, (y - bias) / spread, STEPS[best], seed),
             mean=mean.astype(np.float32),
             scale=scale.astype(np.float32),
             bias=bias.astype(np.float32),

@@ -36,13 +36,13 @@ class Ensemble(nn.Module):
     def forward(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return float32 (k, b, g) for a batch of each network, float32 (k, b, d); inputs are dropped at random."""
         (first, second), (hidden_bias, bias) = self.weights, self.biases
-        hidden = torch.baddbmm(hidden_bias, _dropped(x, generator), first).relu()  # (k, b, h)
-        return torch.baddbmm(bias, _dropped(hidden, generator), second)
+        hidden = torch.baddbmm(hidden_bias, _drop_inputs(x, generator), first).relu()  # (k, b, h)
+        return torch.baddbmm(bias, _drop_inputs(hidden, generator), second)
 
     def nets(self) -> Nets:
         """Return the networks as they are now."""
         (first, second), (hidden_bias, bias) = self.weights, self.biases
-        return Nets(*(_halved(part) for part in (first, hidden_bias[:, 0], second, bias[:, 0])))
+        return Nets(*(_round_to_half(part) for part in (first, hidden_bias[:, 0], second, bias[:, 0])))
 
 
 class EnsembleTask:
@@ -90,17 +90,17 @@ class EnsembleTask:
             self._seen(step + 1, self.ensemble.nets())
 
 
-def trained(x: Doubles, y: Doubles, steps: int, seed: int, seen: Seen | None = None) -> Nets:
+def train_nets(x: Doubles, y: Doubles, steps: int, seed: int, seen: Seen | None = None) -> Nets:
     """Train networks for so many steps (see :class:`EnsembleTask`)."""
     task = EnsembleTask(x, y, seed, seen)
     fit_short(task, steps=steps, seed=seed, clip=None)
     return task.ensemble.nets()
 
 
-def _dropped(x: Tensor, generator: torch.Generator) -> Tensor:
+def _drop_inputs(x: Tensor, generator: torch.Generator) -> Tensor:
     return x * (torch.rand(x.shape, generator=generator) >= DROPOUT) / (1 - DROPOUT)
 
 
-def _halved(x: Tensor) -> Floats:
+def _round_to_half(x: Tensor) -> Floats:
     """Return fp32 values that fp16 can hold."""
     return x.detach().half().float().numpy()

@@ -75,8 +75,8 @@ class RetrievalHead:
         return cls(
             genes=genes,
             mean=mean,
-            keys=_halved(_units(embedding - mean)),
-            values=_halved(expression),
+            keys=_round_to_half(_units(embedding - mean)),
+            values=_round_to_half(expression),
             neighbours=neighbours,
             temperature=temperature,
         )
@@ -140,5 +140,5 @@ def _units(x: Floats) -> Floats:
     return np.asarray(x / np.where(norm > 0, norm, 1.0), dtype=np.float32)
 
 
-def _halved(x: Floats) -> Floats:
+def _round_to_half(x: Floats) -> Floats:
     return x.astype(np.float16).astype(np.float32)

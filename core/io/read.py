@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core.data.lazy import is_whole
-from stzoo.core.data.notes import NOTES, listed, note
+from stzoo.core.data.notes import NOTES, list_names, note
 from stzoo.core.data.section import Section
 from stzoo.core.data.validate import check_section, share_outside
 from stzoo.core.errors import DataError, StzooError, UnitsError, UsageError, nearest
@@ -209,7 +209,7 @@ def _with_image(section: Section, image: Path) -> Section:
 def _choose(names: Sequence[str], wanted: str | None, path: Path) -> str:
     if not names:
         raise DataError("there is no section here", where=path, todo="check that the folder is complete")
-    shown = listed(names, 12)
+    shown = list_names(names, 12)
     if wanted is None:
         if len(names) > 1:
             raise UsageError(f"{path} holds {len(names)} sections: {shown}", todo=f"name one, e.g. {path}::{names[0]}")

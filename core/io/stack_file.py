@@ -120,14 +120,14 @@ class StackFile:
         kind, colon, argument = self.sections[index].measured.partition(":")
         return f"{kind}:{self.folder / argument}" if kind == "file" else f"{kind}{colon}{argument}"
 
-    def moved(self, path: Path) -> StackFile:
+    def rebase(self, path: Path) -> StackFile:
         """Return the same stack for a file elsewhere: relative sources and lists are named from there."""
         entries = []
         for entry in self.sections:
             root, section = split_source(entry.source)
-            source = f"{_seen_from(root, self.folder, path.parent)}" + ("" if section is None else f"::{section}")
+            source = f"{_relocate(root, self.folder, path.parent)}" + ("" if section is None else f"::{section}")
             kind, _, argument = entry.measured.partition(":")
-            rule = f"file:{_seen_from(Path(argument), self.folder, path.parent)}" if kind == "file" else entry.measured
+            rule = f"file:{_relocate(Path(argument), self.folder, path.parent)}" if kind == "file" else entry.measured
             entries.append(replace(entry, source=source, measured=rule))
         return replace(self, sections=tuple(entries), lines=Lines(path))
 
@@ -202,7 +202,7 @@ def new_stack_file(
         raise UsageError(f"{folder} holds one section, a stack needs two", todo="use stzoo impute for a single section")
     middle = wanted[(len(wanted) - 1) // 2] if central is None else central
     _require_positive(spacing_um, None)
-    rule, place = share_rule(share), _seen_from(folder, Path.cwd(), path.parent)
+    rule, place = share_rule(share), _relocate(folder, Path.cwd(), path.parent)
     entries = tuple(
         StackEntry(name.replace("/", "-"), f"{place}::{name}", "all" if name == middle else rule) for name in wanted
     )
@@ -308,7 +308,7 @@ def _require_positive(spacing: float, where: str | None) -> None:
         )
 
 
-def _seen_from(path: Path, base: Path, folder: Path) -> Path:
+def _relocate(path: Path, base: Path, folder: Path) -> Path:
     """Return a path that is relative to ``base`` as seen from ``folder``; an absolute one stays as it is.
 
     Links in the path are kept as the user wrote them; those in the folders are followed, since ``..`` follows them.

@@ -121,7 +121,7 @@ class Volume:
         return cls(sample, Stack(sections, tuple(depths), transforms), central)
 
 
-def placed(stack: Stack) -> Stack:
+def place_sections(stack: Stack) -> Stack:
     """Return the stack with the positions in the common frame in ``obsm`` of each section; arrays are not copied."""
     from anndata import AnnData
 

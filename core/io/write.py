@@ -67,7 +67,7 @@ def write(section: Section, path: str | Path, *, overwrite: bool = False) -> Pat
     path = Path(path)
     suffix = check_suffix(path)
     with writing(path, overwrite=overwrite) as scratch, _naming_keys():
-        adata = _annotated(section)
+        adata = _annotate(section)
         if suffix == ".h5ad":
             adata.write_h5ad(scratch, compression="gzip")
         else:
@@ -163,7 +163,7 @@ def write_frame(section: Section, path: Path) -> None:
     whole = section.adata
     frame = AnnData(obs=whole.obs, var=whole.var, obsm=dict(whole.obsm), uns=dict(whole.uns))
     with _naming_keys():
-        _write_zarr(_annotated(replace(section, adata=frame)), path)
+        _write_zarr(_annotate(replace(section, adata=frame)), path)
 
 
 def add_array(path: Path, name: str, shape: tuple[int, int]) -> Any:
@@ -247,7 +247,7 @@ def _write_zarr(adata: Any, path: Path) -> None:
         adata.write_zarr(path)
 
 
-def _annotated(section: Section) -> Any:
+def _annotate(section: Section) -> Any:
     adata = section.adata.copy()
     slide = section.slide
     about: dict[str, Any] = {"format_version": FORMAT_VERSION, "name": section.name}

@@ -55,12 +55,12 @@ class RunningPCC:
         return out
 
     def state(self) -> dict[str, npt.NDArray[Any]]:
-        """Return its arrays, for :meth:`merged`."""
+        """Return its arrays, for :meth:`from_states`."""
         counts = np.array([self._n_genes, self._n])
         return {"counts": counts, "columns": self._columns, "mean": self._mean, "sums": self._sums}
 
     @classmethod
-    def merged(cls, states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Self:
+    def from_states(cls, states: Iterable[Mapping[str, npt.NDArray[Any]]]) -> Self:
         """Return what several processes have taken in together, of at least one."""
         found: Self | None = None
         for state in states:

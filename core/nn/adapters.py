@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stzoo.core.errors import UsageError
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from torch import nn
 
 
@@ -40,7 +40,7 @@ def adapt(module: nn.Module, layers: Sequence[str], *, rank: int, seed: int) -> 
     missing = [name for name in layers if not isinstance(known.get(name), nn.Linear)]
     if missing or not layers:
         raise UsageError(f"there is no linear layer '{missing[0]}' to adapt" if missing else "no layer to adapt")
-    with seeded(seed):
+    with use_seed(seed):
         config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=list(layers))
         inject_adapter_in_model(config, module)
     for name, parameter in module.named_parameters():

@@ -148,7 +148,7 @@ def _add_gradients(
     scores = _scores(queries * plan.scale, keys, mask, bias, plan, place, k.shape[2] - q.shape[2])
     weights = scores.sub_(normaliser[:, :, rows]).exp_()  # (b, h, r, c)
     dweights = dy @ values.mT
-    kept = _kept(weights, plan, place)
+    kept = _draw_dropout(weights, plan, place)
     sums[2][:, :, columns] += (weights if kept is None else weights * kept).mT @ dy
     if kept is not None:
         dweights *= kept
@@ -186,7 +186,7 @@ def _row_block(
         weights = scores.sub_(shift).exp_()
         fade = (top - shift).exp_()
         total = total * fade + weights.sum(-1, keepdim=True)
-        kept = _kept(weights, plan, place)
+        kept = _draw_dropout(weights, plan, place)
         summed = summed * fade + (weights if kept is None else weights * kept) @ values
         top = new_top
     seen = total > 0
@@ -221,7 +221,7 @@ def _tile(full: Tensor, place: _Place) -> Tensor:
     return full[:, :, rows, columns]
 
 
-def _kept(weights: Tensor, plan: _Plan, place: _Place) -> Tensor | None:
+def _draw_dropout(weights: Tensor, plan: _Plan, place: _Place) -> Tensor | None:
     """Return 0 or 1 / (1 - p) a weight of a tile: the same in both passes, for it depends on the seed only."""
     if not plan.dropout:
         return None

@@ -46,7 +46,7 @@ def attention_backend(backend: Backend) -> Iterator[None]:
         _block.reset(token)
 
 
-def wanted_backend() -> Backend:
+def get_backend() -> Backend:
     """Return what was chosen; ``auto`` where nothing was."""
     chosen = _block.get() or _process
     if chosen is not None:

@@ -86,7 +86,7 @@ class ClipText(nn.Module):
         DataError
             There are more tokens than positions.
         """
-        tokens = self._placed(tokens)
+        tokens = self._add_positions(tokens)
         for block in self.blocks:
             tokens = block(tokens, causal=True)
         normed: Tensor = self.layernorm(tokens)
@@ -100,7 +100,7 @@ class ClipText(nn.Module):
         DataError
             There are more tokens than positions.
         """
-        tokens, past = self._placed(tokens), []
+        tokens, past = self._add_positions(tokens), []
         for block in self.blocks:
             tokens, kept = cast(Block, block).keep(tokens)
             past.append(kept)
@@ -132,7 +132,7 @@ class ClipText(nn.Module):
         normed: Tensor = self.layernorm(tokens)
         return normed
 
-    def _placed(self, tokens: Tensor) -> Tensor:
+    def _add_positions(self, tokens: Tensor) -> Tensor:
         n = tokens.shape[1]
         if n > self.config.positions:
             raise DataError(f"a text of {n} tokens; this text tower reads {self.config.positions}")

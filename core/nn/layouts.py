@@ -96,16 +96,16 @@ VIT_RULES: dict[str, Rules] = {
 }
 
 
-def translated(state: State, rules: Rules, layout: str) -> dict[str, Tensor]:
+def translate(state: State, rules: Rules, layout: str) -> dict[str, Tensor]:
     """Return the tensors under our names, queries, keys and values as one tensor."""
     ours: dict[str, Tensor] = {}
     strange = []
     for key, tensor in state.items():
-        match = next((m for pattern, name in rules if (m := _renamed(pattern, name, key)) is not None), None)
+        match = next((m for pattern, name in rules if (m := _rename(pattern, name, key)) is not None), None)
         if match is None:
             strange.append(key)
         elif match:
-            ours[match.removesuffix(".T").removesuffix(".0")] = _turned(match, tensor)
+            ours[match.removesuffix(".T").removesuffix(".0")] = _reshape(match, tensor)
     if strange:
         raise WeightsError(
             f"{len(strange)} tensors of the checkpoint are none of the {layout} layout, e.g. '{min(strange)}'",
@@ -120,13 +120,13 @@ def translated(state: State, rules: Rules, layout: str) -> dict[str, Tensor]:
     return ours
 
 
-def _turned(name: str, tensor: Tensor) -> Tensor:
+def _reshape(name: str, tensor: Tensor) -> Tensor:
     if name.endswith(".T"):
         return tensor.T
     return tensor.squeeze() if name.endswith(".0") else tensor
 
 
-def _renamed(pattern: str, name: str, key: str) -> str | None:
+def _rename(pattern: str, name: str, key: str) -> str | None:
     match = re.fullmatch(pattern, key)
     return None if match is None else match.expand(name)
 

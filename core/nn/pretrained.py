@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from stzoo.core.errors import WeightsError
 from stzoo.core.nn.checkpoints import Hints, TowerHints, read_checkpoint, read_hints
 from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
-from stzoo.core.nn.layouts import CLIP_MARKS, CLIP_RULES, VIT_MARKS, VIT_RULES, State, of_shape, translated
+from stzoo.core.nn.layouts import CLIP_MARKS, CLIP_RULES, VIT_MARKS, VIT_RULES, State, of_shape, translate
 from stzoo.core.nn.vit import ViT, ViTConfig
 from torch import Tensor
 
@@ -80,7 +80,7 @@ def clip_towers(
         raise _unknown(state, "CLIP")
     if layout == "open_clip" and None in (hints.vision.quick_gelu, hints.text.quick_gelu):
         raise _no_activation()
-    ours = translated(state, CLIP_RULES[layout], layout)
+    ours = translate(state, CLIP_RULES[layout], layout)
     config, vision = _vision(_under(ours, "vision."), hints.vision, image_px, interpolate, clip=True, eps=1e-5)
     text = _under(ours, "text.")
     text_config = _text_config(text, hints.text)
@@ -106,7 +106,7 @@ def vit_tower(
     layout = next((name for name, mark in VIT_MARKS.items() if re.search(mark, " ".join(state))), None)
     if layout is None:
         raise _unknown(state, "ViT")
-    ours = translated(state, VIT_RULES[layout], layout)
+    ours = translate(state, VIT_RULES[layout], layout)
     tower = (hints or Hints()).vision
     clip = "pre_layernorm.weight" in ours  # timm's image towers of CLIP
     if clip and tower.quick_gelu is None:
@@ -133,7 +133,7 @@ def _vision(
                 f"the checkpoint is for images of {grid * patch_px} px ({grid} x {grid} patches), not {image_px} px",
                 todo=f"use tiles of {grid * patch_px} px, or ask for its positions to be interpolated",
             )
-        state["position_embedding"] = _stretched(positions, grid, wanted)
+        state["position_embedding"] = _resize_grid(positions, grid, wanted)
     config = ViTConfig(
         image_px=image_px or grid * patch_px,
         patch_px=patch_px,
@@ -174,7 +174,7 @@ def _heads(width: int) -> int:
     return width // 64
 
 
-def _stretched(positions: Tensor, grid: int, wanted: int) -> Tensor:
+def _resize_grid(positions: Tensor, grid: int, wanted: int) -> Tensor:
     """Return positions (1 + wanted ** 2, width) of another grid; the class token's stays."""
     patches = positions[1:].float().T.reshape(1, -1, grid, grid)
     patches = F.interpolate(patches, size=(wanted, wanted), mode="bicubic", antialias=True)

@@ -14,7 +14,7 @@ import functools
 import torch
 from stzoo.core.errors import UsageError
 from stzoo.core.nn.attention_chunked import chunked_attention
-from stzoo.core.nn.backends import Backend, attention_backend, check_backend, use_attention, wanted_backend
+from stzoo.core.nn.backends import Backend, attention_backend, check_backend, get_backend, use_attention
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 from torch.nn.functional import dropout as drop
@@ -67,7 +67,7 @@ def attention(
     """
     q, k, v = _one_dtype(q, k, v)
     _check(q, k, v, dropout)
-    backend = _resolved(backend, q.device, q.dtype)
+    backend = _resolve_backend(backend, q.device, q.dtype)
     mask, bias = _extras(q, k, mask, bias)
     scale = q.shape[3] ** -0.5 if scale is None else scale
     if backend == "naive":
@@ -90,12 +90,12 @@ def backend_in_use(device: torch.device | str = "cpu", dtype: torch.dtype = torc
     UsageError
         What was chosen does not exist, or does not run there.
     """
-    return _resolved("auto", torch.device(device), dtype)
+    return _resolve_backend("auto", torch.device(device), dtype)
 
 
-def _resolved(backend: str, device: torch.device, dtype: torch.dtype) -> Backend:
+def _resolve_backend(backend: str, device: torch.device, dtype: torch.dtype) -> Backend:
     """Return the backend to run, never ``auto``."""
-    wanted = wanted_backend() if backend == "auto" else check_backend(backend)
+    wanted = get_backend() if backend == "auto" else check_backend(backend)
     if wanted == "auto":
         return "xformers" if device.type == "cuda" and xformers_problem(device, dtype) is None else "sdpa"
     if wanted == "xformers" and backend == "auto":

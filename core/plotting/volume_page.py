@@ -95,14 +95,14 @@ def page_data(volume: Volume, genes: Sequence[str]) -> dict[str, Any]:
 
 def _plane(section: Section, z: float, genes: Sequence[str]) -> dict[str, Any]:
     columns, um = section.gene_index(genes), section.adata.obsm[COMMON]
-    values, trust = (_rounded(section.adata.layers[key][:, columns].T, 2) for key in ("imputed", "confidence"))
+    values, trust = (_round(section.adata.layers[key][:, columns].T, 2) for key in ("imputed", "confidence"))
     return {
         "name": section.name,
         "z": round(float(z), 2),
         "interpolated": is_interpolated(section),
         "share": round(float(section.measured.mean()), 3),
-        "x": _rounded(um[:, 0], 1),
-        "y": _rounded(um[:, 1], 1),
+        "x": _round(um[:, 0], 1),
+        "y": _round(um[:, 1], 1),
         "barcodes": [str(name) for name in section.adata.obs_names],
         "measured": section.measured.astype(int).tolist(),
         "values": values,
@@ -110,5 +110,5 @@ def _plane(section: Section, z: float, genes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _rounded(values: Any, digits: int) -> Any:
+def _round(values: Any, digits: int) -> Any:
     return np.round(np.asarray(values, dtype=np.float64), digits).tolist()

@@ -92,7 +92,7 @@ class Ranks:
         mine = range(count)[self.share(count)]
         return self.world * len(mine) / count
 
-    def gathered(self, x: Tensor, count: int) -> Tensor:
+    def gather(self, x: Tensor, count: int) -> Tensor:
         """All-gather the ranks' shares of ``count`` rows, (count, ...), with gradients to each of them.
 
         Every rank then forms the loss of the global batch, and the mean of the ranks' gradients is its gradient.

@@ -11,7 +11,7 @@ _BORROWED = threading.RLock()
 
 
 @contextmanager
-def seeded(seed: int, *, devices: Sequence[int] = ()) -> Iterator[None]:
+def use_seed(seed: int, *, devices: Sequence[int] = ()) -> Iterator[None]:
     """Draw from a seed for a while, one thread at a time; the caller's own random numbers go on undisturbed.
 
     Parameters

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stzoo.core.slides.stain import haematoxylin as haematoxylin
     from stzoo.core.slides.tile_cache import Spots as Spots
     from stzoo.core.slides.tile_cache import cache_folder as cache_folder
-    from stzoo.core.slides.tile_cache import cached_rows as cached_rows
+    from stzoo.core.slides.tile_cache import cache_rows as cache_rows
     from stzoo.core.slides.tile_cache import drop_own_cache as drop_own_cache
     from stzoo.core.slides.tile_cache import tile_rows as tile_rows
 
@@ -25,7 +25,7 @@ _HOMES = {
     "Source": "base",
     "Spots": "tile_cache",
     "cache_folder": "tile_cache",
-    "cached_rows": "tile_cache",
+    "cache_rows": "tile_cache",
     "drop_own_cache": "tile_cache",
     "haematoxylin": "stain",
     "resample": "resampling",

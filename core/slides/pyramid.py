@@ -65,7 +65,7 @@ def write_pyramid(slide: Slide, store: Path) -> None:
             _put(level, 0, 0, slide.thumbnail(max(shape))[0][: shape[0], : shape[1]])
         levels = [level]
         while max(levels[-1].shape) > _SMALLEST:
-            levels.append(_halved(group, len(levels), levels[-1]))
+            levels.append(_halve_level(group, len(levels), levels[-1]))
         group.attrs["ome"] = _metadata(slide, levels)
 
 
@@ -129,7 +129,7 @@ def _put(level: Any, top: int, left: int, pixels: Pixels) -> None:
     level[:, top : top + pixels.shape[0], left : left + pixels.shape[1]] = np.moveaxis(pixels, -1, 0)
 
 
-def _halved(group: Any, number: int, finer: Any) -> Any:
+def _halve_level(group: Any, number: int, finer: Any) -> Any:
     shape = -(-finer.shape[1] // 2), -(-finer.shape[2] // 2)
     level = _create(group, number, shape)
     for top, left, height, width in _blocks(shape):

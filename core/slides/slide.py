@@ -34,7 +34,7 @@ class Slide:
         self.path = path
         self.scale = scale
         own = None if source.mpp is None else source.mpp * scale
-        self.mpp: float | None = _checked(mpp if mpp is not None else own, path)
+        self.mpp: float | None = _check_mpp(mpp if mpp is not None else own, path)
         self.height, self.width = (max(1, round(side / scale)) for side in source.shapes[0])
 
     @classmethod
@@ -174,7 +174,7 @@ class Slide:
 
     def _factor(self, mpp: float) -> float:
         """Return full-resolution pixels per pixel at ``mpp``."""
-        target = _checked(mpp, self.path)
+        target = _check_mpp(mpp, self.path)
         if self.mpp is None or target is None:
             raise UnitsError(
                 "the slide has no µm/px, so it can not be resampled to another",
@@ -204,7 +204,7 @@ class Slide:
             last = min(first + band, shape[0])
             top, bottom = (y + first * step_y) / down_y, (y + last * step_y) / down_y
             y0, y1 = _floor(top - extra_y), _ceil(bottom + extra_y)
-            patch = self._padded(level, y0, x0, y1, x1)
+            patch = self._pad_region(level, y0, x0, y1, x1)
             parts.append(resample(patch, (left - x0, top - y0, right - x0, bottom - y0), (last - first, shape[1])))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -217,7 +217,7 @@ class Slide:
                 best = level
         return best
 
-    def _padded(self, level: int, y0: int, x0: int, y1: int, x1: int) -> Pixels:
+    def _pad_region(self, level: int, y0: int, x0: int, y1: int, x1: int) -> Pixels:
         rows, columns = self._source.shapes[level]
         top, left, bottom, right = max(y0, 0), max(x0, 0), min(y1, rows), min(x1, columns)
         if top >= bottom or left >= right:
@@ -238,7 +238,7 @@ def _ceil(value: float) -> int:
     return int(np.ceil(value - 1e-6))
 
 
-def _checked(mpp: float | None, path: Path | None) -> float | None:
+def _check_mpp(mpp: float | None, path: Path | None) -> float | None:
     if mpp is None:
         return None
     if not (np.isfinite(mpp) and mpp > 0):

@@ -94,7 +94,7 @@ def drop_own_cache(run: Path) -> None:
     shutil.rmtree(run / "cache", ignore_errors=True)
 
 
-def cached_rows(
+def cache_rows(
     folder: Path,
     spots: Sequence[Spots],
     kind: Kind,
@@ -131,7 +131,7 @@ def cached_rows(
     DataError, UnitsError
         As :meth:`Slide.tiles`.
     """
-    stated = _stated(spots, kind, about or {})
+    stated = _describe(spots, kind, about or {})
     shape = (sum(len(some.centres) for some in spots), *kind.shape)
     key = hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()[:16]
     place = folder / f"{kind.about['kind']}-{key}"
@@ -227,7 +227,7 @@ def _alone(place: Path) -> Iterator[None]:
         lock.release()
 
 
-def _stated(spots: Sequence[Spots], kind: Kind, about: Mapping[str, Any]) -> dict[str, Any]:
+def _describe(spots: Sequence[Spots], kind: Kind, about: Mapping[str, Any]) -> dict[str, Any]:
     sections = [
         {
             "name": some.name,

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.runtime.digests import sha256_of
 from stzoo.core.runtime.outputs import writing
-from stzoo.core.training.sharding import parted, whole
+from stzoo.core.training.sharding import shard_tensor, whole
 from torch import Tensor
 
 _FORMAT = 2
@@ -70,7 +70,7 @@ def save_checkpoint(out: Path, checkpoint: Checkpoint) -> Path:
     for old in checkpoint_folders(out)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     referred_to = {_best_step(kept) for kept in checkpoint_folders(out)}
-    for old in _numbered(out / "best"):
+    for old in _list_numbered(out / "best"):
         if int(old.name) not in referred_to:
             shutil.rmtree(old, ignore_errors=True)
     return folder
@@ -128,7 +128,7 @@ def load_best(out: Path, step: int) -> Checkpoint:
 
 def checkpoint_folders(out: Path) -> list[Path]:
     """Return the folders of the complete checkpoints of a run, oldest first."""
-    return _numbered(out / "checkpoints")
+    return _list_numbered(out / "checkpoints")
 
 
 def describe_last(out: Path) -> dict[str, Any]:
@@ -159,9 +159,9 @@ def refuse_other_run(checkpoint: Checkpoint, identity: Mapping[str, Any], where:
     """
     then, now = _flat(checkpoint.identity), _flat(json.loads(json.dumps(identity)))
     differ = [
-        f"{key}: {_shown(then, key)} in the checkpoint, {_shown(now, key)} now"
+        f"{key}: {_show(then, key)} in the checkpoint, {_show(now, key)} now"
         for key in sorted(then.keys() | now.keys())
-        if _shown(then, key) != _shown(now, key)
+        if _show(then, key) != _show(now, key)
     ]
     if differ:
         raise ConfigError(
@@ -171,7 +171,7 @@ def refuse_other_run(checkpoint: Checkpoint, identity: Mapping[str, Any], where:
         )
 
 
-def _numbered(parent: Path) -> list[Path]:
+def _list_numbered(parent: Path) -> list[Path]:
     return sorted(f for f in parent.iterdir() if f.is_dir() and f.name.isdigit()) if parent.is_dir() else []
 
 
@@ -240,7 +240,7 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(values: Mapping[str, Any], key: str) -> str:
+def _show(values: Mapping[str, Any], key: str) -> str:
     return json.dumps(values[key]) if key in values else "absent"
 
 
@@ -269,7 +269,7 @@ def unpack_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Ten
     """
     named = {k.removeprefix("optimizer."): t for k, t in tensors.items() if k.startswith("optimizer.")}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    named = {name: parted(parameters[int(name.split(".", 1)[0])], tensor) for name, tensor in named.items()}
+    named = {name: shard_tensor(parameters[int(name.split(".", 1)[0])], tensor) for name, tensor in named.items()}
     state: dict[int, dict[str, Any]] = {}
     for name, value in {**named, **rest["scalars"]}.items():
         index, key = name.split(".", 1)

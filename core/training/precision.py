@@ -20,13 +20,13 @@ def faster(step: Stepper) -> Precision:
     seconds = {}
     for halved in (False, True):
         step.halved = halved
-        seconds[halved] = min([_timed(step, number) for number in range(STEPS + 1)][1:])
+        seconds[halved] = min([_time_step(step, number) for number in range(STEPS + 1)][1:])
     step.module.load_state_dict(before)
     step.optimizer.zero_grad(set_to_none=True)
     return Precision.bf16 if seconds[True] < WORTH * seconds[False] else Precision.fp32
 
 
-def _timed(step: Stepper, number: int) -> float:
+def _time_step(step: Stepper, number: int) -> float:
     began = time.perf_counter()
     step.gradients(number)
     return time.perf_counter() - began

@@ -110,7 +110,7 @@ def loop_options(model: str, accumulate: int | None, precision: str | None) -> l
     return [f"train.{key}={value}" for key, value in given.items()]
 
 
-def how_computed(run: Path) -> str:
+def computation(run: Path) -> str:
     """Say how the steps of a finished run were computed; empty for one batch a step in float32, as by default."""
     from stzoo.core.training.checkpoint import describe_last
 
@@ -134,7 +134,7 @@ def require_validation(model: str) -> None:
         raise UsageError(f"'{model}' can not be judged while it trains", todo="train it without --validate")
 
 
-def trained(
+def train_or_load(
     model: str,
     name: str,
     sections: Sequence[Section],

@@ -11,7 +11,7 @@ import torch
 from stzoo.core.errors import ConfigError, OutputError, WeightsError
 from stzoo.core.runtime.outputs import check_output
 from stzoo.core.runtime.ranks import Ranks
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.training.checkpoint import (
     Checkpoint,
     checkpoint_folders,
@@ -25,7 +25,7 @@ from stzoo.core.training.checkpoint import (
     unpack_optimizer,
 )
 from stzoo.core.training.precision import faster
-from stzoo.core.training.sharding import parted_like, whole
+from stzoo.core.training.sharding import shard_like, whole
 from stzoo.core.training.step import Stepper
 from stzoo.core.training.task import Precision
 from stzoo.core.training.validation import Judge
@@ -143,7 +143,7 @@ class Run:
     def _restore(self, found: Checkpoint) -> None:
         weights = {k.removeprefix("module."): t for k, t in found.tensors.items() if k.startswith("module.")}
         try:
-            self.module.load_state_dict(parted_like(self.module.state_dict(), weights))
+            self.module.load_state_dict(shard_like(self.module.state_dict(), weights))
         except RuntimeError as error:
             raise self._unfit(error) from error
 
@@ -156,5 +156,5 @@ class Run:
 def keeping_generators() -> Iterator[None]:
     """Leave torch's generators as they were."""
     cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
-    with seeded(0, devices=cuda):  # each step seeds them again
+    with use_seed(0, devices=cuda):  # each step seeds them again
         yield

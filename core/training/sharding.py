@@ -46,7 +46,7 @@ def average_scalars(parameters: Sequence[Tensor], world: int) -> None:
             parameter.grad /= world
 
 
-def clipped(parameters: Sequence[Tensor], limit: float) -> float:
+def clip_gradients(parameters: Sequence[Tensor], limit: float) -> float:
     """Scale gradients to a norm of at most ``limit``; return the norm before. Some may be sharded, some whole."""
     parted = [p for p in parameters if p.grad is not None and hasattr(p, "full_tensor")]
     if not parted:
@@ -61,7 +61,7 @@ def clipped(parameters: Sequence[Tensor], limit: float) -> float:
 
 
 @contextmanager
-def gathered(module: nn.Module) -> Iterator[None]:
+def gather_parameters(module: nn.Module) -> Iterator[None]:
     """Have all parameters of a sharded module whole for a while, for calls that are not a step."""
     parts: list[Any] = [part for part in module.modules() if hasattr(part, "unshard")]
     for part in parts:
@@ -81,12 +81,12 @@ def whole(x: Tensor) -> Tensor:
     return found
 
 
-def parted_like(now: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def shard_like(now: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Shard whole tensors over the ranks as those of the same names are sharded now."""
-    return {name: parted(now[name], tensor) if name in now else tensor for name, tensor in tensors.items()}
+    return {name: shard_tensor(now[name], tensor) if name in now else tensor for name, tensor in tensors.items()}
 
 
-def parted(like: Tensor, tensor: Tensor) -> Tensor:
+def shard_tensor(like: Tensor, tensor: Tensor) -> Tensor:
     """Shard a whole tensor over the ranks as ``like`` is."""
     from torch.distributed.tensor import DTensor, distribute_tensor
 

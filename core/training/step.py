@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from stzoo.core.runtime.ranks import Ranks
-from stzoo.core.training.sharding import average_scalars, clipped, gathered, shard
+from stzoo.core.training.sharding import average_scalars, clip_gradients, gather_parameters, shard
 from stzoo.core.training.task import Task, TrainingError
 from torch import Tensor, nn
 
@@ -41,7 +41,7 @@ class Stepper:
         self.task, self.ranks = task, ranks
         self._seed, self._clip, self._parts = seed, math.inf if clip is None else clip, accumulate
         self.module = task.module()
-        self._compute = _shared(_Losses(task, self.module), sharded, ranks)
+        self._compute = _distribute(_Losses(task, self.module), sharded, ranks)
         self._sharded = bool(sharded) and ranks.world > 1
         self.optimizer = task.optimizer()  # now that its parameters are what they will be
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -57,7 +57,7 @@ class Stepper:
         for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = rate * factor
         values = self.gradients(step)
-        norm = clipped(self._parameters, self._clip)
+        norm = clip_gradients(self._parameters, self._clip)
         _refuse_not_finite(step, {"gradient norm": norm})
         self.optimizer.step()
         self.task.after_step(step)
@@ -100,7 +100,7 @@ class Stepper:
 
     def whole(self) -> AbstractContextManager[None]:
         """Have all parameters at hand for a while, also where the ranks share them."""
-        return gathered(self._compute)
+        return gather_parameters(self._compute)
 
     @property
     def _device(self) -> str:
@@ -121,7 +121,7 @@ class _Losses(nn.Module):
         return {name: loss if name == "loss" else loss.detach() for name, loss in losses.items()}
 
 
-def _shared(losses: nn.Module, sharded: Sequence[nn.Module], ranks: Ranks) -> Any:
+def _distribute(losses: nn.Module, sharded: Sequence[nn.Module], ranks: Ranks) -> Any:
     """Let the ranks average their gradients, and keep a part each of parameters that are sharded."""
     if ranks.world == 1:
         return losses

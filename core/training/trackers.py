@@ -51,7 +51,7 @@ def require_trackers(names: Sequence[str]) -> None:
         As of :func:`tracking`.
     """
     for name in names:
-        _made(name)
+        _make_tracker(name)
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def tracking(
     PluginError
         One can not be imported; the message says what to install.
     """
-    running = {name: _made(name) for name in dict.fromkeys(names)}
+    running = {name: _make_tracker(name) for name in dict.fromkeys(names)}
     _tell(running, lambda tracker: tracker.start(out, config))
     try:
         yield lambda step, figures: _tell(running, lambda tracker: tracker.log(step, figures))
@@ -75,7 +75,7 @@ def tracking(
         _tell(running, lambda tracker: tracker.close())
 
 
-def _made(name: str) -> Tracker:
+def _make_tracker(name: str) -> Tracker:
     spec = default_manager().find(TrackerSpec, name)[1]
     try:
         made: Tracker = resolve(spec.target)()

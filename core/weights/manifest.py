@@ -131,7 +131,7 @@ def _entries(folder: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         raise DamagedError("the manifest lists no files", where=where, todo=AGAIN)
     for name, entry in entries.items():
-        if not (name == TENSORS or (name != MANIFEST and allowed_name(name))):
+        if not (name == TENSORS or (name != MANIFEST and is_allowed_name(name))):
             raise DamagedError(f"the manifest names {name!r}, which no repository may hold", where=where, todo=AGAIN)
         if not (isinstance(entry, dict) and type(entry.get("bytes")) is int and _is_sha256(entry.get("sha256"))):
             raise DamagedError(f"the manifest's entry of '{name}' is not bytes and sha256", where=where, todo=AGAIN)
@@ -230,7 +230,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def allowed_name(name: object) -> bool:
+def is_allowed_name(name: object) -> bool:
     """Say whether a repository may hold a file of this name, tensors aside (no folders, nothing hidden)."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None and name.endswith(ASSET_SUFFIXES)
 

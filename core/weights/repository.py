@@ -24,7 +24,7 @@ from stzoo.core.weights.manifest import (
     CONFIG,
     MANIFEST,
     TENSORS,
-    allowed_name,
+    is_allowed_name,
     read_json,
     verify,
     write_manifest,
@@ -149,7 +149,7 @@ def write_repository(
     folder = Path(folder)
     own = {name.casefold() for name in (CONFIG, TENSORS, CARD, MANIFEST)}
     for name in assets:
-        if not allowed_name(name) or name.casefold() in own:
+        if not is_allowed_name(name) or name.casefold() in own:
             raise WeightsError(f"'{name}' can not be a file of a repository", todo=f"use {', '.join(ASSET_SUFFIXES)}")
     if overwrite and folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
         raise OutputError(f"{folder} is a folder, but not a repository of weights", todo="choose another name")

@@ -56,7 +56,7 @@ class AlignedPair:
             "quality": self.quality.as_dict(),
         }
 
-    def moved(self) -> Section:
+    def move_section(self) -> Section:
         """Return the moving section in the frame of the fixed one (``obsm["spatial_um"]``), without pixels and slide.
 
         They belong to the other picture; :meth:`~stzoo.core.geometry.transform.Transform.apply_image` moves that.
@@ -89,7 +89,7 @@ class AlignedPair:
             with writing(Path(report), overwrite=overwrite) as scratch:
                 scratch.write_text(json.dumps(self.report(), indent=1) + "\n", encoding="utf-8")
         if moved is not None:
-            write(self.moved(), moved, overwrite=overwrite)
+            write(self.move_section(), moved, overwrite=overwrite)
         self.transform.save(out, overwrite=overwrite)
 
 

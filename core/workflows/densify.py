@@ -66,7 +66,7 @@ def _between(
 ) -> list[tuple[Section, float]]:
     """Return planes between a section and the one above it, with their depths."""
     above, below = stack.sections[index - 1], stack.sections[index]
-    top, bottom = _resampled(above, at), _resampled(below, at)
+    top, bottom = _resample(above, at), _resample(below, at)
     both = np.isfinite(top[0][:, 0]) & np.isfinite(bottom[0][:, 0])
     if not both.any():
         raise DataError(
@@ -85,7 +85,7 @@ def _between(
     return planes
 
 
-def _resampled(section: Section, at: Points) -> tuple[Doubles, Doubles]:
+def _resample(section: Section, at: Points) -> tuple[Doubles, Doubles]:
     """Return values and confidence of a section at other places, float64 (m, g) each, NaN where it has no tissue."""
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError, cKDTree

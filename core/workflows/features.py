@@ -46,8 +46,8 @@ def section_features(
     embedded = ranks.map_jobs(len(sections), lambda number: encoder.embed(sections[number]))
     parts = [np.asarray(part, dtype=np.float64) for part in embedded]
     if within:
-        return np.concatenate([_standardised(part) for part in parts])
-    return _standardised(np.concatenate(parts))
+        return np.concatenate([_standardise(part) for part in parts])
+    return _standardise(np.concatenate(parts))
 
 
 def typical_distance(features: Doubles) -> float:
@@ -57,7 +57,7 @@ def typical_distance(features: Doubles) -> float:
     return typical if typical > 0 else 1.0
 
 
-def _standardised(part: Doubles) -> Doubles:
+def _standardise(part: Doubles) -> Doubles:
     spread = part.std(axis=0)
     scaled: Doubles = np.divide(part - part.mean(axis=0), spread, out=np.zeros_like(part), where=spread > 0)
     return scaled

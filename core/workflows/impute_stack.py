@@ -14,7 +14,7 @@ from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
-from stzoo.core.io.volume import NAME, Volume, placed
+from stzoo.core.io.volume import NAME, Volume, place_sections
 from stzoo.core.io.write import write
 from stzoo.core.metrics.summary import summarise
 from stzoo.core.runtime.outputs import check_alone, shared_writing, writing
@@ -175,7 +175,7 @@ def _fill(
     for section, z in zip(filled.sections, filled.z_um, strict=True):
         section.adata.uns["stzoo"]["stack"] = {**about, "z_um": z}
     values = tuple(section.expression(target=PER_10K) for section in truth)
-    return ImputedStack(Volume(sample, placed(filled), central), values)
+    return ImputedStack(Volume(sample, place_sections(filled), central), values)
 
 
 def _score(done: ImputedSection) -> dict[str, float]:

@@ -130,7 +130,7 @@ def predict(
         first = next(blocks, None)
         known = ranks.broadcast(_open(encoder, section, first, store) if ranks.is_main else _NOTHING)
         pcc = _write_blocks(section, known, () if first is None else chain([first], blocks), store)
-        pcc = RunningPCC.merged(ranks.map_jobs(ranks.world, lambda _: pcc.state()))
+        pcc = RunningPCC.from_states(ranks.map_jobs(ranks.world, lambda _: pcc.state()))
         frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
         if not ranks.is_main:
             return Predicted(frame, known.head, pcc.pcc())

@@ -36,14 +36,14 @@ class StackDesign:
     share: float
     chosen: tuple[Design | None, ...]
 
-    def measured(self) -> list[tuple[int, int]]:
+    def count_spots(self) -> list[tuple[int, int]]:
         """Return for each section spots to measure, and all spots."""
         pairs = zip(self.opened.sections, self.chosen, strict=True)
         return [(s.n_spots if found is None else int(found.chosen.sum()), s.n_spots) for s, found in pairs]
 
     def lines(self) -> list[str]:
         """Say what is measured of each section, and the measured fraction of the stack."""
-        counts, names = self.measured(), [section.name for section in self.opened.sections]
+        counts, names = self.count_spots(), [section.name for section in self.opened.sections]
         lines = [
             f"{name}: {some} of {every} spots ({some / every:.1%}): {'all, central' if found is None else found.how}"
             for name, (some, every), found in zip(names, counts, self.chosen, strict=True)
@@ -67,7 +67,7 @@ class StackDesign:
         folder = Path(folder)
         with writing(folder, overwrite=overwrite) as scratch:
             scratch.mkdir()
-            file = self.opened.file.moved(folder / STACK)
+            file = self.opened.file.rebase(folder / STACK)
             entries = list(file.sections)
             for i, (section, found) in enumerate(zip(self.opened.sections, self.chosen, strict=True)):
                 if found is not None:

@@ -18,10 +18,19 @@ from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
 from stzoo.core.evaluation.task import Column, Figures, Task
-from stzoo.core.finetuning.controls import HEAD, TUNED, as_they_come, carried_head, gene_mean, head_on, own_head, scored
-from stzoo.core.finetuning.data import embedded
-from stzoo.core.finetuning.plan import planned
-from stzoo.core.finetuning.run import before, chosen, tuned_head
+from stzoo.core.finetuning.controls import (
+    HEAD,
+    TUNED,
+    as_they_come,
+    fit_carried_head,
+    gene_mean,
+    head_on,
+    own_head,
+    score_line,
+)
+from stzoo.core.finetuning.data import embed_subsets
+from stzoo.core.finetuning.plan import make_plan
+from stzoo.core.finetuning.run import before, choose_network, fit_tuned_head
 from stzoo.core.finetuning.settings import Settings, Tune
 from stzoo.core.finetuning.tuning import tune
 
@@ -106,36 +115,36 @@ class Finetune(Task):
         """Return the figures for each number of own spots (see :class:`Task`)."""
         found = {}
         for size in self.protocol.sizes:
-            pieces = [SpotSubset(section, drawn(section, size, seed)) for section in self.own]
+            pieces = [SpotSubset(section, draw_spots(section, size, seed)) for section in self.own]
             n = sum(piece.n for piece in pieces)
             if _tunes_network(row) and n < self.protocol.network_from:
                 continue
-            line = scored(row.name, self.truth, self._predicted(row, seed, pieces))
+            line = score_line(row.name, self.truth, self._predict(row, seed, pieces))
             found[f"{n} spots"] = {"pcc_mean": line.mean, "pcc_median": line.median}
         return found
 
-    def _predicted(self, row: Row, seed: int, pieces: list[SpotSubset]) -> Floats:
+    def _predict(self, row: Row, seed: int, pieces: list[SpotSubset]) -> Floats:
         """Return what a row says of the test spots, float32 (n, g)."""
         means = gene_mean(pieces, self.test, self.genes)
         if not (row.model or row.weights):
             return means
         encoder = self.models.encoder(row, seed, self.base)
         if _tunes_network(row):
-            return self._tuned(row, seed, pieces, encoder)
-        seen = embedded(encoder, self.test)
+            return self._predict_tuned(row, seed, pieces, encoder)
+        seen = embed_subsets(encoder, self.test)
         if row.control == "as-it-comes":
             own = as_they_come(encoder, seen, self.genes, means)
             return means if own is None else own
         if row.control == "with-base":
             pieces = [*(SpotSubset(section, section.counted) for section in self.base), *pieces]
         if row.control == "head":
-            return carried_head(encoder, pieces, self.genes, own_head(encoder)).predict(seen).values
+            return fit_carried_head(encoder, pieces, self.genes, own_head(encoder)).predict(seen).values
         return head_on(encoder, pieces, self.genes, row.head or encoder.default_head).predict(seen).values
 
-    def _tuned(self, row: Row, seed: int, pieces: list[SpotSubset], encoder: Encoder) -> Floats:
+    def _predict_tuned(self, row: Row, seed: int, pieces: list[SpotSubset], encoder: Encoder) -> Floats:
         way, _, own = row.control.removeprefix("kept-").partition("-")
         mark = f"finetune-{encoder.name}-{way}{own}-{sum(p.n for p in pieces)}-seed{seed}-{_digest(self, encoder)}"
-        arrays = self.models.kept(mark, lambda: self._tune(way, bool(own), seed, pieces, encoder))
+        arrays = self.models.load_or_make(mark, lambda: self._tune(way, bool(own), seed, pieces, encoder))
         kept = HEAD if row.control.startswith("kept-") and not arrays["keeps"] else TUNED
         return np.asarray(arrays["tuned" if kept == TUNED else "head"], dtype=np.float32)
 
@@ -144,18 +153,18 @@ class Finetune(Task):
         options = SplitOptions(by=By.block, same_patient=True)
         found = split(sections, [piece.section for piece in self.test], options)
         settings = replace(Settings(), tune=Tune(way), contrast=contrast)
-        plan = planned(encoder, found, genes=self.genes, settings=settings, seed=seed)
+        plan = make_plan(encoder, found, genes=self.genes, settings=settings, seed=seed)
         with tempfile.TemporaryDirectory() as folder:
             tuned = tune(plan, Path(folder) / "run", progress=False)
         judged = before(plan) | {TUNED: tuned.fit.validation["pcc"]}
-        head = carried_head(plan.encoder, plan.development, plan.scored, own_head(plan.encoder))
+        head = fit_carried_head(plan.encoder, plan.development, plan.scored, own_head(plan.encoder))
         order = [plan.scored.index(gene) for gene in self.genes]
-        after = tuned_head(plan, tuned, plan.scored).predict(embedded(tuned.encoder, self.test)).values
-        start = head.predict(embedded(plan.encoder, self.test)).values
-        return {"tuned": after[:, order], "head": start[:, order], "keeps": np.array(chosen(judged) == TUNED)}
+        after = fit_tuned_head(plan, tuned, plan.scored).predict(embed_subsets(tuned.encoder, self.test)).values
+        start = head.predict(embed_subsets(plan.encoder, self.test)).values
+        return {"tuned": after[:, order], "head": start[:, order], "keeps": np.array(choose_network(judged) == TUNED)}
 
 
-def drawn(section: Section, size: int, seed: int) -> npt.NDArray[np.bool_]:
+def draw_spots(section: Section, size: int, seed: int) -> npt.NDArray[np.bool_]:
     """Return ``size`` usable spots of a section drawn at random, or all for 0, bool (n,)."""
     spots = section.counted
     if size == 0:

@@ -98,7 +98,7 @@ class HiddenTask(Task):
             return {part: found.figures for part, found in own.items()}
         reference = next(other for other in self.protocol.rows if other.name == name)
         against = self._outcome(reference, seed if self.is_random(reference) else self.protocol.seeds[0])
-        return {part: found.figures | compared(found, against[part]) for part, found in own.items()}
+        return {part: found.figures | compare_rows(found, against[part]) for part, found in own.items()}
 
     def _outcome(self, row: Row, seed: int) -> dict[str, Outcome]:
         if (row.name, seed) not in self._outcomes:
@@ -122,7 +122,7 @@ def over_genes(pcc: Doubles) -> Figures:
     }
 
 
-def averaged(runs: Sequence[Outcome]) -> Outcome:
+def average(runs: Sequence[Outcome]) -> Outcome:
     """Average over runs; a gene over those in which it has a correlation."""
     names = [name for name in runs[0].figures if all(name in run.figures for run in runs)]
     figures = {name: float(np.mean([run.figures[name] for run in runs])) for name in names}
@@ -134,7 +134,7 @@ def averaged(runs: Sequence[Outcome]) -> Outcome:
     )
 
 
-def compared(own: Outcome, reference: Outcome) -> Figures:
+def compare_rows(own: Outcome, reference: Outcome) -> Figures:
     """Return what a row is against another one (see :class:`HiddenTask`)."""
     from scipy.stats import wilcoxon
 

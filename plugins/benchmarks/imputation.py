@@ -25,7 +25,7 @@ from stzoo.plugins.benchmarks.hidden import (
     HiddenProtocol,
     HiddenTask,
     Outcome,
-    averaged,
+    average,
     correlations,
     mark,
     over_genes,
@@ -114,7 +114,7 @@ class Imputation(HiddenTask):
         """Return what a row scores on all genes and on the most variable ones."""
         imputer = self.imputer(row, seed)
         runs = [self._run(imputer, rule) for rule in self.protocol.measured]
-        return {part: averaged([run[part] for run in runs]) for part in runs[0]}
+        return {part: average([run[part] for run in runs]) for part in runs[0]}
 
     def _run(self, imputer: Imputer, rule: str) -> dict[str, Outcome]:
         """Return the figures of one rule."""
@@ -124,12 +124,12 @@ class Imputation(HiddenTask):
         if hidden.sum() < LEAST_HIDDEN:
             raise DataError(f"the rule '{rule}' hides {int(hidden.sum())} spots", todo="use a rule that hides more")
         name = mark(imputer, Stack((sparse.section,)), sparse.target)
-        kept = self.models.kept(name, lambda: _filled(imputer, sparse))
+        kept = self.models.load_or_make(name, lambda: _fill(imputer, sparse))
         variance = sparse.truth[~hidden].var(axis=0)
         top = np.zeros(len(variance), dtype=bool)
         top[np.argsort(-variance, kind="stable")[: p.top]] = True
         parts = {ALL: np.ones(len(top), dtype=bool), f"top-{p.top}-variance": top}
-        return _scored(sparse, hidden, kept["values"], parts, float(kept["seconds"]))
+        return _score(sparse, hidden, kept["values"], parts, float(kept["seconds"]))
 
 
 def hidden_ssim(section: Section, truth: Floats, filled: Floats, hidden: Mask) -> Doubles:
@@ -160,7 +160,7 @@ def hidden_ssim(section: Section, truth: Floats, filled: Floats, hidden: Mask) -
     return found
 
 
-def _filled(imputer: Imputer, sparse: Sparse) -> dict[str, npt.NDArray[Any]]:
+def _fill(imputer: Imputer, sparse: Sparse) -> dict[str, npt.NDArray[Any]]:
     start = time.perf_counter()
     done = imputer.impute(sparse.section, target=sparse.target)
     seconds = time.perf_counter() - start
@@ -168,7 +168,7 @@ def _filled(imputer: Imputer, sparse: Sparse) -> dict[str, npt.NDArray[Any]]:
     return {"values": np.asarray(values, dtype=np.float32), "seconds": np.array(seconds)}
 
 
-def _scored(
+def _score(
     sparse: Sparse, hidden: Mask, filled: Floats, parts: Mapping[str, Mask], seconds: float
 ) -> dict[str, Outcome]:
     truth = sparse.truth[hidden]

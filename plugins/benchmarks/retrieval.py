@@ -54,8 +54,8 @@ class Retrieval(SplitTask):
             tables = [_unit(image) @ _unit(profile).T for image, profile in zip(images, profiles, strict=True)]
         expected = row.control == "chance"
         return {
-            "image -> expression": _averaged([_figures(table, expected) for table in tables]),
-            "expression -> image": _averaged([_figures(table.T, expected) for table in tables]),
+            "image -> expression": _average([_figures(table, expected) for table in tables]),
+            "expression -> image": _average([_figures(table.T, expected) for table in tables]),
         }
 
     def _vectors(self, row: Row, seed: int) -> tuple[list[Floats], list[Floats]]:
@@ -86,5 +86,5 @@ def _figures(similarity: Doubles, chance: bool) -> Figures:
     return {**recall, "median_rank": float(np.median(ranks)), "n": n}
 
 
-def _averaged(found: list[Figures]) -> Figures:
+def _average(found: list[Figures]) -> Figures:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -77,19 +77,19 @@ class SameSlide(Task):
         """Return the means over slides for all genes, each gene, and each slide (see :class:`Task`)."""
         slides, per_gene = {}, dict[str, list[Figures]]()
         for section, genes in zip(self.sections, self.genes, strict=True):
-            fitted = _chosen(section, self.protocol.share, seed)
+            fitted = _choose_spots(section, self.protocol.share, seed)
             test = section.measured & ~fitted
             truth = section.expression(genes, target=self.protocol.target)[test]
-            predicted = self._predicted(row, seed, section.hide(fitted), genes)[test]
+            predicted = self._predict(row, seed, section.hide(fitted), genes)[test]
             mae, pcc = np.abs(truth - predicted).mean(axis=0), np.nan_to_num(per_gene_pcc(truth, predicted))
             for gene, error, correlation in zip(genes, mae, pcc, strict=True):
                 per_gene.setdefault(gene, []).append({"mae": float(error), "pcc": float(correlation)})
             together = float(np.nan_to_num(concatenated_pcc(truth, predicted)))
             slides[section.name] = {"mae": float(mae.mean()), "pcc": float(pcc.mean()), "pcc_concatenated": together}
-        overall = _averaged(list(slides.values()))
-        return {"all": overall, **{gene: _averaged(found) for gene, found in per_gene.items()}, **slides}
+        overall = _average(list(slides.values()))
+        return {"all": overall, **{gene: _average(found) for gene, found in per_gene.items()}, **slides}
 
-    def _predicted(self, row: Row, seed: int, section: Section, genes: list[str]) -> Floats:
+    def _predict(self, row: Row, seed: int, section: Section, genes: list[str]) -> Floats:
         if row.control == "neighbours":
             filled = model("knn").impute(section.take_genes(genes), target=self.protocol.target)
             return np.asarray(filled.adata.layers["imputed"], dtype=np.float32)
@@ -100,7 +100,7 @@ class SameSlide(Task):
         return self.models.predict(row, seed, genes, [section], [blind], again=True)[0]
 
 
-def _chosen(section: Section, share: float, seed: int) -> Mask:
+def _choose_spots(section: Section, share: float, seed: int) -> Mask:
     """Return a random share of the measured spots, bool (n,)."""
     measured = np.flatnonzero(section.measured)
     order = np.random.default_rng(seed).permutation(measured)
@@ -109,5 +109,5 @@ def _chosen(section: Section, share: float, seed: int) -> Mask:
     return chosen
 
 
-def _averaged(found: list[Figures]) -> Figures:
+def _average(found: list[Figures]) -> Figures:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

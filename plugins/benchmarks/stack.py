@@ -19,9 +19,9 @@ from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.task import Column
 from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model
-from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, averaged, mark
+from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, average, mark
 from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
-from stzoo.plugins.benchmarks.stack_score import Guess, guess, imputed, scored
+from stzoo.plugins.benchmarks.stack_score import Guess, fill_stack, guess, score_section
 
 ALL = "all sections"
 """The part that is the mean over the adjacent sections."""
@@ -170,8 +170,8 @@ class StackTask(HiddenTask):
                 found[_kind(one.rule)].setdefault(name, []).append(outcome)
         parts: dict[str, Outcome] = {}
         for kind in kinds:
-            own = {s.name: averaged(found[kind][s.name]) for s in self.sections if s.name in found[kind]}
-            together = Outcome(averaged(list(own.values())).figures, np.concatenate([one.pcc for one in own.values()]))
+            own = {s.name: average(found[kind][s.name]) for s in self.sections if s.name in found[kind]}
+            together = Outcome(average(list(own.values())).figures, np.concatenate([one.pcc for one in own.values()]))
             parts |= {ALL: together, **own} if len(kinds) == 1 else {kind: together}
             if len(kinds) > 1:
                 parts |= {f"{kind}, {name}": outcome for name, outcome in own.items()}
@@ -181,20 +181,20 @@ class StackTask(HiddenTask):
         """Return the outcome of each adjacent section in one run; correlations are by the genes of all sections."""
         start = time.perf_counter()
         if _is_encoder(row):
-            guesses = self._predicted(row, seed, one)
+            guesses = self._predict_adjacent(row, seed, one)
             seconds = time.perf_counter() - start
         else:
-            guesses, seconds = self._filled(row, seed, one)
+            guesses, seconds = self._fill_adjacent(row, seed, one)
         genes = [self._genes[gene] for gene in one.genes]
         found = {}
         for number, said in guesses.items():
-            figures, pcc = scored(one.truth[number][one.scored[number]], said)
+            figures, pcc = score_section(one.truth[number][one.scored[number]], said)
             whole = np.full(len(self._genes), np.nan)
             whole[genes] = pcc
             found[self.sections[number].name] = Outcome({**figures, "seconds": seconds}, whole)
         return found
 
-    def _filled(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:
+    def _fill_adjacent(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:
         """Return what an imputer says of each adjacent section, and the seconds it took."""
         if (row.name, seed) not in self._imputers:  # kept: an imputer may remember what it read from the images
             self._imputers[row.name, seed] = self.imputer(row, seed)
@@ -205,7 +205,7 @@ class StackTask(HiddenTask):
             done = {i: self._impute(imputer, Stack((one.given.sections[i],))) for i in one.adjacent}
             return {i: guess(kept, 0, one.scored[i]) for i, kept in done.items()}, _seconds(done.values())
         name = row.aligner or self.protocol.aligner
-        kept = self._impute(imputer, one.aligned(name, lambda: self._made_aligner(name)))
+        kept = self._impute(imputer, one.align(name, lambda: self._make_aligner(name)))
         return {i: guess(kept, i, one.scored[i]) for i in one.adjacent}, _seconds([kept])
 
     def _from_all_others(self, imputer: Imputer, one: Round, seed: int) -> tuple[dict[int, Guess], float]:
@@ -225,9 +225,9 @@ class StackTask(HiddenTask):
     def _impute(self, imputer: Imputer, stack: Stack) -> dict[str, Array]:
         """Return ``values0`` (spots, genes), ``confidence0`` (spots,) ... of each section, and ``seconds``."""
         target = self.protocol.target
-        return self.models.kept(mark(imputer, stack, target), lambda: imputed(imputer, stack, target))
+        return self.models.load_or_make(mark(imputer, stack, target), lambda: fill_stack(imputer, stack, target))
 
-    def _predicted(self, row: StackRow, seed: int, one: Round) -> dict[int, Guess]:
+    def _predict_adjacent(self, row: StackRow, seed: int, one: Round) -> dict[int, Guess]:
         """Fit the row's heads on what it may use, and predict the adjacent sections from their images."""
         given = one.given.sections
         blind = {i: given[i].without_counts() for i in one.adjacent}
@@ -282,10 +282,10 @@ class StackTask(HiddenTask):
     def _aligner(self, name: str) -> None:
         """Refuse an aligner that is not known."""
         if name != NO_ALIGNER:
-            self._made_aligner(name)
+            self._make_aligner(name)
 
     @staticmethod
-    def _made_aligner(name: str) -> Aligner:
+    def _make_aligner(name: str) -> Aligner:
         made: Aligner = model(name, role="aligner")
         return made
 

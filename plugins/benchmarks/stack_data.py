@@ -87,7 +87,7 @@ class Round:
         """Indices of the sections that are scored."""
         return [i for i in range(len(self.given)) if i != self.central]
 
-    def aligned(self, name: str, make: Callable[[], Aligner]) -> Stack:
+    def align(self, name: str, make: Callable[[], Aligner]) -> Stack:
         """Return the stack with all sections in the frame of the central one; every aligner runs once.
 
         Parameters

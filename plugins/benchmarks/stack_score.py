@@ -30,7 +30,7 @@ class Guess:
     confidence: Doubles | None = None
 
 
-def scored(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
+def score_section(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
     """Return the figures of a section's scored spots, and the correlation of each gene.
 
     What they mean: :class:`stzoo.plugins.benchmarks.stack.StackTask`.
@@ -55,7 +55,7 @@ def scored(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
     return figures, pcc
 
 
-def imputed(imputer: Imputer, stack: Stack, target: float) -> dict[str, Array]:
+def fill_stack(imputer: Imputer, stack: Stack, target: float) -> dict[str, Array]:
     """Fill a stack: ``values0`` (spots, genes), ``confidence0`` (spots,) of the first section ... and ``seconds``."""
     start = time.perf_counter()
     done = imputer.impute(stack, target=target)
@@ -67,5 +67,5 @@ def imputed(imputer: Imputer, stack: Stack, target: float) -> dict[str, Array]:
 
 
 def guess(kept: dict[str, Array], number: int, mask: Mask) -> Guess:
-    """Return what an imputer says of some spots of a section, from what :func:`imputed` returned."""
+    """Return what an imputer says of some spots of a section, from what :func:`fill_stack` returned."""
     return Guess(kept[f"values{number}"][mask], kept[f"confidence{number}"][mask])

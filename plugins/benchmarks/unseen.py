@@ -88,16 +88,16 @@ class UnseenGenes(SplitTask):
 
     def score(self, row: Row, seed: int) -> dict[str, Figures]:
         """Return the figures of each family and of all genes (see :class:`Task`)."""
-        predicted = np.concatenate(self._predicted(row, seed)).astype(np.float64)
+        predicted = np.concatenate(self._predict(row, seed)).astype(np.float64)
         varies = ~is_constant(self.truth)
         truth, predicted, families = self.truth[:, varies], predicted[:, varies], self.families[varies]
         pcc = np.nan_to_num(per_gene_pcc(truth, predicted))
-        hits = permuted_hits(truth, predicted, self.protocol.threshold, self.protocol.draws)
+        hits = permute_hits(truth, predicted, self.protocol.threshold, self.protocol.draws)
         parts = {"all families": np.ones(len(families), dtype=bool)}
         parts |= {name: families == name for name in dict.fromkeys(families.tolist())}
         return {name: self._figures(pcc[mask], [h[:, mask] for h in hits]) for name, mask in parts.items()}
 
-    def _predicted(self, row: Row, seed: int) -> list[Floats]:
+    def _predict(self, row: Row, seed: int) -> list[Floats]:
         if row.control == "density":
             maps = self.models.predict(row, seed, self.seen, self.train, self.blind)
             return [np.repeat(values.mean(axis=1, keepdims=True), len(self.genes), axis=1) for values in maps]
@@ -120,7 +120,7 @@ class UnseenGenes(SplitTask):
         }
 
 
-def permuted_hits(
+def permute_hits(
     truth: Floats, predicted: Doubles, threshold: float, draws: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Return which genes correlate above a threshold when the pairing of prediction and truth is broken.

@@ -14,7 +14,7 @@ from stzoo.core.arrays import Indices, Points
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.errors import DataError
 from stzoo.core.runtime.progress import progress_bar
-from stzoo.core.slides.tile_cache import Spots, cached_rows
+from stzoo.core.slides.tile_cache import Spots, cache_rows
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.inputs import CachedViews, choose_cache_kind, measure_moments, turn
@@ -203,7 +203,7 @@ def _cache_views(
         wanted.append(Spots(section.name, slide, np.concatenate([own, *shifted])))
     about = {"views": train.views, "shift_um": train.shift_um, "seed": seed}
     with progress_bar("read slides", show=progress) as bar:
-        rows = cached_rows(cache, wanted, choose_cache_kind(config.vision), about=about, progress=bar)
+        rows = cache_rows(cache, wanted, choose_cache_kind(config.vision), about=about, progress=bar)
     moments = [measure_moments(section, config.vision, 32) for section in sections]
     return CachedViews(rows, train.views, [len(own) for own in places], moments)
 

@@ -9,7 +9,7 @@ import torch
 from stzoo.core.data.section import Section
 from stzoo.core.errors import GeneError
 from stzoo.core.runtime.ranks import Ranks
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.tunable import Batch, Tunable
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import gather
@@ -71,14 +71,14 @@ class CoMTIPTuning(Tunable):
         network.image.requires_grad_(True)
         network.image.generator.requires_grad_(contrast)
         data = gather(sections, genes, config, seed, cache=cache)
-        with seeded(seed + 1):
+        with use_seed(seed + 1):
             self.objective = Objective(network, data, vocabulary.inputs(genes), config, ranks)
 
     def module(self) -> nn.Module:
         """Return the network (see :class:`Tunable`)."""
         return self.objective.network
 
-    def adapted(self) -> list[str]:
+    def adapted_layers(self) -> list[str]:
         """Return the linear layers of the image tower."""
         names = [name for name, part in self.objective.network.image.named_modules() if isinstance(part, nn.Linear)]
         return [f"image.{name}" for name in names if name.endswith(ADAPTED)]
@@ -103,7 +103,7 @@ class CoMTIPTuning(Tunable):
         if has_statistics(self.config):
             own = torch.cat([own, seen.inputs.mean(1), seen.inputs.std(1)], dim=1)
         ranks, count, widths = self.objective.ranks, len(seen.chosen), self.config.context_um
-        mine, around = ranks.share(count), ranks.gathered(own, count) if widths else own
+        mine, around = ranks.share(count), ranks.gather(own, count) if widths else own
         return torch.cat([own, *(mean[mine] for mean in average_neighbours(seen.um, around, widths))], dim=1)
 
     def finish(self, sections: Sequence[Section]) -> None:

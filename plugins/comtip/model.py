@@ -13,7 +13,7 @@ from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, stacked
+from stzoo.core.runtime.blocks import BlockShare, stack_rows
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.plugins.comtip.config import CoMTIPConfig
@@ -113,7 +113,7 @@ class CoMTIP(Encoder):
         See :class:`Encoder`.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stacked(blocks, section.n_spots, self.embedding_dim)
+        return stack_rows(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,
@@ -242,10 +242,10 @@ class CoMTIP(Encoder):
             cache=cache,
             seed=self.seed,
             ranks=ranks,
-            adopt=self.tuned,
+            adopt=self.adopt_tuned,
         )
 
-    def tuned(self, sections: Sequence[Section]) -> None:
+    def adopt_tuned(self, sections: Sequence[Section]) -> None:
         """Adopt the network as it was tuned in place; recalibrate zero-shot for the genes that ``sections`` share."""
         self.weights.round_to_half()
         self.weights.validated = {}  # of what they were before

@@ -99,7 +99,7 @@ class Objective:
         mine, count = self.ranks.share(len(chosen)), len(chosen)
         inputs, values, um = self._load_batch(chosen, mine, generator)
         alone, features = self.network.image(inputs)
-        around = self.ranks.gathered(alone, count) if self._together else alone
+        around = self.ranks.gather(alone, count) if self._together else alone
         places = average_neighbours(um, around, self.config.vision.context_um) if self._together else []
         z = self.network.image.add_context(alone, [mean[mine] for mean in places])
         return ImageOutputs(chosen, um, values, inputs, features, z, around)
@@ -121,7 +121,7 @@ class Objective:
             loss = masked_spot_loss(spots, seen.around, seen.um, weights.mask, generator)
             parts["mfm_spots"] = weights.mfm_spots * loss
         if weights.ranking > 0 or weights.correlation > 0:
-            parts |= self._map_losses(ranks.gathered(seen.z, count), seen.values, generator)
+            parts |= self._map_losses(ranks.gather(seen.z, count), seen.values, generator)
         return parts
 
     @property
@@ -162,7 +162,7 @@ class Objective:
         kind, judge = self.config.objective.paat, self.extra["judge"]
         weight = 1.0 if kind is Paat.paper else self.ranks.weight(count)
         if kind is Paat.paper:
-            right, wrong = self.ranks.gathered(right, count), self.ranks.gathered(wrong, count)
+            right, wrong = self.ranks.gather(right, count), self.ranks.gather(wrong, count)
         return weight * pair_loss(kind, judge, right, wrong, self.config.objective.reversal)  # type: ignore[arg-type]
 
     def _map_losses(self, z: Tensor, values: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
@@ -203,10 +203,10 @@ class Objective:
     def _contrast_loss(self, z: Tensor, profiles: Tensor, shuffled: Tensor | None, chosen: Tensor) -> Tensor:
         weights, ranks, count = self.config.objective, self.ranks, len(chosen)
         alone = shuffled if weights.paat is Paat.negative else None
-        negatives = None if alone is None else ranks.gathered(alone, count)
+        negatives = None if alone is None else ranks.gather(alone, count)
         temperature = weights.soft_targets
         targets = soft_targets(self.data.profiles[chosen].to(z.device), temperature) if temperature > 0 else None
-        z, profiles = ranks.gathered(z, count), ranks.gathered(profiles, count)
+        z, profiles = ranks.gather(z, count), ranks.gather(profiles, count)
         return info_nce(z, profiles, self.network.scale(), targets, negatives)
 
     def draw(self, batch: int, generator: torch.Generator) -> Tensor:

@@ -17,9 +17,9 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.held_out import HeldOut
 from stzoo.core.nn.blocks import Block
-from stzoo.core.runtime.blocks import BlockShare, stacked
+from stzoo.core.runtime.blocks import BlockShare, stack_rows
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
 from stzoo.core.training.loop import Fit, Validation, fit
 from stzoo.core.training.sharding import whole
@@ -149,7 +149,7 @@ class Examiner:
         config, share = self.config, BlockShare(len(section))
         own = fill_spot_table(self.weights.network, config, section, share, self.device)
         width = count_own_features(config) * (1 + len(config.context_um))
-        return stacked(append_context(own, config, section, share.blocks), len(section), width)
+        return stack_rows(append_context(own, config, section, share.blocks), len(section), width)
 
 
 def initialise_weights(
@@ -158,7 +158,7 @@ def initialise_weights(
     """Return the initial weights for training on some sections: random, or a checkpoint's."""
     genes = choose_training_genes(sections, config.train.min_detected, config.train.max_genes)
     vocabulary = Vocabulary(genes, config.text, start.tokenizer if start else None)
-    with seeded(seed):
+    with use_seed(seed):
         weights = Weights.initialise(config, vocabulary)
     if start is not None:
         start.fill(weights.network)
@@ -208,7 +208,7 @@ class Pretraining:
         weights.network = make_network(self.config, weights.vocabulary).to(self.device)
         weights.network.load_state_dict(task.gather_average())
         if held_out is not None:
-            weights.validated = {**held_out.described(), **self._describe_validation(done)}
+            weights.validated = {**held_out.describe(), **self._describe_validation(done)}
         return weights, done
 
     def _hold_out(self, training: Sequence[Section], validation: Sequence[Section], vocabulary: Vocabulary) -> HeldOut:
@@ -223,7 +223,7 @@ class Pretraining:
         genes, shown = list(weights.vocabulary.genes), self.progress and self.ranks.is_main
         data = gather(sections, genes, self.config, self.seed, cache=cache_folder(self.out), progress=shown)
         started = frozenset(self.start.state) if self.start else frozenset[str]()
-        with seeded(self.seed + 1):  # what only training uses starts at random as well
+        with use_seed(self.seed + 1):  # what only training uses starts at random as well
             return TrainingTask(
                 weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks
             )

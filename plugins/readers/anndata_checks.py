@@ -73,11 +73,11 @@ def raw_counts(adata: Any, path: Path) -> Any:
     if kind not in "fiub":
         raise DataError(f"X holds {adata.X.dtype}, expected numbers", where=path, todo="put raw counts into X")
     if "measured" not in adata.obs or bool(np.asarray(adata.obs["measured"], dtype=bool).all()):
-        adata.X = _checked(csr_matrix(adata.X, dtype=np.float32), path)
+        adata.X = _check_matrix(csr_matrix(adata.X, dtype=np.float32), path)
     return adata
 
 
-def _checked(x: Any, path: Path) -> Any:
+def _check_matrix(x: Any, path: Path) -> Any:
     try:
         x.check_format(full_check=True)
         x.sort_indices()
@@ -90,7 +90,7 @@ def _checked(x: Any, path: Path) -> Any:
     return x
 
 
-def stated_units(adata: Any, factors: Mapping[str, Any], path: Path) -> dict[str, float]:
+def read_units(adata: Any, factors: Mapping[str, Any], path: Path) -> dict[str, float]:
     """Return the units that an AnnData states, by name (``mpp``, ``pitch_um``, ``tissue_hires_scalef``, ...).
 
     Parameters

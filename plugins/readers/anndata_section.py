@@ -15,7 +15,7 @@ from stzoo.core.io.write import ABOUT, check_version
 from stzoo.core.slides.base import to_rgb
 from stzoo.core.slides.pyramid import open_pyramid
 from stzoo.core.slides.slide import Slide
-from stzoo.plugins.readers.anndata_checks import raw_counts, stated_units
+from stzoo.plugins.readers.anndata_checks import raw_counts, read_units
 from stzoo.plugins.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp
 
@@ -56,11 +56,11 @@ def to_section(adata: Any, name: str, path: Path) -> Section:
     _whole_array(adata, path)
     library = _library(adata, name)
     scale = library.get("scalefactors", {})
-    stated = stated_units(adata, {**scale, **about}, path)
+    stated = read_units(adata, {**scale, **about}, path)
     pitch, spot = stated.get("pitch_um"), stated.get("spot_diameter_um")
     if pitch is None and is_visium(adata):
         pitch, spot = PITCH_UM, SPOT_UM
-    mpp = stated.get("mpp") or _fitted_mpp(adata, pitch, path)
+    mpp = stated.get("mpp") or _fit_mpp(adata, pitch, path)
     if pitch is None:
         pitch = _lattice_pitch(adata, mpp)
     slide = _slide(adata, library.get("images", {}), stated, about, mpp, name, path)
@@ -109,7 +109,7 @@ def _library(adata: Any, name: str) -> dict[str, Any]:
     return dict(found) if isinstance(found, Mapping) else {}
 
 
-def _fitted_mpp(adata: Any, pitch: float | None, path: Path) -> float | None:
+def _fit_mpp(adata: Any, pitch: float | None, path: Path) -> float | None:
     if "spatial" not in adata.obsm:
         return None
     pixels = adata.obsm["spatial"]

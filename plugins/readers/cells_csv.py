@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from stzoo.core.data.notes import listed, make_adata
+from stzoo.core.data.notes import list_names, make_adata
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.reader import Reader
@@ -54,14 +54,14 @@ class CellsCsvReader(Reader):
             raise DataError(
                 f"no columns {_UM[0]} and {_UM[1]} (µm) after a first column that names the cells",
                 where=f"{file}, row 1",
-                todo=f"give every cell a name and its position; found {listed(header, 8)}",
+                todo=f"give every cell a name and its position; found {list_names(header, 8)}",
             )
         controls = [name for name in header if name.startswith(CONTROLS)]
         table = read_counts(file, sep=",", is_gene=lambda name: name not in _ABOUT and not name.startswith(CONTROLS))
         if not table.genes:
             raise DataError("no column holds counts of a gene", where=file, todo="give the table of cells x genes")
         name = next((column for column in _NAMES if column in table.about), None)
-        notes = [f"control features left out: {len(controls)} ({listed(controls)})"] if controls else []
+        notes = [f"control features left out: {len(controls)} ({list_names(controls)})"] if controls else []
         adata = make_adata(table.x, table.names if name is None else table.about[name], table.genes, notes)
         place = np.column_stack([table.numbers(column, file) for column in columns])
         adata.obsm["spatial_um" if columns == _UM else "spatial"] = place

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.notes import listed, make_adata
+from stzoo.core.data.notes import list_names, make_adata
 from stzoo.core.errors import DataError
 from stzoo.plugins.readers.tables import read_table
 from stzoo.plugins.readers.text_counts import open_text
@@ -111,7 +111,9 @@ def _assemble(x: Any, barcodes: list[str], ids: list[str], symbols: list[str], k
         )
     wanted = np.flatnonzero([kind == GENES for kind in kinds])
     if len(wanted) == 0:
-        raise DataError(f"no feature is '{GENES}' (found: {listed(set(kinds))})", where=where, todo="check the matrix")
+        raise DataError(
+            f"no feature is '{GENES}' (found: {list_names(set(kinds))})", where=where, todo="check the matrix"
+        )
     names = [symbols[i] for i in wanted]
     adata = make_adata(x[:, wanted], barcodes, list(make_index_unique(Index(names))), _notes(kinds, names))
     adata.var["gene_ids"] = [ids[i] for i in wanted]
@@ -126,7 +128,7 @@ def _notes(kinds: list[str], names: list[str]) -> list[str]:
         kinds_text = ", ".join(f"{n} {kind}" for kind, n in other.most_common())
         notes.append(f"features that are not genes left out: {kinds_text}")
     if twice:
-        notes.append(f"symbols that stand more than once got suffixes: {listed(twice)}")
+        notes.append(f"symbols that stand more than once got suffixes: {list_names(twice)}")
     return notes
 
 

@@ -13,7 +13,7 @@ from stzoo.core.imputer import FilledPart, PartImputer
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.resources import package_folder
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.weights.repository import empty, open_repository, restore_module
 from stzoo.plugins.s2s_st.cdcin.variant import fill_cascade
 from stzoo.plugins.s2s_st.config import RefinerStart, S2SSTConfig, Variant
@@ -68,7 +68,7 @@ class S2SST(PartImputer):
         """
         self._load_packaged()
         if self._refiner is None:
-            with seeded(self.seed):
+            with use_seed(self.seed):
                 self._refiner = Refiner(self.config.refiner)
         return self._refiner
 

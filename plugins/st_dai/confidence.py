@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.metrics.calibration import Calibration
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.inputs import StackInputs
@@ -125,7 +125,7 @@ def _fit_generator(inputs: Doubles, spots: Indices, goal: Doubles, seed: int) ->
     """Fit the confidence generator by cross-entropy, and predict the confidence of every spot."""
     x, target = torch.from_numpy(inputs.astype(np.float32)), torch.from_numpy(goal.astype(np.float32))
     d, out = inputs.shape[1], goal.shape[1]
-    with seeded(seed):
+    with use_seed(seed):
         net = nn.Linear(d, out)
         generator: nn.Module = net
         if len(spots) >= FEW:

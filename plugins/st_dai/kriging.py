@@ -110,7 +110,7 @@ def _predict_left_out(inputs: StackInputs, choice: Choice, columns: Doubles, ran
             if spectrum is None or spectrum.kernel != kernel:
                 spectrum = Spectrum.of(kernel, places)
             noise = choice.noise[which]
-            block.value[:, which] = spectrum.left_out(columns[np.ix_(near, which)], noise)[own]
+            block.value[:, which] = spectrum.leave_one_out(columns[np.ix_(near, which)], noise)[own]
             first = which < k
-            block.known[:, which[first]] = spectrum.left_out_known(noise[first])[own]
+            block.known[:, which[first]] = spectrum.explain_left_out(noise[first])[own]
         yield block

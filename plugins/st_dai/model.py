@@ -19,7 +19,7 @@ from stzoo.core.encoder import Encoder
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.training.loop import fit_short
 from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.st_dai.confidence import score_labels
@@ -179,7 +179,7 @@ class _Fit:
     def _build_network(self, x: torch.Tensor) -> STDAINetwork:
         found = self.inputs.components
         loadings = found.loadings * found.scores.std(axis=0)[:, None]
-        with seeded(self.model.seed):
+        with use_seed(self.model.seed):
             network = STDAINetwork(x.shape[1], torch.from_numpy(loadings.astype(np.float32)), self.config.network)
         return network.to(self.model.device)
 
@@ -206,7 +206,7 @@ class _Fit:
         network.requires_grad_(False)
         if config.tune is TunedPart.none or not config.steps:
             return [network.eval()] * len(inputs.means)
-        with seeded(self.model.seed):
+        with use_seed(self.model.seed):
             own = adapt(network, config.tune, self.config.pdl, len(inputs.adjacent))
         own = [
             one.to(self.model.device).train(config.tune is TunedPart.all) for one in own

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
+from stzoo.core.slides.tile_cache import Spots, cache_rows, tile_rows
 from stzoo.core.tunable import Batch, Tunable
 from stzoo.plugins.vit.config import ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
@@ -40,14 +40,14 @@ class ViTTuning(Tunable):
     ) -> None:
         self.tower, self.ranks = tower, ranks
         spots = [Spots(one.name, one.require_slide(), one.pixels[one.counted]) for one in sections]
-        self.tiles = cached_rows(cache, spots, tile_rows(config.image_px, config.mpp))
+        self.tiles = cache_rows(cache, spots, tile_rows(config.image_px, config.mpp))
         tower.requires_grad_(True)
 
     def module(self) -> nn.Module:
         """Return the tower (see :class:`Tunable`)."""
         return self.tower
 
-    def adapted(self) -> list[str]:
+    def adapted_layers(self) -> list[str]:
         """Return the linear layers of the blocks, and the projection where there is one."""
         named = self.tower.named_modules()
         return [name for name, part in named if isinstance(part, nn.Linear)]

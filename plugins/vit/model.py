@@ -13,7 +13,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError, WeightsError, nearest
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, batches_of, stacked
+from stzoo.core.runtime.blocks import BlockShare, batches_of, stack_rows
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.weights.repository import empty, restore_module
@@ -123,7 +123,7 @@ class ViTEncoder(Encoder):
             The section has no slide, or its µm/px are unknown.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stacked(blocks, section.n_spots, self.embedding_dim)
+        return stack_rows(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.tile_cache import Kind, Spots, cached_rows, tile_rows
+from stzoo.core.slides.tile_cache import Kind, Spots, cache_rows, tile_rows
 
 SIZE_PX, MPP = 64, 1.0
 
@@ -34,7 +34,7 @@ def fill(folder: Path, path: Path, count: int, sleep: float = 0.0) -> int:
         peak = max(peak, own_memory())
         return found
 
-    cached_rows(folder, [spots(path, count)], Kind(tiles.about, tiles.shape, tiles.dtype, read))
+    cache_rows(folder, [spots(path, count)], Kind(tiles.about, tiles.shape, tiles.dtype, read))
     return peak
 
 

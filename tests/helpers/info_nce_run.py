@@ -13,7 +13,7 @@ def form_half(rank: int, folder: str) -> None:
     image, text = batch()
     ranks = Ranks(rank, 2)
     image, text = (x[ranks.share(7)].clone().requires_grad_(True) for x in (image, text))
-    loss = info_nce(ranks.gathered(image, 7), ranks.gathered(text, 7), torch.tensor(5.0))
+    loss = info_nce(ranks.gather(image, 7), ranks.gather(text, 7), torch.tensor(5.0))
     loss.backward()
     torch.save({"loss": loss.detach(), "image": image.grad, "text": text.grad}, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()

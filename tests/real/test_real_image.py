@@ -13,7 +13,7 @@ from PIL import Image
 from recording import RecordingJpeg
 from stzoo.core.errors import DataError
 from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.tile_cache import Spots, cached_rows, tile_rows
+from stzoo.core.slides.tile_cache import Spots, cache_rows, tile_rows
 
 MPP = 0.69
 CENTRES = np.array([[3000.5, 4000.25], [5200.0, 3100.0], [150.0, 9850.0]])
@@ -102,5 +102,5 @@ def test_a_truncated_copy_is_refused(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_training_cache_holds_the_tiles_of_real_tissue(slide: Slide, tmp_path: Path) -> None:
-    rows = cached_rows(tmp_path, [Spots("C5", slide, CENTRES)], tile_rows(112, 2.0))
+    rows = cache_rows(tmp_path, [Spots("C5", slide, CENTRES)], tile_rows(112, 2.0))
     np.testing.assert_array_equal(rows[[0, 1, 2]], slide.tiles(CENTRES, size_px=112, mpp=2.0))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from stzoo.core.errors import UsageError
-from stzoo.zoo.cards import Card, Figure, chosen_by, figures_from
+from stzoo.zoo.cards import Card, Figure, describe_choice, figures_from
 
 CARD = Card(
     name="toy-tiny",
@@ -109,10 +109,10 @@ def test_a_card_of_another_model_is_refused():
 def test_a_card_says_what_chose_the_weights() -> None:
     said = {"sections": ["C4"], "same_patient": True, "watched": "zero_shot_pcc", "step": 50, "planned": 300}
     figures = {"zero_shot_pcc": 0.2664, "ridge_pcc": 0.335}
-    text = chosen_by({**said, "figures": figures, "steps": 150})["Chosen by validation"]
+    text = describe_choice({**said, "figures": figures, "steps": 150})["Chosen by validation"]
     assert "after step 50 of 300; the run ended early, after 150." in text
     assert "highest zero_shot_pcc on C4: 0.266 (ridge_pcc 0.335)" in text
     assert "a patient that was" in text
-    whole = chosen_by({**said, "figures": {"zero_shot_pcc": 0.2664}, "steps": 300, "same_patient": False})
+    whole = describe_choice({**said, "figures": {"zero_shot_pcc": 0.2664}, "steps": 300, "same_patient": False})
     assert not any(word in whole["Chosen by validation"] for word in ("early", "patient", "()"))
-    assert chosen_by({}) == {}
+    assert describe_choice({}) == {}

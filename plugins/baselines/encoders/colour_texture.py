@@ -16,7 +16,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, stacked
+from stzoo.core.runtime.blocks import BlockShare, stack_rows
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
@@ -71,7 +71,7 @@ class ColourTexture(Encoder):
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Embed every spot (see :class:`Encoder`)."""
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stacked(blocks, section.n_spots, self.embedding_dim)
+        return stack_rows(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

@@ -17,7 +17,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError, PluginError
 from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, stacked
+from stzoo.core.runtime.blocks import BlockShare, stack_rows
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 
@@ -86,7 +86,7 @@ class ImageNet(Encoder):
             The packages with the network and its weights are not installed.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stacked(blocks, section.n_spots, self.embedding_dim)
+        return stack_rows(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

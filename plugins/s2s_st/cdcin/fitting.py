@@ -10,7 +10,7 @@ import torch
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.errors import ConfigError
 from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.training.loop import fit_short
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
@@ -75,7 +75,7 @@ def fit_cdcin(
     """
     sampled, side = _find_layout(occupied, measured, config)
     canvas = Canvas.of(maps, occupied, measured, sampled, side)
-    with seeded(seed):
+    with use_seed(seed):
         network = CDCIN(config.network)
     network.to(device)
     sampling = _choose_sampling(sampled[0], occupied, measured)

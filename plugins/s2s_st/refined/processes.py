@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 from stzoo.core.arrays import Doubles, Indices, Points
 from stzoo.core.gp.blocks import FIT_SPOTS
-from stzoo.core.gp.fitting import Choice, Spectrum, centred
+from stzoo.core.gp.fitting import Choice, Spectrum, centre
 from stzoo.core.gp.kernels import Kernel, Places
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, choose_kernels, krige, list_kernels
@@ -99,7 +99,7 @@ class Position:
     @classmethod
     def of(cls, inputs: RefinedInputs) -> Position:
         """Choose kernels."""
-        blocks = [(inputs.places.take(block), centred(inputs.columns[block])) for block in inputs.fit_blocks()]
+        blocks = [(inputs.places.take(block), centre(inputs.columns[block])) for block in inputs.fit_blocks()]
         tried = _list_position_kernels(inputs)
         return cls(choose_kernels(tried, blocks, _limit_kernels(inputs, tried)))
 
@@ -137,14 +137,14 @@ class Context:
         assert inputs.places.noise is not None  # these inputs always have it
         factors = smooth_factors(scores, inputs.places.um, 1 / inputs.places.noise, FACTORS)
         parts, plain = inputs.fit_blocks(), _list_position_kernels(inputs)
-        blocks = [(inputs.places.take(part), centred(factors[part])) for part in parts]
+        blocks = [(inputs.places.take(part), centre(factors[part])) for part in parts]
         surroundings = choose_kernels(plain, blocks, _limit_kernels(inputs, plain))
         own = [_krige_left_out(surroundings, inputs.places.take(part), factors[part], None)[0] for part in parts]
         few = np.concatenate(own)[:: max(1, len(np.concatenate(own)) // 500)]
         typical = float(np.median(pdist(few))) if len(few) > 1 and factors.shape[1] else 0.0
         typical = typical if typical > 0 else 1.0
         places = [replace(inputs.places.take(part), features=f / typical) for part, f in zip(parts, own, strict=True)]
-        blocks = [(at, centred(inputs.columns[part])) for part, at in zip(parts, places, strict=True)]
+        blocks = [(at, centre(inputs.columns[part])) for part, at in zip(parts, places, strict=True)]
         tried = plain + [
             replace(kernel, weight=weight, feature_length=length)
             for kernel in plain[::EVERY]
@@ -171,7 +171,7 @@ def _krige_left_out(choice: Choice, seen: Places, y: Doubles, at: Places | None)
     own, there = np.zeros_like(y), np.zeros((0 if at is None else len(at), y.shape[1]))
     for kernel, columns in choice.groups():
         spectrum, noise = Spectrum.of(kernel, seen), choice.noise[columns]
-        own[:, columns] = spectrum.left_out(y[:, columns], noise)
+        own[:, columns] = spectrum.leave_one_out(y[:, columns], noise)
         if at is not None:
             there[:, columns] = spectrum.predict(at, y[:, columns], noise)[0]
     return own, there

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stzoo.core.conformance import conformance_tests, data
-from stzoo.core.conformance.running import all_checks, planned, run_checks
+from stzoo.core.conformance.running import all_checks, plan_checks, run_checks
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError
@@ -158,18 +158,18 @@ def _among(*names: str) -> Callable[[str], bool]:
 
 def test_names_that_do_not_fit_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="no model called 'knnn'; did you mean 'knn'"):
-        list(planned(conformance_tests("knnn")))
+        list(plan_checks(conformance_tests("knnn")))
     with pytest.raises(UsageError, match=r"'baselines' has \d+ models, and options belong to one"):
-        list(planned(conformance_tests("baselines", config={"neighbours": 2})))
+        list(plan_checks(conformance_tests("baselines", config={"neighbours": 2})))
     broken = PluginManager([EntryPoint("broken", "no_such_module", "stzoo")], disabled=())
     with pytest.raises(PluginError, match="'unknown:broken' is broken"):
-        list(planned(conformance_tests("broken"), broken))
+        list(plan_checks(conformance_tests("broken"), broken))
 
 
 def test_sections_are_changed_only_as_they_say() -> None:
     first, _ = data.sections_of("imputer")
     hidden = ~first.measured
-    poisoned = data.poisoned(first, hidden, 1e6)
+    poisoned = data.poison(first, hidden, 1e6)
     assert np.array_equal(poisoned.counts()[~hidden], first.counts()[~hidden])
     assert (poisoned.adata.X[hidden] == 1e6).all()
     assert np.array_equal(poisoned.hide(first.measured).counts(), first.hide(first.measured).counts(), equal_nan=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import ConfigError, UsageError
-from stzoo.core.finetuning.settings import ENOUGH, Settings, Tune, has_network, read_settings, settled
+from stzoo.core.finetuning.settings import ENOUGH, Settings, Tune, has_network, read_settings, resolve_settings
 
 
 @dataclass
@@ -58,13 +58,13 @@ def test_settings_that_mean_nothing_are_refused(arguments, error, words):
 )
 def test_a_network_is_tuned_where_there_is_one_and_enough_to_learn_from(encoder, spots, tune):
     assert has_network(encoder()) == (encoder is Network)
-    assert settled(read_settings(), spots, encoder()).tune.value == tune
+    assert resolve_settings(read_settings(), spots, encoder()).tune.value == tune
     for named in ("head", "full", "lora"):
-        assert settled(read_settings(named), spots, encoder()).tune.value == named
+        assert resolve_settings(read_settings(named), spots, encoder()).tune.value == named
 
 
 def test_a_batch_is_no_larger_than_the_data_and_a_head_has_no_contrast():
-    made = settled(read_settings("full", True, ["rates.batch=64"]), 20, Network())
+    made = resolve_settings(read_settings("full", True, ["rates.batch=64"]), 20, Network())
     assert (made.rates.batch, made.contrast) == (20, True)
-    assert settled(Settings(tune=Tune.head, contrast=True), 20, Network()).contrast is False
-    assert settled(Settings(tune=Tune.full), 20, Network()).contrast is False
+    assert resolve_settings(Settings(tune=Tune.head, contrast=True), 20, Network()).contrast is False
+    assert resolve_settings(Settings(tune=Tune.full), 20, Network()).contrast is False

@@ -58,7 +58,7 @@ def test_a_one_to_one_plan_changes_nothing() -> None:
     other = plan(6, 4, 1)
     assert one.share == pytest.approx(1)
     assert np.allclose(dense(one.then(other)), dense(other))
-    assert np.allclose(dense(other.transposed().then(one)), dense(other.transposed()))
+    assert np.allclose(dense(other.transpose().then(one)), dense(other.transpose()))
 
 
 def test_mass_never_grows_where_a_plan_lays_everything_on_one_spot() -> None:

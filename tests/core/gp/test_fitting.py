@@ -61,7 +61,7 @@ def test_the_likelihood_with_noise_by_place_ranks_noise_ratios_as_the_dense_one(
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_left_out_is_what_the_others_predict(kernel, noisy):
     places, y, noise = scattered(30, noisy=noisy), columns(30, 3), np.array([1, 4, 9])
-    found = Spectrum.of(kernel, places).left_out(y, noise)
+    found = Spectrum.of(kernel, places).leave_one_out(y, noise)
     for i in range(30):
         rest = np.delete(np.arange(30), i)
         alone = Spectrum.of(kernel, places.take(rest)).predict(places.take(np.array([i])), y[rest], noise)[0]
@@ -72,7 +72,7 @@ def test_left_out_is_what_the_others_predict(kernel, noisy):
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_what_is_known_of_a_left_out_place_is_what_the_others_explain(kernel, noisy):
     places, noise = scattered(30, noisy=noisy), np.array([1, 4, 9])
-    found = Spectrum.of(kernel, places).left_out_known(noise)
+    found = Spectrum.of(kernel, places).explain_left_out(noise)
     own = np.ones(30) if places.noise is None else places.noise
     gram = kernel.between(places, places)
     for i in range(30):
@@ -99,7 +99,7 @@ def test_equal_noise_is_the_same_as_none():
     a, b = (Spectrum.of(KERNELS[0], p) for p in (bare, one))
     np.testing.assert_allclose(a.likelihood(y), b.likelihood(y), atol=1e-9)
     np.testing.assert_allclose(a.predict(bare, y, noise), b.predict(bare, y, noise), atol=1e-9)
-    np.testing.assert_allclose(a.left_out(y, noise), b.left_out(y, noise), atol=1e-9)
+    np.testing.assert_allclose(a.leave_one_out(y, noise), b.leave_one_out(y, noise), atol=1e-9)
 
 
 def test_the_exponential_kernel_is_that_of_scikit_learn():

@@ -89,6 +89,6 @@ def test_patients_that_were_trained_on_are_told(learned: list[Section]) -> None:
         section = section.take(np.arange(len(section)))
         section.adata.obs["patient"] = "A"
         own.append(section)
-    assert HeldOut(own, [held], GENES).described() == {"sections": ["s2"], "same_patient": False}
+    assert HeldOut(own, [held], GENES).describe() == {"sections": ["s2"], "same_patient": False}
     held.adata.obs["patient"] = "A"
     assert HeldOut(own, [held], GENES).same_patient

@@ -12,7 +12,7 @@ import torch
 from stzoo.core.errors import WeightsError
 from stzoo.core.heads.mlp import MLPHead
 from stzoo.core.heads.mlp_nets import STEPS, Nets
-from stzoo.core.heads.mlp_training import trained
+from stzoo.core.heads.mlp_training import train_nets
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.training.loop import TrainingError
@@ -52,10 +52,10 @@ def test_same_seed_same_bits_other_seed_others(head: MLPHead) -> None:
 def test_what_is_seen_on_the_way_is_what_a_shorter_training_ends_with() -> None:
     x, y = (one.astype(float) for one in data(100, 2))
     seen: dict[int, Nets] = {}
-    last = trained(x, y, 90, 3, seen.__setitem__)
+    last = train_nets(x, y, 90, 3, seen.__setitem__)
     assert list(seen) == [30, 60, 90]
     for steps, nets in seen.items():
-        for part, shorter in zip(astuple(nets), astuple(trained(x, y, steps, 3)), strict=True):
+        for part, shorter in zip(astuple(nets), astuple(train_nets(x, y, steps, 3)), strict=True):
             assert np.array_equal(part, shorter)
     assert np.array_equal(seen[90].first, last.first)
     assert not np.array_equal(seen[60].first, last.first)
@@ -70,7 +70,7 @@ def test_the_steps_are_those_that_predict_the_section_left_out_best() -> None:
         train = group != out
         mean, scale, bias, spread = (getattr(v[train], how)(0) for v in (x, y) for how in ("mean", "std"))
         at: list[Nets] = []
-        trained(
+        train_nets(
             (x[train] - mean) / scale, (y[train] - bias) / spread, STEPS[-1], 1, lambda _, nets, at=at: at.append(nets)
         )
         held_out = ((x[~train] - mean) / scale).astype(np.float32)

@@ -6,16 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from stzoo.core.runtime.seeding import seeded
+from stzoo.core.runtime.seeding import use_seed
 
 
 def drawn(seed):
-    with seeded(seed):
+    with use_seed(seed):
         return torch.randn(2000)
 
 
 def faulty(seed):
-    with seeded(seed):
+    with use_seed(seed):
         torch.randn(100)
         raise ValueError("a fault")
 
@@ -33,9 +33,9 @@ def test_the_same_seed_draws_the_same_and_the_callers_numbers_go_on():
 
 
 def test_blocks_within_blocks_keep_their_own_numbers():
-    with seeded(5):
+    with use_seed(5):
         alone = torch.randn(4)
-    with seeded(5):
+    with use_seed(5):
         first = torch.randn(2)
         drawn(6)
         assert torch.equal(torch.cat([first, torch.randn(2)]), alone)

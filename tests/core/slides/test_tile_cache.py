@@ -25,7 +25,7 @@ from stzoo.core.slides.tile_cache import (
     Spots,
     along_a_curve,
     cache_folder,
-    cached_rows,
+    cache_rows,
     drop_own_cache,
     tile_rows,
 )
@@ -58,7 +58,7 @@ def tiles_of(some):
 
 
 def cached(folder, some, **options):
-    return cached_rows(folder, some, tile_rows(cache_run.SIZE_PX, cache_run.MPP), **options)
+    return cache_rows(folder, some, tile_rows(cache_run.SIZE_PX, cache_run.MPP), **options)
 
 
 class Counting(Slide):
@@ -106,7 +106,7 @@ def test_another_request_is_another_cache(tmp_path, slide_file, change):
     path = tmp_path / "slide.tif"
     path.write_bytes(slide_file.read_bytes())
     some, kind, about = cache_run.spots(path, 20), tile_rows(64, 1.0), {"views": 1}
-    before = cached_rows(tmp_path, [some], kind, about=about)
+    before = cache_rows(tmp_path, [some], kind, about=about)
     old = before[np.arange(20)]
     if change == "place":
         some = Spots(some.name, some.slide, some.centres + np.array([0.0, 1e-9]))
@@ -123,10 +123,10 @@ def test_another_request_is_another_cache(tmp_path, slide_file, change):
         some = cache_run.spots(path, 20)
     else:
         pixels = np.zeros((100, 100, 3), dtype=np.uint8)
-        before = cached_rows(tmp_path, [Spots("a", Slide.from_array(pixels, mpp=1.0), some.centres)], kind)
+        before = cache_rows(tmp_path, [Spots("a", Slide.from_array(pixels, mpp=1.0), some.centres)], kind)
         pixels[99, 99] = 1
         some, about = Spots("a", Slide.from_array(pixels, mpp=1.0), some.centres), {}
-    after = cached_rows(tmp_path, [some], kind, about=about)
+    after = cache_rows(tmp_path, [some], kind, about=about)
     assert after.folder != before.folder
     np.testing.assert_array_equal(
         after[np.arange(20)], some.slide.tiles(some.centres, size_px=kind.shape[0], mpp=kind.about["mpp"])
@@ -225,9 +225,9 @@ def test_a_slide_that_is_damaged_half_way_keeps_what_was_read(tmp_path, counted)
         return tiles.read(slide, centres)
 
     with pytest.raises(DataError, match="damaged"):
-        cached_rows(tmp_path, [counted], Kind(tiles.about, tiles.shape, tiles.dtype, read))
+        cache_rows(tmp_path, [counted], Kind(tiles.about, tiles.shape, tiles.dtype, read))
     before, Counting.read_tiles = Counting.read_tiles, 0
-    cached_rows(tmp_path, [counted], tiles)
+    cache_rows(tmp_path, [counted], tiles)
     assert 0 < Counting.read_tiles <= 90 - before + 32
 
 

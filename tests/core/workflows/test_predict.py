@@ -258,7 +258,7 @@ def test_running_correlations_are_those_of_all_spots_at_once() -> None:
         part = RunningPCC(5, [0, 1, 2, 4])
         part.add(truth[spots], guess[spots]) if spots.stop > spots.start else None
         parts.append(part.state())
-    found = RunningPCC.merged(parts).pcc()
+    found = RunningPCC.from_states(parts).pcc()
     np.testing.assert_allclose(found[[0, 1, 2]], per_gene_pcc(truth[:, :3], guess[:, :3]), atol=1e-6)
     assert np.isnan(found[[3, 4]]).all()
 

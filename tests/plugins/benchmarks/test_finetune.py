@@ -11,7 +11,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.finetune import FinetuneProtocol, drawn
+from stzoo.plugins.benchmarks.finetune import FinetuneProtocol, draw_spots
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def test_every_row_is_scored_for_every_number_of_spots(folder: Path) -> None:
 
 def test_spots_are_drawn_by_the_seed() -> None:
     section = synthetic_section(side_um=600, pitch_um=100)
-    one, again, other = (drawn(section, 7, seed) for seed in (0, 0, 1))
+    one, again, other = (draw_spots(section, 7, seed) for seed in (0, 0, 1))
     assert one.sum() == other.sum() == 7
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
-    assert drawn(section, 0, 3).all()
+    assert draw_spots(section, 0, 3).all()
 
 
 def test_the_shipped_protocol_is_honest_about_its_data() -> None:

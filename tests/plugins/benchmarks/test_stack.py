@@ -27,7 +27,7 @@ from stzoo.core.io.write import write
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
-from stzoo.plugins.benchmarks.stack_score import Guess, scored
+from stzoo.plugins.benchmarks.stack_score import Guess, score_section
 
 NAMES = ("a", "b", "c")
 RULES = ["grid:2", "grid:2+1,1"]
@@ -227,7 +227,7 @@ def test_confidence_is_compared_with_the_error_of_spots() -> None:
     truth[:, 4] = 1
     size = rng.uniform(0.1, 3, 60)
     values = (truth + size[:, None] * rng.standard_normal((60, 5))).astype(np.float32)
-    figures, pcc = scored(truth, Guess(values, -size))
+    figures, pcc = score_section(truth, Guess(values, -size))
     error = (((values - truth) ** 2)[:, :4] / truth[:, :4].var(axis=0)).mean(axis=1)
     assert figures["rho"] == pytest.approx(spearmanr(-size, error).statistic)
     assert figures["rho"] < -0.5
@@ -236,7 +236,7 @@ def test_confidence_is_compared_with_the_error_of_spots() -> None:
     assert figures["pcc_trusted"] == pytest.approx(np.median(trusted), abs=1e-6)
     assert figures["pcc_trusted"] > figures["pcc_median"] + 0.2
     assert np.isnan(pcc[4])
-    assert "rho" not in scored(truth, Guess(values, np.full(60, 0.5)))[0]
+    assert "rho" not in score_section(truth, Guess(values, np.full(60, 0.5)))[0]
 
 
 def test_the_reference_and_its_test_pool_the_genes_of_all_sections(folder: Path, sections: list[Section]) -> None:

@@ -17,7 +17,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.unseen import Family, UnseenGenesProtocol, most_similar, permuted_hits, without
+from stzoo.plugins.benchmarks.unseen import Family, UnseenGenesProtocol, most_similar, permute_hits, without
 
 FAMILIES = [
     Family("keratins", "KRT[0-9]+"),
@@ -92,11 +92,11 @@ def test_one_map_for_all_genes_never_passes_the_stricter_test(folder: Path, pair
 def test_permuting_spots_breaks_a_pairing_and_permuting_genes_another() -> None:
     rng = np.random.default_rng(0)
     truth = rng.standard_normal((200, 6)).astype(np.float32)
-    spots, genes = permuted_hits(truth, truth.astype(np.float64), 0.5, 300)
+    spots, genes = permute_hits(truth, truth.astype(np.float64), 0.5, 300)
     assert spots.shape == genes.shape == (300, 6)
     assert not spots.any()
     assert genes.mean() == pytest.approx(1 / 6, abs=0.03)  # a permutation leaves one gene in six in its place
-    assert np.array_equal(permuted_hits(truth, truth.astype(np.float64), 0.5, 300)[1], genes)
+    assert np.array_equal(permute_hits(truth, truth.astype(np.float64), 0.5, 300)[1], genes)
 
 
 def test_the_relative_of_a_gene_is_the_map_of_a_seen_gene(folder: Path, pair: list[Section]) -> None:

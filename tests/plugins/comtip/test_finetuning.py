@@ -15,7 +15,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.data.subsets import expression_of
 from stzoo.core.errors import ConfigError, GeneError, OutputError, UsageError
 from stzoo.core.finetuning import tuning
-from stzoo.core.finetuning.controls import HEAD, OWN, TUNED, carried_head, own_head
+from stzoo.core.finetuning.controls import HEAD, OWN, TUNED, fit_carried_head, own_head
 from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
@@ -54,13 +54,13 @@ def test_training_starts_at_what_the_head_alone_predicts(base: CoMTIP, sections:
     plan = plan_finetuning(base, sections[:1], test=sections[2:], settings=quick("full"))
     piece = plan.split.train[0]
     whole = [replace(piece, spots=np.ones(len(piece.section), dtype=bool))]
-    tunable = base.tunable(plan.shown(whole), cache=tmp_path)
+    tunable = base.tunable(plan.select_sections(whole), cache=tmp_path)
     chosen, expected = torch.arange(len(piece.section)), base.embed(piece.section)
     seen = [tunable.batch(chosen, torch.Generator().manual_seed(s)).embedding.detach().numpy() for s in range(30)]
     base.network.requires_grad_(False)
     closest = min(seen, key=lambda one: float(np.abs(one - expected).max()))  # one of them is not turned
     np.testing.assert_allclose(closest, expected, atol=2e-3)
-    head = carried_head(base, whole, plan.scored, own_head(base))
+    head = fit_carried_head(base, whole, plan.scored, own_head(base))
     task = FinetuneTask(tunable, head, expression_of(whole, plan.scored), plan.settings.rates)
     with torch.no_grad():
         guess = task.head(torch.from_numpy(base.embed(piece.section))).clamp_min(0).numpy()

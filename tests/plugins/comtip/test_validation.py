@@ -101,7 +101,7 @@ def test_the_averaged_weights_are_judged_and_the_best_are_kept(
     expected = {"sections": ["s1"], "same_patient": False, **said, "step": 4, "steps": 6, "planned": 6}
     assert model.validated == expected
     assert CoMTIP.load(model.save(tmp_path / "weights")).validated == expected
-    model.tuned(learned)
+    model.adopt_tuned(learned)
     assert model.validated == {}
 
 
