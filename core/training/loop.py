@@ -92,7 +92,7 @@ def fit(
     Raises
     ------
     TrainingError
-        A loss, gradient or figure that is not finite; the weights stay as the step found them, checkpoints as they are.
+        A loss, gradient or metric that is not finite; the weights stay as the step found them, checkpoints as they are.
     Interrupted
         Ctrl-C or SIGTERM, after the running step and a checkpoint. A second one stops at once.
     LostRankError
@@ -122,7 +122,7 @@ def fit(
             run.take_best()
     judge = run.judge
     losses, stopped_early = dict(run.step.losses), done < steps
-    return Fit(losses, done, judge.best_step, judge.figures, stopped_early, run.precision)
+    return Fit(losses, done, judge.best_step, judge.metrics, stopped_early, run.precision)
 
 
 def fit_short(task: Task, *, steps: int, seed: int, clip: float | None = 1.0) -> None:

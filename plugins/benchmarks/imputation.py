@@ -64,7 +64,7 @@ class ImputationProtocol(HiddenProtocol):
 
 
 class Imputation(HiddenTask):
-    """Figures over hidden spots, for all genes and for the most variable ones, means over the rules.
+    """Scores over hidden spots, for all genes and for the most variable ones, means over the rules.
 
     ``pcc_median`` and ``pcc_mean`` are over genes that vary among the hidden spots; a gene filled with a constant
     scores 0. ``ssim`` is the median over genes of :func:`hidden_ssim`. ``gain``, ``genes_better`` and ``p_pcc`` as
@@ -117,7 +117,7 @@ class Imputation(HiddenTask):
         return {part: average([run[part] for run in runs]) for part in runs[0]}
 
     def _run(self, imputer: Imputer, rule: str) -> dict[str, Outcome]:
-        """Return the figures of one rule."""
+        """Return the scores of one rule."""
         p = self.protocol
         sparse = sparse_section(self.section, rule, genes=p.genes, target=p.target or None)
         hidden = ~sparse.section.measured
@@ -178,12 +178,12 @@ def _score(
     found = {}
     for part, genes in parts.items():
         similar = ssim[genes & np.isfinite(ssim)]
-        figures = over_genes(pcc[genes]) | {
+        metrics = over_genes(pcc[genes]) | {
             "mae": float(np.abs(error[:, genes]).mean()),
             "rmse": float(np.sqrt((error[:, genes] ** 2).mean())),
             "seconds": seconds,
         }
         if similar.size:
-            figures["ssim"] = float(np.median(similar))
-        found[part] = Outcome(figures, np.where(genes, pcc, np.nan))
+            metrics["ssim"] = float(np.median(similar))
+        found[part] = Outcome(metrics, np.where(genes, pcc, np.nan))
     return found

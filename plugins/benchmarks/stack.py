@@ -91,7 +91,7 @@ class StackProtocol(HiddenProtocol):
 
 
 class StackTask(HiddenTask):
-    """Figures over the hidden spots of every adjacent section, and their means over sections.
+    """Scores over the hidden spots of every adjacent section, and their means over sections.
 
     ``pcc_median`` and ``pcc_mean`` are over genes that vary among a section's hidden spots; a gene filled with a
     constant scores 0. ``rho`` is Spearman's correlation of a spot's confidence (mean over genes) and its error (mean
@@ -165,7 +165,7 @@ class StackTask(HiddenTask):
         parts: dict[str, Outcome] = {}
         for kind in kinds:
             own = {s.name: average(found[kind][s.name]) for s in self.sections if s.name in found[kind]}
-            together = Outcome(average(list(own.values())).figures, np.concatenate([one.pcc for one in own.values()]))
+            together = Outcome(average(list(own.values())).metrics, np.concatenate([one.pcc for one in own.values()]))
             parts |= {ALL: together, **own} if len(kinds) == 1 else {kind: together}
             if len(kinds) > 1:
                 parts |= {f"{kind}, {name}": outcome for name, outcome in own.items()}
@@ -182,10 +182,10 @@ class StackTask(HiddenTask):
         genes = [self._genes[gene] for gene in one.genes]
         found = {}
         for number, said in guesses.items():
-            figures, pcc = score_section(one.truth[number][one.scored[number]], said)
+            metrics, pcc = score_section(one.truth[number][one.scored[number]], said)
             whole = np.full(len(self._genes), np.nan)
             whole[genes] = pcc
-            found[self.sections[number].name] = Outcome({**figures, "seconds": seconds}, whole)
+            found[self.sections[number].name] = Outcome({**metrics, "seconds": seconds}, whole)
         return found
 
     def _fill_adjacent(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:

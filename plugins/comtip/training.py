@@ -215,7 +215,7 @@ class Pretraining:
         objective, watch = self.config.objective, self.config.train.watch
         if watch is Watch.zero_shot_pcc and not (objective.contrast or objective.ranking or objective.correlation):
             raise ConfigError(
-                "this objective trains no text branch, so its figure says nothing", todo="set train.watch=ridge_pcc"
+                "this objective trains no text branch, so its score says nothing", todo="set train.watch=ridge_pcc"
             )
         return HeldOut(training, validation, vocabulary.genes)
 
@@ -261,6 +261,6 @@ class Pretraining:
 
     def _describe_validation(self, done: Fit) -> dict[str, Any]:
         train = self.config.train
-        figures = {name: round(value, 4) for name, value in done.validation.items()}
+        metrics = {name: round(value, 4) for name, value in done.validation.items()}
         steps = {"step": done.best_step, "steps": done.steps, "planned": train.steps}
-        return {"watched": train.watch.value, "figures": figures, **steps}
+        return {"watched": train.watch.value, "figures": metrics, **steps}

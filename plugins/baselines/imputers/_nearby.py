@@ -22,7 +22,7 @@ from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.ranks import Ranks
 
 HELD_OUT = 4000
-"""Measured spots (at most) on which leave-one-out figures are taken."""
+"""Measured spots (at most) on which leave-one-out scores are taken."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several ranks: the same figures as one, one that is lost, a stop that all agree on."""
+"""Several ranks: the same metrics as one, one that is lost, a stop that all agree on."""
 
 from __future__ import annotations
 

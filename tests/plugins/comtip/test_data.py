@@ -1,4 +1,4 @@
-"""What CoMTIP trains on: read by the batch, and the same figures as from tensors that hold everything."""
+"""What CoMTIP trains on: read by the batch, and the same scores as from tensors that hold everything."""
 
 from __future__ import annotations
 
