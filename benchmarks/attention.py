@@ -105,7 +105,7 @@ def inputs(tokens: int, threads: int) -> list[Any]:
 
 def once(backend: str, mode: str, *qkv: Any) -> list[Any]:
     """Return the output, and for ``both`` the gradients of q, k and v too."""
-    from stzoo.core.nn.attention import attention
+    from stzoo.core.nn.scaled_dot_product import attention
 
     leaves = [t.detach().requires_grad_(mode == "both") for t in qkv]
     out = attention(*leaves, backend=backend)

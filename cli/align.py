@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import ALIGNER
 from stzoo.cli.tables import echo
 
 
@@ -13,7 +14,7 @@ def command(
     moving: Annotated[str, typer.Argument(metavar="MOVING", help="PATH or PATH::SECTION of the section to move.")],
     fixed: Annotated[str, typer.Argument(metavar="FIXED", help="PATH or PATH::SECTION of the section that stays.")],
     out: Annotated[Path, typer.Option(help="Transform to write, NAME.zarr.")],
-    model: Annotated[str, typer.Option(help="An aligner of 'plugins list'.")] = "rigid",
+    model: Annotated[str, typer.Option(help="An aligner of 'plugins list'.")] = ALIGNER,
     plot: Annotated[Path | None, typer.Option(help="Picture: outlines and spots before and after.")] = None,
     report: Annotated[Path | None, typer.Option(help="The quality report as JSON.")] = None,
     moved: Annotated[
@@ -38,7 +39,7 @@ def command(
     from stzoo.core.registry import model as make
     from stzoo.core.runtime.outputs import check_output
     from stzoo.core.runtime.progress import progress_bar
-    from stzoo.core.workflows.align_pair import align_pair
+    from stzoo.core.workflows.align_pair import align
 
     if out.suffix != ".zarr":
         raise UsageError(f"'{out.name}' is no name for a transform", todo="write to NAME.zarr")
@@ -51,7 +52,7 @@ def command(
     aligner = make(model, override({}, set_ or []), role="aligner", seed=seed)
     pair = [read(source, mpp=mpp) for source in (moving, fixed)]
     with progress_bar("align") as progress:
-        done = align_pair(aligner, *pair, both_ways=both_ways, progress=progress)
+        done = align(aligner, *pair, both_ways=both_ways, progress=progress)
     done.write(out, plot=plot, report=report, moved=moved, overwrite=overwrite)
     for line in done.lines():
         echo(line)

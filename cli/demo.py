@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import WEIGHTS
 from stzoo.cli.tables import echo
 
 GENES = ["ERBB2", "COL1A1", "CD74", "KRT18"]
@@ -14,7 +15,7 @@ GENES = ["ERBB2", "COL1A1", "CD74", "KRT18"]
 def command(
     data: Annotated[Path | None, typer.Option(help="Folder of her2st: the demo then runs on real tissue, C5.")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write demo.h5ad and demo.png into.")] = Path("stzoo-demo"),
-    model: Annotated[str, typer.Option(help="Weights to use.")] = "comtip-tiny",
+    model: Annotated[str, typer.Option(help="Weights to use.")] = WEIGHTS,
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier demo wrote.")] = False,
 ) -> None:
     """Predict four genes from an H&E image: of a synthetic tissue drawn by code, or of a real section."""

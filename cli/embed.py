@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import WEIGHTS
 from stzoo.cli.tables import echo
 
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH or PATH::SECTION.")],
     out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
-    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
+    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = WEIGHTS,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.")] = None,
     image: Annotated[Path | None, typer.Option(help="Slide image to use.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Spots at a time; bounds memory.")] = 64,

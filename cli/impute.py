@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from stzoo.cli.defaults import ALIGNER, IMPUTER
 from stzoo.cli.tables import echo
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 def command(
     source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH, PATH::SECTION or a stack file (.yaml).")],
     out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write; for a stack a folder.")],
-    model: Annotated[str, typer.Option(help="An imputer of 'plugins list'.")] = "kriging",
+    model: Annotated[str, typer.Option(help="An imputer of 'plugins list'.")] = IMPUTER,
     measured: Annotated[
         str | None,
         typer.Option(help="Measured spots: all (default), grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN, file:TXT."),
     ] = None,
     genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all.")] = None,
     aligner: Annotated[
-        str | None, typer.Option(help="Stack: an aligner of 'plugins list', or none. By default rigid.")
+        str | None, typer.Option(help=f"Stack: an aligner of 'plugins list', or none. By default {ALIGNER}.")
     ] = None,
     chain: Annotated[
         bool, typer.Option(help="Stack: align each section to its neighbour, not to the full one directly.")
@@ -64,7 +65,7 @@ def command(
         refuse_options("a stack", reliability=reliability)
         check_folder(out)
         check_outputs(overwrite, out)
-        _impute_stack(imputer, Path(source), out, wanted, aligner or "rigid", chain, export_sections, overwrite)
+        _impute_stack(imputer, Path(source), out, wanted, aligner or ALIGNER, chain, export_sections, overwrite)
         return
     refuse_options("a single section", aligner=aligner, chain=chain, export_sections=export_sections)
     check_suffix(out)

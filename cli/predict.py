@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import WEIGHTS
 from stzoo.cli.tables import echo
 
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SECTION", help="PATH or PATH::SECTION.")],
     out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
-    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
+    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = WEIGHTS,
     genes: Annotated[str | None, typer.Option(help="Genes, comma apart; by default all that the head knows.")] = None,
     head: Annotated[
         str | None, typer.Option(help="ridge, mlp, retrieval or zero-shot; by default the model's first.")

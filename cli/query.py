@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from stzoo.cli.defaults import WEIGHTS
 from stzoo.cli.tables import echo
 from stzoo.core.errors import UsageError
 
@@ -15,7 +16,7 @@ def command(
     out: Annotated[Path, typer.Option(help="NAME.h5ad or NAME.zarr to write.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help='A set: "NAME=GENE,GENE"; may be repeated.')] = None,
     symbol: Annotated[list[str] | None, typer.Option(help="A single gene, any symbol; may be repeated.")] = None,
-    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = "comtip-tiny",
+    model: Annotated[str, typer.Option(help="Weights: a name of 'zoo list', a folder, or hf://...")] = WEIGHTS,
     plot: Annotated[Path | None, typer.Option(help="Picture: H&E, measured and predicted maps.")] = None,
     mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not say.")] = None,
     image: Annotated[Path | None, typer.Option(help="Slide image to use.")] = None,

@@ -12,7 +12,7 @@ from stzoo.cli.app import new_app
 from stzoo.cli.tables import echo, table
 from stzoo.core.errors import UsageError, nearest
 from stzoo.core.specs import ROLES
-from stzoo.zoo.catalogue import catalogue
+from stzoo.zoo.catalogue import list_weights
 
 app = new_app("Find, pull, verify, lock and publish weights.")
 
@@ -35,7 +35,7 @@ def list_(
     """List the weights that installed plugins offer, and whether they are on this machine."""
     if role not in ("", *ROLES):
         raise UsageError(f"no role '{role}'{nearest(role, ROLES)}", todo=f"roles: {', '.join(ROLES)}")
-    known = catalogue()
+    known = list_weights()
     entries = [
         entry
         for entry in known
@@ -71,8 +71,9 @@ def list_(
 @app.command()
 def info(name: Name, as_json: Json = False) -> None:
     """Verify some weights, and show what they are and their model card."""
+    from stzoo.core.discovery.manager import default_manager
     from stzoo.core.weights.repository import CARD, open_repository
-    from stzoo.zoo.loading import ADAPTER
+    from stzoo.zoo.loading import find_adapter
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     resolved = resolve(name)
@@ -80,7 +81,10 @@ def info(name: Name, as_json: Json = False) -> None:
     config = None
     with forgetting_damage(resolved):
         if resolved.foreign:
-            facts |= {"model": f"{ADAPTER} (an image encoder that others published)", "sha256": _check(resolved.folder)}
+            facts |= {
+                "model": f"{find_adapter(default_manager())} (an image encoder that others published)",
+                "sha256": _check(resolved.folder),
+            }
         else:
             with open_repository(resolved.folder) as repository:
                 facts |= {"model": repository.method, "format_version": repository.format_version}
@@ -196,7 +200,7 @@ def remove(name: Name) -> None:
     entry = Lock.here(strict=False).weights.get(str(parse(name)) if name.startswith("hf://") else name)
     source = entry.source if entry is not None else name
     if not source.startswith("hf://"):
-        source = next((one.spec.source for one in catalogue() if one.spec.name == name), source)
+        source = next((one.spec.source for one in list_weights() if one.spec.name == name), source)
     address: HubAddress | None = parse(source) if source.startswith("hf://") else None
     if address is None or not address.pinned:
         raise UsageError(

@@ -58,7 +58,7 @@ class Model(ABC):
 
     @property
     def uses_attention(self) -> bool:
-        """Whether results come through :func:`stzoo.core.nn.attention.attention`: its backend is noted beside them."""
+        """Whether results come through :func:`stzoo.core.nn.attention`: its backend is noted beside them."""
         return False
 
     def to(self, device: str) -> Self:
@@ -209,6 +209,6 @@ def provenance_of(model: Model) -> dict[str, Any]:
 def _attention(model: Model) -> dict[str, str]:
     if not model.uses_attention:
         return {}
-    from stzoo.core.nn.attention import backend_in_use
+    from stzoo.core.nn.scaled_dot_product import backend_in_use
 
     return {"attention": backend_in_use(model.device)}

@@ -65,3 +65,14 @@ def model(
     'knn'
     """
     return model_class(name, role=role)(config, device=device, seed=seed)
+
+
+def list_models(role: str | None = None) -> list[ModelSpec]:
+    """Return what installed plugins say of their models, sorted by name.
+
+    Parameters
+    ----------
+    role
+        ``encoder``, ``imputer`` or ``aligner``; None for all.
+    """
+    return [spec for _, spec in default_manager().specs_of(ModelSpec) if role in (None, spec.role)]

@@ -69,6 +69,10 @@ class ModelSpec:
         ``"package.module:Config"``, the dataclass of the model's options.
     recipes
         Package folder with training recipes (``"package.module/configs"``), or empty.
+    adapts_checkpoints
+        The class has ``from_checkpoint(folder, *, source, device)`` and takes image encoders that others published.
+    is_control
+        An encoder that learned from nothing: it stands beside fine-tuned weights.
     """
 
     name: str
@@ -79,6 +83,8 @@ class ModelSpec:
     config: str
     citation: str = ""
     recipes: str = ""
+    adapts_checkpoints: bool = False
+    is_control: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a record that could not be listed or imported."""

@@ -44,7 +44,7 @@ class Entry:
         return {**asdict(self.spec), **own, "local": self.state == "local"}
 
 
-def catalogue(manager: PluginManager | None = None) -> list[Entry]:
+def list_weights(manager: PluginManager | None = None) -> list[Entry]:
     """Return every set of weights that installed plugins offer, sorted by name; nothing is downloaded."""
     manager = manager or default_manager()
     roles: dict[str, str] = {spec.name: spec.role for _, spec in manager.specs_of(ModelSpec)}

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import SplitOptions
 from stzoo.core.encoder import Encoder
+from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.report import base_name, data_summary, protocol
 from stzoo.core.finetuning.run import FineTuned, carry_out, check_folder
-from stzoo.core.finetuning.run import finetune as _finetune
 from stzoo.core.finetuning.settings import Settings
+from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.training.trackers import require_trackers
 from stzoo.zoo.cards import Card, CardScore
 
 __all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "write_card"]
@@ -37,37 +40,59 @@ def finetune(
     progress: bool = True,
     trackers: Sequence[str] = (),
     license: str = "other",
+    ranks: Ranks = ALONE,
 ) -> FineTuned:
-    r"""Fine-tune an encoder on own sections; parameters are those of :func:`stzoo.core.finetuning.run.finetune`.
+    r"""Fine-tune an encoder on own sections, and say what it gained.
 
     Parameters
     ----------
+    encoder
+        With weights; it stays as it is.
+    sections
+        Own sections with slides and counts. Validation is carved out of them, and the test unless ``test`` is given.
+    out
+        Folder to make.
+    test
+        Sections that are only scored, at the very end.
+    genes
+        Genes to predict; by default up to 1,000 that enough training spots show.
+    settings
+        What is tuned and how fast; by default by the size of the data.
+    options
+        How to split.
+    seed
+        Of everything random.
+    resume
+        Go on with a run that was stopped in ``out``; the result is the same, bit for bit on a CPU.
+    progress
+        Draw a bar (on a terminal only).
+    trackers
+        Names of trackers that are told of the tuning of a network, as :func:`stzoo.core.training.loop.fit` tells them;
+        a head alone has no steps to tell of.
     license
         SPDX identifier for the model card: what the data and the starting weights allow.
+    ranks
+        The processes that share the tuning (:func:`stzoo.core.runtime.ranks.join_ranks`); the first one writes.
 
     Returns
     -------
-    The kept encoder and the report; ``out/weights`` is a repository with a model card.
+    The kept encoder and the report; ``out/weights`` is a repository with a model card, ready to be published.
+
+    Raises
+    ------
+    StzooError
+        The data can not be split honestly, genes or slides are missing, or ``out`` is there already.
 
     Examples
     --------
     >>> done = stzoo.finetune(stzoo.load("comtip-tiny"), [a, b], test=[c], out="tuned")  # doctest: +SKIP
     >>> print("\n".join(done.lines()))  # doctest: +SKIP
     """
-    return _finetune(
-        encoder,
-        sections,
-        out=out,
-        test=test,
-        genes=genes,
-        settings=settings,
-        options=options,
-        seed=seed,
-        resume=resume,
-        progress=progress,
-        trackers=trackers,
-        card=lambda found: write_card(found, name=Path(out).name, license=license),
-    )
+    require_trackers(trackers)
+    out = check_folder(Path(out), resume=resume)
+    plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
+    card = partial(write_card, name=out.name, license=license)
+    return carry_out(plan, out, resume=resume, progress=progress, trackers=trackers, card=card, ranks=ranks)
 
 
 def write_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:

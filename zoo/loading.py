@@ -11,9 +11,6 @@ from stzoo.core.specs import ModelSpec
 from stzoo.zoo.locking import Lock
 from stzoo.zoo.resolving import Resolved, forgetting_damage, resolve
 
-ADAPTER = "vit"
-"""The model that takes over image encoders which others published."""
-
 
 def load(
     name: str | Path, *, device: str = "cpu", manager: PluginManager | None = None, locked: bool | None = None
@@ -91,10 +88,27 @@ def _adapt(resolved: Resolved, manager: PluginManager, device: str) -> Any:
     """Return an image encoder that others published, behind our interface."""
     from stzoo.core.registry import model_class
 
-    adapter: Any = model_class(ADAPTER, manager=manager)
+    adapter: Any = model_class(find_adapter(manager), manager=manager)
     model = adapter.from_checkpoint(resolved.folder, source=resolved.source, device=device)
     model.provenance = {"name": resolved.name, **model.description()["checkpoint"]}
     return model
+
+
+def find_adapter(manager: PluginManager) -> str:
+    """Return the model that takes image encoders which others published.
+
+    Raises
+    ------
+    WeightsError
+        No installed plugin offers one.
+    """
+    names = [f"{plugin.dist}:{spec.name}" for plugin, spec in manager.specs_of(ModelSpec) if spec.adapts_checkpoints]
+    if not names:
+        raise WeightsError(
+            "no installed model takes checkpoints that others published",
+            todo="install or enable a plugin that does: 'stzoo plugins list'",
+        )
+    return names[0]
 
 
 def _qualify(method: str, plugin: Plugin | None) -> str:

@@ -66,26 +66,16 @@ def load_protocol(name: str) -> Protocol:
 
 
 def with_models(protocol: Protocol, models: Sequence[str]) -> Protocol:
-    """Return the protocol with a row for each of some models, with their default options, after its own rows.
-
-    An encoder predicts through its first head; an aligner is scored by ``transfer`` through it.
+    """Return the protocol with a row for each of some models (:meth:`Protocol.row_for`), after its own rows.
 
     Raises
     ------
     UsageError
-        The protocol has no use for an aligner, or a row of that name already.
+        The protocol has no use for such a model, or a row of that name already.
     """
     rows = list(protocol.rows)
     for name in models:
-        _, spec = default_manager().find(ModelSpec, name)
-        row = type(rows[0])
-        if spec.role != "aligner":
-            made = row(name=name, model=name)
-        elif "aligner" in {f.name for f in fields(row)}:
-            keys: dict[str, Any] = {"name": f"transfer, {name}", "model": "transfer", "aligner": name}
-            made = row(**keys)
-        else:
-            raise UsageError(f"'{protocol.name}' has no use for the aligner '{name}'", todo="score it on stacks")
+        made = protocol.row_for(name, default_manager().find(ModelSpec, name)[1].role)
         if made.name in {other.name for other in rows}:
             raise UsageError(f"'{protocol.name}' has a row '{made.name}' already", todo="leave --model out")
         rows.append(made)

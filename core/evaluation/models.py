@@ -87,7 +87,7 @@ class Models:
         return made
 
     def imputer(self, row: Row, seed: int) -> Imputer:
-        """Return the imputer of a row: weights, or a model with its options; a row without either is the gene mean.
+        """Return the imputer of a row: weights, or a model with its options.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class Models:
         made = (
             self._load(row.weights)
             if row.weights
-            else model(row.model or "gene-mean", configs.override({}, row.overrides), role="imputer", seed=seed)
+            else model(row.model, configs.override({}, row.overrides), role="imputer", seed=seed)
         )
         if not isinstance(made, Imputer):
             raise ConfigError(f"the weights of row '{row.name}' are no imputer", todo="see 'stzoo zoo list'")

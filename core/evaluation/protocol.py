@@ -9,6 +9,7 @@ from pathlib import Path
 from stzoo.core.arrays import Floats, Indices
 from stzoo.core.data.genes import top_genes
 from stzoo.core.data.section import PER_10K
+from stzoo.core.errors import UsageError
 
 
 class Rank(Enum):
@@ -103,6 +104,18 @@ class Protocol:
     target: float = PER_10K
     seeds: list[int] = field(default_factory=lambda: [0])
     rows: list[Row] = field(default_factory=list)
+
+    def row_for(self, name: str, role: str) -> Row:
+        """Return the row of a model with its default options.
+
+        Raises
+        ------
+        UsageError
+            A kind of protocol has no use for a model of that role (here: aligners).
+        """
+        if role == "aligner":
+            raise UsageError(f"'{self.name}' has no use for the aligner '{name}'", todo="score it on stacks")
+        return type(self.rows[0])(name=name, model=name)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from stzoo.core.evaluation.models import Loader, Models
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Metrics, Task
 
-__all__ = ["Loader", "Result", "Score", "evaluate", "lines", "report"]
+__all__ = ["Loader", "Result", "Score", "lines", "report", "run_protocol"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Score:
     row, part, seeds
         What was scored, on which genes or section, how often.
     metrics, sd
-        Mean and standard deviation over seeds of each metric (in a report the means are called ``figures``). Of a p-value (``p_...``) the mean says nothing: there it
-        is the largest.
+        Mean and standard deviation over seeds of each metric (a report calls the means ``figures``). Of a p-value
+        (``p_...``) the mean says nothing: there it is the largest.
     """
 
     row: str
@@ -58,7 +58,7 @@ class Result:
     conditions: str = ""
 
 
-def evaluate(
+def run_protocol(
     protocol: Protocol,
     data: Path,
     *,

@@ -1,4 +1,4 @@
-"""What stands beside every tuned model: the weights before, gene mean, ridge and neighbours on colour-texture."""
+"""What stands beside every tuned model: the weights before, gene mean, and heads on an encoder that never learned."""
 
 from __future__ import annotations
 
@@ -18,9 +18,6 @@ REFITTED = "before: head fitted on own spots"
 HEAD = "after: head tuned"
 TUNED = "after: network tuned"
 """Names of lines."""
-
-CONTROL = "colour-texture"
-"""The encoder of the controls: statistics of the tile and its surroundings, nothing trained."""
 
 
 @dataclass(frozen=True)
@@ -108,5 +105,5 @@ def control_lines(
         seen = embed_subsets(control, test)
         for kind, name in (("retrieval", "kNN"), ("ridge", "ridge")):
             head = head_on(control, learn, genes, kind)
-            lines.append(score_line(f"{name} on {CONTROL}", truth, head.predict(seen).values))
+            lines.append(score_line(f"{name} on {control.name}", truth, head.predict(seen).values))
     return lines

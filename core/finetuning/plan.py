@@ -14,15 +14,16 @@ import torch
 from stzoo.core.data.section import Section
 from stzoo.core.data.splits import Split, SplitOptions, split
 from stzoo.core.data.subsets import SpotSubset, expression_of
+from stzoo.core.discovery.manager import default_manager
 from stzoo.core.encoder import Encoder
-from stzoo.core.errors import PluginError
-from stzoo.core.finetuning.controls import CONTROL, fit_carried_head, own_head
+from stzoo.core.finetuning.controls import fit_carried_head, own_head
 from stzoo.core.finetuning.data import check_genes, choose_genes
 from stzoo.core.finetuning.settings import Settings, Tune, resolve_settings
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.core.heads.base import SCORED
 from stzoo.core.nn.adapters import adapt
 from stzoo.core.registry import model
+from stzoo.core.specs import ModelSpec
 from stzoo.core.training.task import Precision
 from stzoo.core.workflows.features import cache_embeddings
 
@@ -171,12 +172,9 @@ def fresh(encoder: Encoder, seed: int) -> Encoder:
 
 
 def control_encoder() -> Encoder | None:
-    """Return the encoder of the controls, remembering, or None where its plugin is not installed."""
-    try:
-        found: Encoder = model(CONTROL, role="encoder")
-    except PluginError:
-        return None
-    return cache_embeddings(found)
+    """Return the encoder of the controls (``ModelSpec.is_control``), remembering, or None where none is installed."""
+    names = [f"{plugin.dist}:{spec.name}" for plugin, spec in default_manager().specs_of(ModelSpec) if spec.is_control]
+    return cache_embeddings(model(names[0], role="encoder")) if names else None
 
 
 def cost(plan: Plan) -> Cost:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stzoo.core.finetuning.controls import CONTROL, HEAD, OWN, TUNED, Line
+from stzoo.core.finetuning.controls import HEAD, OWN, TUNED, Line
 from stzoo.core.finetuning.plot import plot_finetuning
 from stzoo.core.runtime.outputs import writing
 
@@ -32,6 +32,7 @@ def report(
         "stzoo": version("stzoo"),
         "model": plan.encoder.name,
         "base": {key: about.get(key, "") for key in ("name", "source", "sha256")},
+        "control": plan.control.name if plan.control else "",
         "seed": plan.seed,
         "settings": configs.dump(plan.settings),
         "split": plan.split.describe(),
@@ -67,7 +68,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         words.append(
             f"On the test spots what is kept scores {after:.3f}; the weights come without a head of their own."
         )
-    simple = {name: pcc for name, pcc in test.items() if name.endswith(f"on {CONTROL}")}
+    simple = {name: pcc for name, pcc in test.items() if found["control"] and name.endswith(f"on {found['control']}")}
     if simple:
         best = max(simple, key=lambda name: simple[name])
         if after - simple[best] > NEAR:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.data.section import Section
-from stzoo.core.data.splits import SplitOptions
 from stzoo.core.data.subsets import expression_of
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import OutputError
@@ -27,15 +25,14 @@ from stzoo.core.finetuning.controls import (
     score_line,
 )
 from stzoo.core.finetuning.data import embed_subsets
-from stzoo.core.finetuning.plan import Plan, plan_finetuning
+from stzoo.core.finetuning.plan import Plan
 from stzoo.core.finetuning.report import NEAR, report, verdict, write_report
-from stzoo.core.finetuning.settings import Settings, Tune
+from stzoo.core.finetuning.settings import Tune
 from stzoo.core.finetuning.tuning import Tuned, tune
 from stzoo.core.heads.ridge import RidgeHead
 from stzoo.core.metrics.summary import mean_pcc
 from stzoo.core.runtime.outputs import check_output
 from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.training.trackers import require_trackers
 
 Carder = Callable[[Mapping[str, Any]], str]
 """Makes the text of the model card of a report."""
@@ -68,65 +65,6 @@ class FineTuned:
         """Return the result as a few lines of text."""
         rows = [f"{line['pcc_mean']:.3f}  {line['name']}" for line in self.report["lines"]]
         return [f"mean PCC on the test spots, {self.report['genes']['scored']} genes:", *rows, self.report["verdict"]]
-
-
-def finetune(
-    encoder: Encoder,
-    sections: Sequence[Section],
-    *,
-    out: str | Path,
-    test: Sequence[Section] = (),
-    genes: Sequence[str] | None = None,
-    settings: Settings | None = None,
-    options: SplitOptions | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    progress: bool = True,
-    trackers: Sequence[str] = (),
-    card: Carder = lambda found: "",
-    ranks: Ranks = ALONE,
-) -> FineTuned:
-    """Fine-tune an encoder on own sections, and say what it gained.
-
-    Parameters
-    ----------
-    encoder
-        With weights; it stays as it is.
-    sections
-        Own sections with slides and counts. Validation is carved out of them, and the test unless ``test`` is given.
-    out
-        Folder to make.
-    test
-        Sections that are only scored, at the very end.
-    genes
-        Genes to predict; by default up to 1,000 that enough training spots show.
-    settings
-        What is tuned and how fast; by default by the size of the data.
-    options
-        How to split.
-    seed
-        Of everything random.
-    resume
-        Go on with a run that was stopped in ``out``; the result is the same, bit for bit on a CPU.
-    progress
-        Draw a bar (on a terminal only).
-    trackers
-        Names of trackers that are told of the tuning of a network, as :func:`stzoo.core.training.loop.fit` tells them;
-        a head alone has no steps to tell of.
-    card
-        Makes the model card of the report.
-    ranks
-        The processes that share the tuning (:func:`stzoo.core.runtime.ranks.join_ranks`); the first one writes.
-
-    Raises
-    ------
-    StzooError
-        The data can not be split honestly, genes or slides are missing, or ``out`` is there already.
-    """
-    require_trackers(trackers)
-    out = check_folder(Path(out), resume=resume)
-    plan = plan_finetuning(encoder, sections, test=test, genes=genes, settings=settings, options=options, seed=seed)
-    return carry_out(plan, out, resume=resume, progress=progress, trackers=trackers, card=card, ranks=ranks)
 
 
 def check_folder(out: Path, *, resume: bool) -> Path:

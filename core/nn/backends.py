@@ -16,7 +16,7 @@ from stzoo.core.errors import UsageError, nearest
 
 VARIABLE = "STZOO_ATTENTION"
 Backend = Literal["auto", "sdpa", "xformers", "chunked", "naive"]
-"""What :func:`stzoo.core.nn.attention.attention` can run on; ``naive`` is for tests and benchmarks."""
+"""What :func:`stzoo.core.nn.scaled_dot_product.attention` can run on; ``naive`` is for tests and benchmarks."""
 OFFERED: tuple[Backend, ...] = ("auto", "sdpa", "xformers", "chunked")
 """What can be chosen from outside."""
 

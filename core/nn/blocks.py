@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from stzoo.core.errors import ConfigError
-from stzoo.core.nn.attention import attention
+from stzoo.core.nn.scaled_dot_product import attention
 from torch import Tensor, nn
 
 KeysValues = tuple[Tensor, Tensor]
@@ -42,7 +42,7 @@ class SelfAttention(nn.Module):
         tokens
             (b, n, width).
         mask, causal
-            As in :func:`stzoo.core.nn.attention.attention`.
+            As in :func:`stzoo.core.nn.scaled_dot_product.attention`.
         past
             Keys and values of m earlier tokens, which are looked at too and stand first: the mask is over m + n.
 

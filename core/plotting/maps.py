@@ -103,7 +103,7 @@ def plot_chosen(section: Section, chosen: Mask, path: str | Path, *, title: str 
 def plot_reliability(
     curve: npt.NDArray[np.float64], path: str | Path, *, title: str = "", overwrite: bool = False
 ) -> Path:
-    """Draw confidence against what came true, float64 (b, 3) of :func:`~stzoo.core.metrics.reliability.reliability`."""
+    """Draw confidence against what came true, float64 (b, 3) of :func:`~stzoo.core.metrics.confidence.reliability`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

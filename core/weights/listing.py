@@ -2,7 +2,7 @@
 
 >>> @hookimpl
 ... def stzoo_weights():
-...     return weights_of("my_plugin/weights.yaml")     # doctest: +SKIP
+...     return weights_from_yaml("my_plugin/weights.yaml")     # doctest: +SKIP
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stzoo.core.errors import nearest
 from stzoo.core.specs import WeightsSpec
 
 
-def weights_of(resource: str) -> list[WeightsSpec]:
+def weights_from_yaml(resource: str) -> list[WeightsSpec]:
     """Read the records of a YAML file.
 
     Parameters

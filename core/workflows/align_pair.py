@@ -93,7 +93,7 @@ class AlignedPair:
         self.transform.save(out, overwrite=overwrite)
 
 
-def align_pair(
+def align(
     aligner: Aligner, moving: Section, fixed: Section, *, both_ways: bool = False, progress: Progress | None = None
 ) -> AlignedPair:
     """Align, and judge. Counts of spots that were not measured are removed before the aligner sees them.

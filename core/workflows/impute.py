@@ -14,7 +14,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
 from stzoo.core.io.write import check_suffix, write, write_shared
-from stzoo.core.metrics.reliability import reliability
+from stzoo.core.metrics.confidence import reliability
 from stzoo.core.metrics.summary import summarise
 from stzoo.core.runtime.outputs import check_alone, shared_writing
 from stzoo.core.runtime.progress import Progress
@@ -64,7 +64,7 @@ class ImputedSection:
 
         Returns
         -------
-        As :func:`stzoo.core.metrics.reliability.reliability`, with variances over the measured spots.
+        As :func:`stzoo.core.metrics.confidence.reliability`, with variances over the measured spots.
         """
         measured, layers = self.section.measured, self.section.adata.layers
         known = self.known

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ModelSpec, Role
+from stzoo import ModelSpec, Role, hookimpl
 
 STZOO_API = 1
 
 
-def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: str = "") -> ModelSpec:
+def _spec(
+    name: str, role: Role, module: str, cls: str, summary: str, citation: str = "", is_control: bool = False
+) -> ModelSpec:
     home = f"stzoo.plugins.baselines.{role}s.{module}"
     return ModelSpec(
         name=name,
@@ -20,6 +21,7 @@ def _spec(name: str, role: Role, module: str, cls: str, summary: str, citation: 
         summary=summary,
         license="Apache-2.0",
         citation=citation,
+        is_control=is_control,
     )
 
 
@@ -73,6 +75,7 @@ def stzoo_models() -> Iterable[ModelSpec]:
             "ColourTexture",
             "statistics of haematoxylin, eosin and texture of a patch, with a ridge head",
             "Ruifrok and Johnston 2001 (stain separation); Ojala et al. 2002 (local binary patterns)",
+            is_control=True,
         ),
         _spec(
             "imagenet",

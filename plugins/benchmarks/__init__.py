@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ProtocolSpec, TaskSpec
+from stzoo import ProtocolSpec, TaskSpec, hookimpl
 
 STZOO_API = 1
 

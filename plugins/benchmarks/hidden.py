@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from stzoo.core.imputer import Imputer
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 from stzoo.core.model import provenance_of
 
+FLOOR = "gene-mean"
+"""The imputer of a row that names no model and no weights."""
 LEAST_HIDDEN = 3
 """Hidden spots that a correlation needs."""
 
@@ -75,6 +77,10 @@ class HiddenTask(Task):
                     raise
         self._outcomes: dict[tuple[str, int], dict[str, Outcome]] = {}
 
+    def imputer(self, row: Row, seed: int) -> Imputer:
+        """Return the imputer of a row, the gene mean where it names none."""
+        return self.models.imputer(row if row.model or row.weights else replace(row, model=FLOOR), seed)
+
     @abstractmethod
     def run(self, row: Row, seed: int) -> dict[str, Outcome]:
         """Return what a row scores with a seed on each part."""
@@ -82,7 +88,7 @@ class HiddenTask(Task):
     def check(self, row: Row) -> None:
         """Refuse a row that can not be run; by default every row is an imputer."""
         if not row.weights:
-            self.models.imputer(row, self.protocol.seeds[0])
+            self.imputer(row, self.protocol.seeds[0])
 
     def score(self, row: Row, seed: int) -> dict[str, Metrics]:
         """Return the scores of each part, with the reference beside (see :class:`Task`)."""

@@ -112,7 +112,7 @@ class Imputation(HiddenTask):
 
     def run(self, row: Row, seed: int) -> dict[str, Outcome]:
         """Return what a row scores on all genes and on the most variable ones."""
-        imputer = self.models.imputer(row, seed)
+        imputer = self.imputer(row, seed)
         runs = [self._run(imputer, rule) for rule in self.protocol.measured]
         return {part: average([run[part] for run in runs]) for part in runs[0]}
 

@@ -89,6 +89,12 @@ class StackProtocol(HiddenProtocol):
     folds: int = 5
     rows: list[StackRow] = field(default_factory=list)  # type: ignore[assignment]  # more keys than other kinds have
 
+    def row_for(self, name: str, role: str) -> Row:
+        """Return the row of a model with its default options; an aligner is scored by ``transfer`` through it."""
+        if role == "aligner":
+            return StackRow(name=f"transfer, {name}", model="transfer", aligner=name)
+        return super().row_for(name, role)
+
 
 class StackTask(HiddenTask):
     """Scores over the hidden spots of every adjacent section, and their means over sections.
@@ -191,7 +197,7 @@ class StackTask(HiddenTask):
     def _fill_adjacent(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:
         """Return what an imputer says of each adjacent section, and the seconds it took."""
         if (row.name, seed) not in self._imputers:  # kept: an imputer may remember what it read from the images
-            self._imputers[row.name, seed] = self.models.imputer(row, seed)
+            self._imputers[row.name, seed] = self.imputer(row, seed)
         imputer = self._imputers[row.name, seed]
         if row.control == FULL:
             return self._from_all_others(imputer, one, seed)

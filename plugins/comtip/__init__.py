@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ModelSpec, WeightsSpec
-from stzoo.core.weights.listing import weights_of
+from stzoo import ModelSpec, WeightsSpec, hookimpl, weights_from_yaml
 
 STZOO_API = 1
 
@@ -31,4 +29,4 @@ def stzoo_models() -> Iterable[ModelSpec]:
 @hookimpl
 def stzoo_weights() -> Iterable[WeightsSpec]:
     """Offer the packaged weights."""
-    return weights_of("stzoo.plugins.comtip/weights.yaml")
+    return weights_from_yaml("stzoo.plugins.comtip/weights.yaml")

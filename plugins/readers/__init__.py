@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ReaderSpec
+from stzoo import ReaderSpec, hookimpl
 
 _READERS = (
     ("legacy-st", "legacy_st:LegacyStReader", "folder with counts/NAME.tsv.gz and spots/NAME_selection.tsv"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stzoo.core.hookspecs import hookimpl
-from stzoo.core.specs import ModelSpec
+from stzoo import ModelSpec, hookimpl
 
 STZOO_API = 1
 
@@ -25,5 +24,6 @@ def stzoo_models() -> Iterable[ModelSpec]:
                 "Dosovitskiy et al. 2021 (ViT); Radford et al. 2021 (CLIP); Caron et al. 2021 (DINO); "
                 "Huang et al. 2023 (PLIP)"
             ),
+            adapts_checkpoints=True,
         )
     ]

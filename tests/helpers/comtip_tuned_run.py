@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from stzoo.core.data.section import Section
-from stzoo.core.finetuning.run import FineTuned, finetune
 from stzoo.core.finetuning.settings import read_settings
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.runtime.ranks import ALONE, Ranks, join_ranks
 from stzoo.plugins.comtip.model import CoMTIP
+from stzoo.zoo.finetuning import FineTuned, finetune
 
 CONFIG: dict[str, Any] = {
     "embedding_dim": 16,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.evaluation.run import evaluate
+from stzoo.core.evaluation.run import run_protocol
 from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
 
 
@@ -25,7 +25,7 @@ def test_transfer_from_c4_to_c5(shared_data: Path) -> None:
         genes=GeneSet(count=20),
         rows=rows,
     )
-    result = evaluate(protocol, shared_data, load=lambda name: None)
+    result = run_protocol(protocol, shared_data, load=lambda name: None)
     found = {score.row: score.metrics["pcc_median"] for score in result.scores if score.part == "C5"}
     assert 0.2 < found["own spots"] < found["transfer"] < found["both"] < 0.6
     assert found["transfer"] > 1.3 * found["not aligned"]

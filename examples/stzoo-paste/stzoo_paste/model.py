@@ -9,8 +9,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from stzoo import Aligner, Section, Transform
-from stzoo.core.errors import ConfigError, DataError
+from stzoo import Aligner, ConfigError, DataError, Section, Transform
 
 
 @dataclass

@@ -1,5 +1,5 @@
 """The contract that stzoo sets for every aligner: one test a check."""
 
-from stzoo.core.conformance import conformance_tests
+from stzoo import conformance_tests
 
 test_conformance = conformance_tests("paste")

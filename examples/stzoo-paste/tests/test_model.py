@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import stzoo
-from stzoo import Transform
-from stzoo.core.io.synthetic import synthetic_section
+from stzoo import Transform, synthetic_section
 
 
 def test_a_turned_section_comes_back():

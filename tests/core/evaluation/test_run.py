@@ -15,7 +15,7 @@ from stzoo.core.errors import ConfigError, PluginError, UsageError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank, Row
-from stzoo.core.evaluation.run import Result, evaluate, lines, report
+from stzoo.core.evaluation.run import Result, lines, report, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.training.recipes import fingerprint
@@ -72,7 +72,7 @@ def test_genes_are_chosen_without_the_test_section() -> None:
 
 
 def test_rows_stand_beside_the_gene_mean(folder: Path) -> None:
-    found = _metrics(evaluate(_protocol(), folder, load=_refuse))
+    found = _metrics(run_protocol(_protocol(), folder, load=_refuse))
     assert found["mean", "mean"]["pcc_mean"] == 0
     assert found["mean", "mean"]["constant"] == 6
     assert found["colour, ridge", "all"]["pcc_mean"] > 0.1
@@ -82,7 +82,7 @@ def test_rows_stand_beside_the_gene_mean(folder: Path) -> None:
 def test_a_model_sees_no_counts_of_the_test_section(folder: Path, tissue_pair: list[Section]) -> None:
     oracle = Oracle(*tissue_pair)
     rows = [Row("oracle", weights="oracle", head="zero-shot")]
-    found = _metrics(evaluate(_protocol(rows=rows), folder, load=lambda name: oracle))
+    found = _metrics(run_protocol(_protocol(rows=rows), folder, load=lambda name: oracle))
     assert found["oracle", "all"]["pcc_mean"] == pytest.approx(1)
     (seen,) = oracle.asked
     assert not seen.measured.any()
@@ -117,7 +117,7 @@ def test_an_ablation_is_trained_once_and_goes_on(
         Row("off", model="comtip", recipe=str(recipe), head="ridge", overrides=["objective.mfm=0"]),
     ]
     protocol = _protocol(rows=rows, seeds=[0, 1])
-    first = evaluate(protocol, folder, load=_refuse, work=work)
+    first = run_protocol(protocol, folder, load=_refuse, work=work)
     assert len(list(work.iterdir())) == 4  # two seeds of two configurations
     by_hand = fingerprint("comtip", str(recipe), tissue_pair[:1], ["objective.mfm=0"])
     assert (work / f"comtip-small-seed1-{by_hand}" / "weights").is_dir()
@@ -126,7 +126,7 @@ def test_an_ablation_is_trained_once_and_goes_on(
         raise AssertionError("trained again")
 
     monkeypatch.setattr("stzoo.plugins.comtip.model.CoMTIP.train", never)
-    again = evaluate(protocol, folder, load=_refuse, work=work)
+    again = run_protocol(protocol, folder, load=_refuse, work=work)
     assert {s.row: s.metrics for s in again.scores} == {s.row: s.metrics for s in first.scores}
     assert all(score.seeds == 2 for score in first.scores)
 
@@ -154,7 +154,7 @@ def test_untrained_is_asked_of_models_that_offer_it(
     protocol = _protocol(rows=[Row("random", model="comtip", recipe=str(recipe), head="ridge", untrained=True)])
     monkeypatch.delattr(f"{home}.initialise", raising=False)
     with pytest.raises(UsageError, match="untrained, which this model does not offer"):
-        evaluate(protocol, folder, load=_refuse)
+        run_protocol(protocol, folder, load=_refuse)
     asked = []
     monkeypatch.setattr(f"{home}.initialise", lambda self, sections: asked.append(len(sections)), raising=False)
 
@@ -163,7 +163,7 @@ def test_untrained_is_asked_of_models_that_offer_it(
 
     monkeypatch.setattr(f"{home}.embed", lambda self, section, **options: section.um.astype(np.float32))
     monkeypatch.setattr(f"{home}.embed_blocks", places)
-    assert evaluate(protocol, folder, load=_refuse).scores[0].seeds == 1
+    assert run_protocol(protocol, folder, load=_refuse).scores[0].seeds == 1
     assert asked == [1]
 
 
@@ -173,7 +173,7 @@ def test_a_slip_in_the_last_row_is_found_before_the_first_is_run(folder: Path, t
     rows = [Row("mean"), Row("slip", model="comtip", recipe=str(recipe), overrides=["objective.mfn=0"])]
     told: list[str] = []
     with pytest.raises(ConfigError, match="did you mean 'mfm'"):
-        evaluate(_protocol(rows=rows), folder, load=_refuse, tell=told.append)
+        run_protocol(_protocol(rows=rows), folder, load=_refuse, tell=told.append)
     assert told == []
 
 
@@ -181,7 +181,7 @@ def test_a_row_whose_package_is_missing_says_so(folder: Path, tissue_pair: list[
     def missing(name: str) -> Any:
         raise PluginError("'x' needs the package y", todo="pip install y") from ImportError("y")
 
-    result = evaluate(_protocol(rows=[Row("mean"), Row("x", weights="x", head="ridge")]), folder, load=missing)
+    result = run_protocol(_protocol(rows=[Row("mean"), Row("x", weights="x", head="ridge")]), folder, load=missing)
     assert {score.row for score in result.scores} == {"mean"}
     assert result.not_run == {"x": "'x' needs the package y (pip install y)"}
 
@@ -189,12 +189,12 @@ def test_a_row_whose_package_is_missing_says_so(folder: Path, tissue_pair: list[
         raise PluginError("'x' is broken")
 
     with pytest.raises(PluginError, match="broken"):
-        evaluate(_protocol(rows=[Row("x", weights="x", head="ridge")]), folder, load=broken)
+        run_protocol(_protocol(rows=[Row("x", weights="x", head="ridge")]), folder, load=broken)
 
 
 def test_a_report_carries_conditions_and_makes_the_table(folder: Path) -> None:
     protocol = _protocol(warning="Mind the gap.")
-    found = json.loads(json.dumps(report(protocol, evaluate(protocol, folder, load=_refuse))))
+    found = json.loads(json.dumps(report(protocol, run_protocol(protocol, folder, load=_refuse))))
     assert found["warning"] == "Mind the gap."
     assert found["protocol"]["train"] == ["a.zarr"]
     assert "train a.zarr; test b.zarr" in found["conditions"]
@@ -252,4 +252,4 @@ def test_every_row_of_the_ablation_is_one_the_model_takes() -> None:
 
 def test_a_control_of_another_kind_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="does not know"):
-        evaluate(_protocol(rows=[Row("c", control="coordinates")]), folder, load=_refuse)
+        run_protocol(_protocol(rows=[Row("c", control="coordinates")]), folder, load=_refuse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from stzoo.core.errors import UsageError
-from stzoo.core.metrics.reliability import reliability
+from stzoo.core.metrics.confidence import reliability
 
 
 def test_a_confidence_that_says_what_came_true_lies_on_the_diagonal():

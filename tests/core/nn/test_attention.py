@@ -14,9 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stzoo.core.errors import UsageError
-from stzoo.core.nn import attention as module
 from stzoo.core.nn import attention_chunked
-from stzoo.core.nn.attention import attention, attention_backend, xformers_problem
+from stzoo.core.nn import scaled_dot_product as module
+from stzoo.core.nn.backends import attention_backend
+from stzoo.core.nn.scaled_dot_product import attention, xformers_problem
 from torch.nn.attention import SDPBackend
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "attention.py"

@@ -91,7 +91,7 @@ def test_only_the_house_attention_runs(monkeypatch):
         calls.append((args[0].shape[2], args[1].shape[2]))
         return scaled_dot_product_attention(*args, **options)
 
-    monkeypatch.setattr("stzoo.core.nn.attention.scaled_dot_product_attention", count)
+    monkeypatch.setattr("stzoo.core.nn.scaled_dot_product.scaled_dot_product_attention", count)
     model = text()
     tokens = model.token_embedding(ids())
     past = model.prefix(tokens[:, :5])

@@ -112,7 +112,7 @@ def test_only_the_house_attention_runs(monkeypatch):
         calls.append(args[0].shape)
         return scaled_dot_product_attention(*args, **options)
 
-    monkeypatch.setattr("stzoo.core.nn.attention.scaled_dot_product_attention", count)
+    monkeypatch.setattr("stzoo.core.nn.scaled_dot_product.scaled_dot_product_attention", count)
     vit()(images())
     assert calls == [(2, 3, 17, 8)] * 2
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from stzoo.core.weights.listing import weights_of
+from stzoo.core.weights.listing import weights_from_yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = "toy-a: {model: toy, source: 'package://toy/weights', summary: a toy, license: MIT, metrics: {pcc: 0.5}}\n"
@@ -25,7 +25,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_records_come_out_as_written(package):
     (package / "weights.yaml").write_text(GOOD)
-    (spec,) = weights_of("listed/weights.yaml")
+    (spec,) = weights_from_yaml("listed/weights.yaml")
     assert (spec.name, spec.model, spec.license, spec.metrics) == ("toy-a", "toy", "MIT", {"pcc": 0.5})
     assert spec.commercial is None
 
@@ -43,13 +43,13 @@ def test_records_come_out_as_written(package):
 def test_a_slip_names_the_file_and_the_key(package, text, what):
     (package / "weights.yaml").write_text(text)
     with pytest.raises(ValueError, match=what):
-        weights_of("listed/weights.yaml")
+        weights_from_yaml("listed/weights.yaml")
 
 
 def test_the_catalogue_prints_the_figures_of_the_last_evaluation():
     found = json.loads((ROOT / "benchmarks" / "results" / "her2st-c5.json").read_text(encoding="utf-8"))
     scores = {s["row"]: s["figures"]["pcc_mean"] for s in found["scores"] if s["part"] == "top-250-mean"}
-    (tiny,) = weights_of("stzoo.plugins.comtip/weights.yaml")
+    (tiny,) = weights_from_yaml("stzoo.plugins.comtip/weights.yaml")
     rows = {"mlp": "comtip-tiny, mlp", "zero-shot": "comtip-tiny, zero-shot"}
     rows |= {"control (colour-texture, ridge)": "colour-texture, ridge"}
     listed = {f"her2st-c5, {key}: mean PCC of 250 genes": scores[row] for key, row in rows.items()}

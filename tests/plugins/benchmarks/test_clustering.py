@@ -12,7 +12,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.plugins.benchmarks.clustering import ClusteringProtocol
@@ -36,7 +36,7 @@ def folder(section: Section, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _run(folder: Path, encoder: Any, *rows: Row, **changes: Any) -> Result:
     values = {"name": "p", "kind": "clustering", "sections": ["a.zarr"], "seeds": [0, 1], "rows": list(rows)}
-    return evaluate(ClusteringProtocol(**{**values, **changes}), folder, load=lambda name: encoder)
+    return run_protocol(ClusteringProtocol(**{**values, **changes}), folder, load=lambda name: encoder)
 
 
 def test_an_embedding_of_the_labels_scores_one_and_unlabelled_spots_do_not_count(
@@ -85,7 +85,7 @@ def test_shipped(shared_data: Path) -> None:
     protocol = load_protocol("dlpfc-clustering")
     protocol.rows = [row for row in protocol.rows if row.control == "coordinates"]
     protocol.seeds = [0]
-    result = evaluate(protocol, shared_data, load=lambda name: None)
+    result = run_protocol(protocol, shared_data, load=lambda name: None)
     assert "151675" in result.notes[0]
     assert {s.part for s in result.scores} == {"overall", "151673", "151674"}
     assert np.isfinite([s.metrics["ari"] for s in result.scores]).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.run import evaluate
+from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.plugins.benchmarks.finetune import FinetuneProtocol, draw_spots
@@ -44,7 +44,7 @@ def test_every_row_is_scored_for_every_number_of_spots(folder: Path) -> None:
     )
     import stzoo
 
-    found = evaluate(protocol, folder, load=stzoo.load)
+    found = run_protocol(protocol, folder, load=stzoo.load)
     parts = {(score.row, score.part) for score in found.scores}
     assert {("mean", "20 spots"), ("head", "20 spots"), ("head", "81 spots"), ("as", "81 spots")} <= parts
     assert not any(row == "full" for row, _ in parts)  # 81 spots are too few

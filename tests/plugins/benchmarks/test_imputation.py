@@ -15,7 +15,7 @@ from stzoo.core.errors import ConfigError, DataError, UsageError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.run import Result, evaluate, lines, report
+from stzoo.core.evaluation.run import Result, lines, report, run_protocol
 from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
@@ -65,7 +65,7 @@ def folder(section: Section, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *rows: Row, work: Path | None = None, oracle: Any = None, **changes: Any) -> Result:
     values = {"name": "p", "kind": "imputation", "section": "a.zarr", "measured": RULES, "top": 8, "rows": list(rows)}
-    return evaluate(ImputationProtocol(**{**values, **changes}), folder, load=lambda name: oracle, work=work)
+    return run_protocol(ImputationProtocol(**{**values, **changes}), folder, load=lambda name: oracle, work=work)
 
 
 def metrics(result: Result) -> dict[tuple[str, str], dict[str, float]]:
@@ -87,7 +87,7 @@ def test_the_truth_scores_best_and_hidden_counts_are_not_given(folder: Path, sec
         assert np.isnan(given.counts()[~given.measured]).all()
 
 
-def test_figures_are_means_over_rules_of_hidden_spots(folder: Path, section: Section) -> None:
+def test_scores_are_means_over_rules_of_hidden_spots(folder: Path, section: Section) -> None:
     found = metrics(run(folder, Row("s", model="smooth"), Row("k", model="kriging", overrides=["components=0"])))
     wanted = []
     for rule in RULES:
@@ -208,12 +208,12 @@ def test_the_shipped_protocols_are_read(name: str) -> None:
 
 
 @pytest.mark.real
-def test_the_orientation_figures_of_the_real_tissue(shared_data: Path) -> None:
+def test_the_orientation_scores_of_the_real_tissue(shared_data: Path) -> None:
     protocol = load_protocol("xenium-q1-50um")
     assert isinstance(protocol, ImputationProtocol)
     protocol.measured = protocol.measured[:1]
     protocol.rows = [row for row in protocol.rows if row.name in ("bilinear", "bicubic", "smooth", "kriging")]
-    found = metrics(evaluate(protocol, shared_data, load=lambda name: None))
+    found = metrics(run_protocol(protocol, shared_data, load=lambda name: None))
     assert found["kriging", "top-50-variance"]["pcc_median"] > 0.45
     assert found["kriging", "all genes"]["pcc_median"] > 0.22
     for row in ("bilinear", "bicubic", "smooth"):

@@ -12,7 +12,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.protocol import GeneSet, Row
-from stzoo.core.evaluation.run import evaluate
+from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.metrics.retrieval import partner_ranks
@@ -35,7 +35,7 @@ def folder(pair: list[Section], tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _run(folder: Path, encoder: Any, row: Row, **changes: Any) -> dict[str, dict[str, float]]:
     values = {"train": ["a.zarr"], "test": ["b.zarr"], "gene_sets": [GeneSet("top", count=30)], "rows": [row]}
     protocol = RetrievalProtocol(**{"name": "p", "kind": "retrieval", **values, **changes})  # type: ignore[arg-type]
-    return {s.part: s.metrics for s in evaluate(protocol, folder, load=lambda name: encoder).scores}
+    return {s.part: s.metrics for s in run_protocol(protocol, folder, load=lambda name: encoder).scores}
 
 
 def test_ranks_count_what_is_more_similar_and_share_ties() -> None:

@@ -12,7 +12,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.metrics.correlation import concatenated_pcc
@@ -34,7 +34,7 @@ def folder(section: Section, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _run(folder: Path, encoder: Any, *rows: Row, **changes: Any) -> Result:
     values = {"name": "p", "kind": "same-slide", "sections": ["a.zarr"], "genes": ["KRT8", "COL1A1"]}
     protocol = SameSlideProtocol(**{**values, "seeds": [0, 1], "rows": list(rows), **changes})
-    return evaluate(protocol, folder, load=lambda name: encoder)
+    return run_protocol(protocol, folder, load=lambda name: encoder)
 
 
 def test_heads_are_fitted_anew_on_each_split_and_on_nothing_else(folder: Path, section: Section) -> None:
@@ -47,7 +47,7 @@ def test_heads_are_fitted_anew_on_each_split_and_on_nothing_else(folder: Path, s
     assert result.scores[0].sd["mae"] > 0
 
 
-def test_a_prediction_that_is_right_is_right_in_every_figure(folder: Path, section: Section) -> None:
+def test_a_prediction_that_is_right_is_right_in_every_metric(folder: Path, section: Section) -> None:
     oracle = Oracle(section)
     scores = {s.part: s.metrics for s in _run(folder, oracle, Row("o", weights="w", head="zero-shot")).scores}
     assert list(scores) == ["all", "KRT8", "COL1A1", "a"]
@@ -86,7 +86,7 @@ def test_shipped_and_its_warning_holds_on_the_real_data(shared_data: Path) -> No
     assert ".65 to .66" in protocol.warning
     protocol.rows = [row for row in protocol.rows if not (row.model or row.weights)]
     protocol.seeds = [0, 1]
-    found = {(s.row, s.part): s.metrics for s in evaluate(protocol, shared_data, load=lambda name: None).scores}
+    found = {(s.row, s.part): s.metrics for s in run_protocol(protocol, shared_data, load=lambda name: None).scores}
     assert 0.645 <= found["gene mean", "all"]["pcc_concatenated"] <= 0.665
     leaked = found["control: nearest fitted spots, no image", "all"]
     assert leaked["pcc"] > 0.5

@@ -19,7 +19,7 @@ from stzoo.core.errors import ConfigError, DataError, StzooError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank
-from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.synthetic import synthetic_section
@@ -87,7 +87,7 @@ def protocol(*rows: StackRow, **changes: Any) -> StackProtocol:
 
 
 def run(folder: Path, *rows: StackRow, oracle: Any = None, work: Path | None = None, **changes: Any) -> Result:
-    return evaluate(protocol(*rows, **changes), folder, load=lambda name: oracle, work=work)
+    return run_protocol(protocol(*rows, **changes), folder, load=lambda name: oracle, work=work)
 
 
 def metrics(result: Result) -> dict[tuple[str, str], dict[str, float]]:

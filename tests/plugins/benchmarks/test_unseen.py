@@ -14,7 +14,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.run import Result, evaluate
+from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.plugins.benchmarks.unseen import Family, UnseenGenesProtocol, most_similar, permute_hits, without
@@ -52,7 +52,7 @@ def _run(folder: Path, encoder: Any, row: Row, **changes: Any) -> Result:
             **changes,
         }
     )
-    return evaluate(protocol, folder, load=lambda name: encoder)
+    return run_protocol(protocol, folder, load=lambda name: encoder)
 
 
 def test_whole_families_are_gone_from_what_is_trained_on(folder: Path, pair: list[Section]) -> None:

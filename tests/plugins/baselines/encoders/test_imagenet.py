@@ -12,7 +12,7 @@ from stzoo.core.data.neighbourhood import Neighbourhood
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError, PluginError
 from stzoo.core.evaluation.protocol import GeneSet, Row
-from stzoo.core.evaluation.run import evaluate
+from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
@@ -84,7 +84,7 @@ def test_without_its_packages_it_says_what_to_install(
         write(section, tmp_path / f"{name}.zarr")
     rows = [Row("mean"), Row("imagenet, ridge", model="imagenet", head="ridge", overrides=["tile_px=64"])]
     protocol = ExpressionProtocol("p", train=["a.zarr"], test=["b.zarr"], gene_sets=[GeneSet("g")], rows=rows)
-    result = evaluate(protocol, tmp_path, load=lambda name: None)
+    result = run_protocol(protocol, tmp_path, load=lambda name: None)
     assert {score.row for score in result.scores} == {"mean"}
     assert "pip install 'stzoo[imagenet]'" in result.not_run["imagenet, ridge"]
 

@@ -15,8 +15,9 @@ from stzoo.core.errors import UsageError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.model import provenance_of
-from stzoo.core.nn import attention as module
-from stzoo.core.nn.attention import attention, attention_backend, backend_in_use, use_attention
+from stzoo.core.nn import scaled_dot_product as module
+from stzoo.core.nn.backends import attention_backend, use_attention
+from stzoo.core.nn.scaled_dot_product import attention, backend_in_use
 
 import stzoo
 
