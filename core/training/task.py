@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
     """Training stopped on request (Ctrl-C, SIGTERM), with a checkpoint; the message says how to go on."""
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What one method computes in a step."""
 
     def module(self) -> nn.Module:

@@ -43,7 +43,7 @@ class HiddenProtocol(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PartScores:
     """What one row scored with one seed on one part.
 
     Parameters
@@ -75,14 +75,14 @@ class HiddenTask(Task):
             except StzooError as error:
                 if not isinstance(error.__cause__, ImportError):  # a missing package costs the row only
                     raise
-        self._outcomes: dict[tuple[str, int], dict[str, Outcome]] = {}
+        self._outcomes: dict[tuple[str, int], dict[str, PartScores]] = {}
 
     def imputer(self, row: Row, seed: int) -> Imputer:
         """Return the imputer of a row, the gene mean where it names none."""
         return self.models.imputer(row if row.model or row.weights else replace(row, model=FLOOR), seed)
 
     @abstractmethod
-    def run(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def run(self, row: Row, seed: int) -> dict[str, PartScores]:
         """Return what a row scores with a seed on each part."""
 
     def check(self, row: Row) -> None:
@@ -100,7 +100,7 @@ class HiddenTask(Task):
         against = self._outcome(reference, seed if self.is_random(reference) else self.protocol.seeds[0])
         return {part: found.metrics | compare_rows(found, against[part]) for part, found in own.items()}
 
-    def _outcome(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def _outcome(self, row: Row, seed: int) -> dict[str, PartScores]:
         if (row.name, seed) not in self._outcomes:
             self._outcomes[row.name, seed] = self.run(row, seed)
         return self._outcomes[row.name, seed]
@@ -122,19 +122,19 @@ def over_genes(pcc: Doubles) -> Metrics:
     }
 
 
-def average(runs: Sequence[Outcome]) -> Outcome:
+def average(runs: Sequence[PartScores]) -> PartScores:
     """Average over runs; a gene over those in which it has a correlation."""
     names = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
     metrics = {name: float(np.mean([run.metrics[name] for run in runs])) for name in names}
     table = np.array([run.pcc for run in runs])
     known = np.isfinite(table)
     total = np.where(known, table, 0.0).sum(axis=0)
-    return Outcome(
+    return PartScores(
         metrics, np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
     )
 
 
-def compare_rows(own: Outcome, reference: Outcome) -> Metrics:
+def compare_rows(own: PartScores, reference: PartScores) -> Metrics:
     """Return what a row is against another one (see :class:`HiddenTask`)."""
     from scipy.stats import wilcoxon
 

@@ -24,7 +24,7 @@ from stzoo.plugins.benchmarks.hidden import (
     LEAST_HIDDEN,
     HiddenProtocol,
     HiddenTask,
-    Outcome,
+    PartScores,
     average,
     correlations,
     mark,
@@ -110,13 +110,13 @@ class Imputation(HiddenTask):
             f" {', '.join(p.measured)}; scored on the others; log1p of counts {target}"
         )
 
-    def run(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def run(self, row: Row, seed: int) -> dict[str, PartScores]:
         """Return what a row scores on all genes and on the most variable ones."""
         imputer = self.imputer(row, seed)
         runs = [self._run(imputer, rule) for rule in self.protocol.measured]
         return {part: average([run[part] for run in runs]) for part in runs[0]}
 
-    def _run(self, imputer: Imputer, rule: str) -> dict[str, Outcome]:
+    def _run(self, imputer: Imputer, rule: str) -> dict[str, PartScores]:
         """Return the scores of one rule."""
         p = self.protocol
         sparse = sparse_section(self.section, rule, genes=p.genes, target=p.target or None)
@@ -170,7 +170,7 @@ def _fill(imputer: Imputer, sparse: Sparse) -> dict[str, npt.NDArray[Any]]:
 
 def _score(
     sparse: Sparse, hidden: Mask, filled: Floats, parts: Mapping[str, Mask], seconds: float
-) -> dict[str, Outcome]:
+) -> dict[str, PartScores]:
     truth = sparse.truth[hidden]
     pcc = correlations(truth, filled)
     error = filled.astype(np.float64) - truth
@@ -185,5 +185,5 @@ def _score(
         }
         if similar.size:
             metrics["ssim"] = float(np.median(similar))
-        found[part] = Outcome(metrics, np.where(genes, pcc, np.nan))
+        found[part] = PartScores(metrics, np.where(genes, pcc, np.nan))
     return found

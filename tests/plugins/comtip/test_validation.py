@@ -19,7 +19,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.metrics.summary import mean_pcc
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import Examiner, TrainingTask
+from stzoo.plugins.comtip.training import CoMTIPTask, Examiner
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +118,15 @@ def test_a_stopped_run_ends_with_the_same_bits(
 ) -> None:
     options = {"validate_every": 2, "checkpoint_every": 2, "patience": 3}
     want = train(tmp_path / "whole", learned, [held], **options)
-    after = TrainingTask.after_step
+    after = CoMTIPTask.after_step
 
-    def die(self: TrainingTask, step: int) -> None:
+    def die(self: CoMTIPTask, step: int) -> None:
         after(self, step)
         if step == stop:
             raise EOFError
 
     with monkeypatch.context() as dying:
-        dying.setattr(TrainingTask, "after_step", die)
+        dying.setattr(CoMTIPTask, "after_step", die)
         with pytest.raises(EOFError):
             train(tmp_path / "parts", learned, [held], **options)
     got = train(tmp_path / "parts", learned, [held], resume=True, **options)
