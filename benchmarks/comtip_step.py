@@ -64,7 +64,7 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
     from stzoo.plugins.comtip.data import TrainingData
     from stzoo.plugins.comtip.image_tower import N_STATISTICS
     from stzoo.plugins.comtip.network import CoMTIPNetwork
-    from stzoo.plugins.comtip.training import TrainingTask
+    from stzoo.plugins.comtip.training import CoMTIPTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 
     torch.set_num_threads(threads)
@@ -81,7 +81,7 @@ def measure(batch: int, genes: int, threads: int) -> dict[str, Any]:
         um=torch.rand(batch, 2) * 3000,
         section=torch.zeros(batch, dtype=torch.int64),
     )
-    task = TrainingTask(network, data, vocabulary.inputs(symbols), config)
+    task = CoMTIPTask(network, data, vocabulary.inputs(symbols), config)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     seconds = []
     for _ in range(3):

@@ -85,14 +85,14 @@ def compared(
         values = [head.predict(unseen).values for head in heads[way]]
         row = {"encoder": name, "loop": way, "spots": len(x), "width": x.shape[1], "genes": len(genes)}
         row |= {"steps": [head.steps for head in heads[way]]}
-        row |= {part: figures(task, chosen, values) for part, chosen in task.sets.items()}
+        row |= {part: metrics(task, chosen, values) for part, chosen in task.sets.items()}
         row |= {"cpu_s_median": round(float(np.median(cpu[way])), 2), "cpu_s": [round(one, 2) for one in cpu[way]]}
         print(json.dumps(row), flush=True)
         rows.append(row)
     return rows
 
 
-def figures(task: Expression, genes: list[str], values: list[Any]) -> dict[str, Any]:
+def metrics(task: Expression, genes: list[str], values: list[Any]) -> dict[str, Any]:
     """Return the mean PCC of a set of genes: mean and standard deviation (n - 1) over seeds, and every seed's."""
     columns = [task.genes.index(gene) for gene in genes]
     pcc = [float(summarise(task.truth[:, columns], one[:, columns])["pcc_mean"]) for one in values]

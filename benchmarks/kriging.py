@@ -4,7 +4,7 @@ Usage: ``OPENBLAS_NUM_THREADS=1 python benchmarks/kriging.py [--phases 4]`` from
 data come from ``../shared/data`` (or ``STZOO_SHARED_DATA``). Results are written to ``benchmarks/results/``.
 
 Cells are binned to 50 µm (bins with at least 10 counts), counts scaled to the median depth of the measured bins and
-log1p taken; measured is one phase of stride 2; figures are medians over genes of the correlation over hidden bins, for
+log1p taken; measured is one phase of stride 2; scores are medians over genes of the correlation over hidden bins, for
 all genes and for the 50 of highest measured variance, averaged over phases.
 """
 
@@ -64,7 +64,7 @@ def mouse_brain(least: int = 10) -> Section:
 
 
 def score(section: Section, method: str, options: dict[str, Any], phases: int) -> dict[str, float]:
-    """Return the figures of one method, averaged over phases."""
+    """Return the scores of one method, averaged over phases."""
     rows = []
     for phase in PHASES[:phases]:
         measured = measured_mask(section, f"grid:2+{phase}")
@@ -81,22 +81,22 @@ def score(section: Section, method: str, options: dict[str, Any], phases: int) -
     return {key: round(float(np.mean([row[key] for row in rows])), 4) for key in rows[0]}
 
 
-def figures(phases: int) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """Yield data set, method and figures."""
+def metrics(phases: int) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Yield data set, method and scores."""
     for section in (xenium("q1"), xenium("q2"), mouse_brain()):
         for label, (method, options) in METHODS.items():
             yield section.name, label, score(section, method, options, phases)
 
 
 def main() -> None:
-    """Print the figures and write them."""
+    """Print the scores and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--phases", type=int, default=4, choices=range(1, 5))
     chosen = parser.parse_args()
     if not DATA.is_dir():
         parser.error(f"no data at {DATA}: set STZOO_SHARED_DATA")
     rows = []
-    for data, method, row in figures(chosen.phases):
+    for data, method, row in metrics(chosen.phases):
         print(f"{data:20s} {method:26s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()), flush=True)
         rows.append({"data": data, "method": method, **row})
     machine = {"cpus": os.cpu_count(), "processor": platform.machine(), "load": os.getloadavg()[0]}

@@ -61,7 +61,7 @@ def left_out(one: Round, stack: Stack, options: dict[str, Any]) -> list[tuple[Fl
 
 
 def main() -> None:
-    """Print the figures and write them."""
+    """Print the scores and write them."""
     sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
     one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
     stack = one.align("rigid", lambda: stzoo.model("rigid"))

@@ -18,7 +18,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
-from stzoo.core.conformance.checks import Outcome
+from stzoo.core.conformance.checks import CheckResult
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.conformance.running import run_checks
 from stzoo.core.discovery.manager import GROUP, PluginManager
@@ -267,7 +267,7 @@ def installed(mutant: Mutant | None, number: int = 0) -> Iterator[PluginManager]
                 del sys.modules[name]
 
 
-def tried(mutant: Mutant, number: int, *, only: bool = False) -> list[Outcome]:
+def tried(mutant: Mutant, number: int, *, only: bool = False) -> list[CheckResult]:
     """Return what the checks say of a mutant: all that run in this process, and its own; or its own alone."""
 
     def wanted(name: str) -> bool:

@@ -29,13 +29,13 @@ from stzoo.core.training.loop import fit
 from stzoo.core.training.recipes import load_recipe
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import TrainingTask, initialise_weights
+from stzoo.plugins.comtip.training import CoMTIPTask, initialise_weights
 
 RESULTS = Path(__file__).parent / "results" / "ranks.json"
 RECIPE = "comtip-tiny"
 
 
-class Timed(TrainingTask):
+class Timed(CoMTIPTask):
     """The task, with a clock on its data and on each step."""
 
     def __init__(self, *given: Any, **options: Any) -> None:

@@ -1,4 +1,4 @@
-"""Write the figures of evaluations into Markdown pages: ``python benchmarks/readme_figures.py``.
+"""Write the scores of evaluations into Markdown pages: ``python benchmarks/readme_figures.py``.
 
 Reads every benchmarks/results/NAME.json that ``stzoo evaluate NAME --json`` wrote, and puts its table between the marks
 ``<!-- figures:NAME -->`` of README.md and of the pages in docs/.
@@ -17,20 +17,20 @@ from stzoo.core.evaluation.run import cell
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def table(found: Mapping[str, Any], figures: tuple[str, ...] = ()) -> str:
+def table(found: Mapping[str, Any], metrics: tuple[str, ...] = ()) -> str:
     """Return a report as a Markdown table, one line a row.
 
     Parameters
     ----------
     found
         Report of ``stzoo evaluate --json``.
-    figures
-        Names of the figures that are shown; by default the first two of the protocol's that are no count. A report
-        with more than two parts shows the first one alone (all genes, all sections), and of a stack the first figure
-        of every section, or every figure of every share of measured spots.
+    metrics
+        Names of the metrics that are shown; by default the first two of the protocol's that are no count. A report
+        with more than two parts shows the first one alone (all genes, all sections), and of a stack the first metric
+        of every section, or every metric of every share of measured spots.
     """
     parts = list(dict.fromkeys(score["part"] for score in found["scores"]))
-    shown = [c for c in found["columns"] if c[0] in figures] or [c for c in found["columns"] if c[2]][:2]
+    shown = [c for c in found["columns"] if c[0] in metrics] or [c for c in found["columns"] if c[2]][:2]
     if found["protocol"]["kind"] == "finetune":
         places = [(part, shown[0]) for part in parts]
     elif found["protocol"]["kind"] == "stack" and parts[0] == "all sections":
@@ -65,20 +65,20 @@ SHOWN = {
     "her2st-c-2.5d-rotate": ("pcc_median", "mse", "gain", "p_pcc"),
     "dlpfc-eight-genes": ("mae", "pcc", "pcc_concatenated"),
 }
-"""Figures of protocols for which the first two are not the ones to show."""
+"""Metrics of protocols for which the first two are not the ones to show."""
 
 
-def filled(page: str, name: str, figures: str) -> str:
+def filled(page: str, name: str, text: str) -> str:
     """Return a page with a table between its two marks; a page without marks stays as it is."""
     mark = f"<!-- figures:{name} -->"
-    return re.sub(f"{mark}(.*{mark})?", lambda _: f"{mark}\n{figures}\n{mark}", page, count=1, flags=re.S)
+    return re.sub(f"{mark}(.*{mark})?", lambda _: f"{mark}\n{text}\n{mark}", page, count=1, flags=re.S)
 
 
 if __name__ == "__main__":
     for result in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
         found = json.loads(result.read_text(encoding="utf-8"))
         if isinstance(found, dict) and {"scores", "columns"} <= set(found):
-            figures = table(found, SHOWN.get(result.stem, ()))
+            text = table(found, SHOWN.get(result.stem, ()))
             for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-                page.write_text(filled(page.read_text(encoding="utf-8"), result.stem, figures), encoding="utf-8")
-            print(f"{result.stem}\n{figures}\n")
+                page.write_text(filled(page.read_text(encoding="utf-8"), result.stem, text), encoding="utf-8")
+            print(f"{result.stem}\n{text}\n")

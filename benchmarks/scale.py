@@ -106,14 +106,14 @@ def measured(name: str, spots: int, folder: Path, floor: dict[str, float]) -> di
     out, start = folder / "out.zarr", time.perf_counter()
     command = [sys.executable, __file__, "--one", str(folder / name), str(folder / "section.h5ad"), str(out)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    figures = json.loads(done.stdout.splitlines()[-1])
+    metrics = json.loads(done.stdout.splitlines()[-1])
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     shutil.rmtree(out)
     alone = floor["encoder"] + floor["head"]
-    ms = 1000 * figures["predict_cpu_s"] / spots
+    ms = 1000 * metrics["predict_cpu_s"] / spots
     return {
-        "encoder": name, "spots": spots, "peak_mb": figures["peak_mb"], "before_mb": figures["before_mb"],
-        "cpu_s": figures["cpu_s"], "read_cpu_s": figures["read_cpu_s"], "ms_a_spot": round(ms, 2),
+        "encoder": name, "spots": spots, "peak_mb": metrics["peak_mb"], "before_mb": metrics["before_mb"],
+        "cpu_s": metrics["cpu_s"], "read_cpu_s": metrics["read_cpu_s"], "ms_a_spot": round(ms, 2),
         "to_floor": round(ms / alone, 2), "wall_s": round(time.perf_counter() - start),
         "store_gb": round(size / 1e9, 2),
     }  # fmt: skip
@@ -131,8 +131,8 @@ def one(weights: str, source: str, out: str) -> None:
     section = replace(section, slide=slide(section.n_spots, np.load(Path(source).parent / "base.npy")))
     read = cpu()
     predict(encoder, section, out=out)
-    figures = {"peak_mb": high_water(), "before_mb": before, "cpu_s": round(cpu(), 1)}
-    print(json.dumps({**figures, "read_cpu_s": round(read - start, 1), "predict_cpu_s": round(cpu() - read, 1)}))
+    metrics = {"peak_mb": high_water(), "before_mb": before, "cpu_s": round(cpu(), 1)}
+    print(json.dumps({**metrics, "read_cpu_s": round(read - start, 1), "predict_cpu_s": round(cpu() - read, 1)}))
 
 
 def pattern() -> Any:

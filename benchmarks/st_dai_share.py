@@ -76,7 +76,7 @@ def row(share: float, members: int, filled: list[tuple[list[Floats], list[Floats
 
 
 def main() -> None:
-    """Print the figures and write them."""
+    """Print the scores and write them."""
     sections = [stzoo.read(f"{DATA / 'her2st'}::{name}") for name in SECTIONS]
     one = Round.of(sections, CENTRAL, RULE, genes=GeneSet(count=250), min_detected=0.1, target=1e4)
     filled = list(fillings(one, one.align("rigid", lambda: stzoo.model("rigid"))))

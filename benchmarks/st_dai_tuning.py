@@ -113,7 +113,7 @@ def ratios(rows: list[Found]) -> Found:
 
 
 def main() -> None:
-    """Print the figures and write them."""
+    """Print the scores and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()

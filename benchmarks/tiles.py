@@ -279,7 +279,7 @@ def data_share(jpeg: Path, folder: Path, name: str, recipe: str, overrides: list
     from stzoo.plugins.comtip.config import CoMTIPConfig
     from stzoo.plugins.comtip.data import gather
     from stzoo.plugins.comtip.network import CoMTIPNetwork
-    from stzoo.plugins.comtip.training import TrainingTask
+    from stzoo.plugins.comtip.training import CoMTIPTask
     from stzoo.plugins.comtip.vocabulary import Vocabulary
 
     torch.set_num_threads(1)
@@ -298,7 +298,7 @@ def data_share(jpeg: Path, folder: Path, name: str, recipe: str, overrides: list
     network = CoMTIPNetwork(config, 1000, vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
     data.inputs._rows = rows = Clocked(data.inputs._rows)
     data.inputs, data.values = Clocked(data.inputs), Clocked(data.values)
-    task = TrainingTask(network, data, vocabulary.inputs(section.genes), config)
+    task = CoMTIPTask(network, data, vocabulary.inputs(section.genes), config)
     start = time.process_time()
     for step in range(steps):
         task.losses(step, torch.Generator().manual_seed(step))["loss"].backward()

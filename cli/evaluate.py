@@ -14,7 +14,7 @@ from stzoo.core.errors import UsageError
 def command(
     protocol: Annotated[str, typer.Argument(help="Name of a protocol, or a YAML file.")],
     data: Annotated[Path, typer.Option(help="Folder that holds the sections.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores as JSON.")] = None,
     work: Annotated[Path | None, typer.Option(help="Keep trained models here, so that a stopped run goes on.")] = None,
     model: Annotated[
         list[str] | None, typer.Option(help="A model of 'plugins list' to score as well (can be repeated).")

@@ -12,7 +12,7 @@ import typer
 from stzoo.cli.tables import echo, table
 
 if TYPE_CHECKING:
-    from stzoo.core.conformance.checks import Outcome
+    from stzoo.core.conformance.checks import CheckResult
 
 
 def check(
@@ -73,7 +73,7 @@ def _select_checks(only: list[str] | None) -> Callable[[str], bool]:
     return lambda name: not only or name in only
 
 
-def _print(found: list[Outcome]) -> None:
+def _print(found: list[CheckResult]) -> None:
     rows = [[one.subject, one.check, one.state, f"{one.seconds:.1f}"] for one in found]
     echo(table(["subject", "check", "result", "seconds"], rows) if rows else "no check fits")
     for one in found:

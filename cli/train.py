@@ -35,7 +35,7 @@ def command(
     start: Annotated[
         str, typer.Option(help="Start from a CLIP, PLIP, DINO or ViT checkpoint: a folder, or hf://owner/repo@COMMIT.")
     ] = "",
-    figures: Annotated[
+    scores: Annotated[
         list[Path] | None, typer.Option(help="Results of 'evaluate --json' for the model card; may be repeated.")
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was stopped.")] = False,
@@ -51,7 +51,7 @@ def command(
     from stzoo.core.runtime.ranks import join_ranks
     from stzoo.core.training.recipes import computation, load_recipe, loop_options, require_validation, train_or_load
     from stzoo.core.training.trackers import require_trackers
-    from stzoo.zoo.cards import Card, describe_choice, figures_from
+    from stzoo.zoo.cards import Card, describe_choice, scores_from
 
     overrides = [*(set_ or []), *loop_options(model, accumulate, precision)]
     recipe = load_recipe(model, config, overrides)
@@ -67,7 +67,7 @@ def command(
         license=about.pop("license", "other"),
         tags=[model, "histology"],
         base_model=start.removeprefix("hf://").partition("@")[0] if start.startswith("hf://") else "",
-        figures=[figure for path in figures or [] for figure in figures_from(_report(path), recipe=Path(config).stem)],
+        scores=[score for path in scores or [] for score in scores_from(_report(path), recipe=Path(config).stem)],
         sections=about,
     )
 

@@ -213,7 +213,7 @@ def remove(name: Name) -> None:
 def _check(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of some weights, checked where there is a manifest."""
     from stzoo.core.weights.repository import verify as check
-    from stzoo.zoo.checkpoints import digests_of, is_checkpoint
+    from stzoo.zoo.foreign import digests_of, is_checkpoint
 
     if is_checkpoint(folder):  # of others: checked when it was downloaded, by the digests of the Hub
         return {file: entry["sha256"] for file, entry in digests_of(folder).items()}

@@ -54,4 +54,4 @@ def stzoo_tasks() -> Iterable[TaskSpec]:  # type: ignore[empty-body]
 
 @hookspec
 def stzoo_trackers() -> Iterable[TrackerSpec]:  # type: ignore[empty-body]
-    """Offer trackers, which are told the figures of a training run."""
+    """Offer trackers, which are told the metrics of a training run."""

@@ -52,7 +52,7 @@ class Model(ABC):
         """How validation chose these weights while they were trained, as JSON values; empty where it did not.
 
         ``sections`` (names), ``same_patient`` (one of them is of a patient that was trained on), ``watched`` and
-        ``figures`` of the weights that were kept, ``step`` (after how many they were), ``steps`` done and ``planned``.
+        ``figures`` (their metrics), and ``step`` of the weights that were kept, ``steps`` done and ``planned``.
         """
         return {}
 

@@ -119,7 +119,7 @@ class WeightsSpec:
     commercial
         Whether the licences of weights and data allow commercial use; None: not said.
     metrics
-        Figures of an evaluation by what they are, e.g. ``{"her2st-c5, mlp: mean PCC of 250 genes": 0.29}``.
+        Scores of an evaluation by name, e.g. ``{"her2st-c5, mlp: mean PCC of 250 genes": 0.29}``.
     citation
         A DOI, arXiv number or sentence to cite.
     """
@@ -266,7 +266,7 @@ class TrackerSpec:
     target
         ``"package.module:Tracker"``, a :class:`stzoo.core.training.Tracker`, imported and called on first use.
     summary
-        One line: where its figures go.
+        One line: where its metrics go.
     requires
         What to install when the target can not be imported, as ``pip install`` takes it; or empty.
     """

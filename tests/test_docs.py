@@ -48,6 +48,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_pages_print_the_figures_of_the_last_evaluation(name: str) -> None:
     module = runpy.run_path(str(ROOT / "benchmarks" / "readme_figures.py"))
     found = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-    figures = module["table"](found, module["SHOWN"].get(name, ()))
+    table = module["table"](found, module["SHOWN"].get(name, ()))
     mark = f"<!-- figures:{name} -->"
-    assert sum(f"{mark}\n{figures}\n{mark}" in page.read_text(encoding="utf-8") for page in PAGES) == 1
+    assert sum(f"{mark}\n{table}\n{mark}" in page.read_text(encoding="utf-8") for page in PAGES) == 1

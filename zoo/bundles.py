@@ -19,7 +19,7 @@ from typing import Any
 from stzoo.core.errors import UsageError, WeightsError
 from stzoo.core.runtime.outputs import check_output, writing
 from stzoo.core.weights.manifest import MANIFEST, DamagedError
-from stzoo.zoo.checkpoints import digests_of, is_checkpoint
+from stzoo.zoo.foreign import digests_of, is_checkpoint
 from stzoo.zoo.resolving import Resolved
 
 CONTENTS = "bundle.json"

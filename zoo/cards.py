@@ -14,8 +14,8 @@ FEW_PARTS = 2
 
 
 @dataclass(frozen=True)
-class Figure:
-    """One figure of an evaluation.
+class CardScore:
+    """One score of an evaluation.
 
     Parameters
     ----------
@@ -64,8 +64,8 @@ class Card:
         Hub name of the weights they were fine-tuned from, or empty.
     tags, datasets
         For the Hub's search.
-    figures
-        What evaluations measured (:func:`figures_from`): a table for each protocol, the model's own ones bold and
+    scores
+        What evaluations measured (:func:`scores_from`): a table for each protocol, the model's own ones bold and
         listed in ``model-index``.
     sections
         Heading -> Markdown text, in order: data and its terms, protocol, limits, intended use.
@@ -77,17 +77,17 @@ class Card:
     base_model: str = ""
     tags: Sequence[str] = ()
     datasets: Sequence[str] = ()
-    figures: Sequence[Figure] = ()
+    scores: Sequence[CardScore] = ()
     sections: Mapping[str, str] = field(default_factory=dict)
 
     def render(self) -> str:
         """Return the card as Markdown with YAML metadata."""
         parts = [f"# {self.name}", self.summary.strip()]
         parts += [f"## {heading}\n\n{text.strip()}" for heading, text in self.sections.items()]
-        if self.figures:
-            parts.append("## Figures")
-        for protocol in dict.fromkeys(figure.protocol for figure in self.figures):
-            parts += _evaluation([figure for figure in self.figures if figure.protocol == protocol])
+        if self.scores:
+            parts.append("## Scores")
+        for protocol in dict.fromkeys(score.protocol for score in self.scores):
+            parts += _evaluation([score for score in self.scores if score.protocol == protocol])
         return f"---\n{self._metadata()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
     def _metadata(self) -> str:
@@ -97,15 +97,15 @@ class Card:
             EvalResult(
                 task_type="other",
                 task_name="gene expression from histology",
-                dataset_type=figure.dataset,
-                dataset_name=figure.dataset,
-                dataset_split=figure.split,
-                metric_type=figure.metric,
-                metric_value=figure.value,
-                metric_name=", ".join(t for t in (figure.metric, figure.part, figure.row, figure.protocol) if t),
+                dataset_type=score.dataset,
+                dataset_name=score.dataset,
+                dataset_split=score.split,
+                metric_type=score.metric,
+                metric_value=score.value,
+                metric_name=", ".join(t for t in (score.metric, score.part, score.row, score.protocol) if t),
             )
-            for figure in self.figures
-            if figure.own
+            for score in self.scores
+            if score.own
         ]
         data = ModelCardData(
             model_name=self.name,
@@ -124,23 +124,23 @@ def describe_choice(validated: Mapping[str, Any]) -> dict[str, str]:
     if not validated:
         return {}
     where, watched = ", ".join(validated["sections"]), validated["watched"]
-    figures = {name: f"{value:.3f}" for name, value in validated["figures"].items()}
-    best = figures.pop(watched)
-    beside = f" ({', '.join(' '.join(one) for one in figures.items())})" if figures else ""
+    scores = {name: f"{value:.3f}" for name, value in validated["figures"].items()}
+    best = scores.pop(watched)
+    beside = f" ({', '.join(' '.join(one) for one in scores.items())})" if scores else ""
     ended = f"; the run ended early, after {validated['steps']}" if validated["steps"] < validated["planned"] else ""
     whose = ", though from a patient that was" if validated["same_patient"] else ""
     text = (
         f"Kept: the weights after step {validated['step']} of {validated['planned']}{ended}. They have the highest "
-        f"{watched} on {where}: {best}{beside}. {where} was not learned from{whose}; it chose the weights, so figures "
+        f"{watched} on {where}: {best}{beside}. {where} was not learned from{whose}; it chose the weights, so scores "
         "on it flatter: test on another section."
     )
     return {"Chosen by validation": text}
 
 
-def figures_from(
+def scores_from(
     report: Mapping[str, Any], *rows: str, recipe: str = "", parts: Sequence[str] | None = None
-) -> list[Figure]:
-    """Return the figures of an evaluation for the card of a model, baselines beside them.
+) -> list[CardScore]:
+    """Return the scores of an evaluation for the card of a model, baselines beside them.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ def figures_from(
     dataset, split = _data(protocol.get("test") or protocol.get("sections") or [])
     about = [f"{protocol['question']} {report['conditions'].strip()}.", protocol.get("warning", "").strip()]
     return [
-        Figure(
+        CardScore(
             dataset=dataset,
             split=split,
             metric=name,
@@ -207,16 +207,16 @@ def _data(sources: Sequence[str]) -> tuple[str, str]:
     return (folders[0] if folders else ""), ", ".join(section or path.stem for path, section in pairs)
 
 
-def _evaluation(figures: Sequence[Figure]) -> Iterable[str]:
-    """Yield heading, conditions and table of one protocol's figures."""
-    first = figures[0]
+def _evaluation(scores: Sequence[CardScore]) -> Iterable[str]:
+    """Yield heading, conditions and table of one protocol's scores."""
+    first = scores[0]
     yield f"### {first.dataset} {first.split}: `{first.command or f'stzoo evaluate {first.protocol}'}`"
     if first.about:
         yield first.about
-    metrics = list(dict.fromkeys(figure.metric for figure in figures))
+    metrics = list(dict.fromkeys(score.metric for score in scores))
     lines = ["| | | " + " | ".join(metrics) + " |", "|---|---|" + "---|" * len(metrics)]
-    for part, row in dict.fromkeys((figure.part, figure.row) for figure in figures):
-        cells = {f.metric: f for f in figures if (f.part, f.row) == (part, row)}
+    for part, row in dict.fromkeys((score.part, score.row) for score in scores):
+        cells = {f.metric: f for f in scores if (f.part, f.row) == (part, row)}
         bold = "**" if row and next(iter(cells.values())).own else ""
         texts = [(cells[m].shown or f"{cells[m].value:.4g}") if m in cells else "" for m in metrics]
         lines.append(f"| {bold}{row}{bold} | {part} | " + " | ".join(texts) + " |")

@@ -16,12 +16,12 @@ from stzoo.core.finetuning.run import FineTuned, carry_out, check_folder
 from stzoo.core.finetuning.settings import Settings
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.training.trackers import require_trackers
-from stzoo.zoo.cards import Card, Figure
+from stzoo.zoo.cards import Card, CardScore
 
 __all__ = ["FineTuned", "carry_out", "check_folder", "finetune", "write_card"]
 
 LIMITS = (
-    "Figures are of the test spots named above: other patients, stains, scanners and tissues will differ, and figures "
+    "Scores are of the test spots named above: other patients, stains, scanners and tissues will differ, and scores "
     "within one patient flatter. Not for diagnosis."
 )
 
@@ -96,7 +96,7 @@ def finetune(
 
 
 def write_card(found: Mapping[str, Any], *, name: str, license: str = "other") -> str:
-    """Return the model card of fine-tuned weights: figures beside the controls, data, split, protocol, limits."""
+    """Return the model card of fine-tuned weights: scores beside the controls, data, split, protocol, limits."""
     source = str(found["base"]["source"])
     hub = source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else ""
     return Card(
@@ -105,15 +105,15 @@ def write_card(found: Mapping[str, Any], *, name: str, license: str = "other") -
         license=license,
         base_model=hub,
         tags=[found["model"], "histology", "fine-tuned"],
-        figures=_figures(found),
+        scores=_scores(found),
         sections={"Data and split": data_summary(found), "Protocol": protocol(found), "Limits": LIMITS},
     ).render()
 
 
-def _figures(found: Mapping[str, Any]) -> list[Figure]:
+def _scores(found: Mapping[str, Any]) -> list[CardScore]:
     test = ", ".join(piece["section"] for piece in found["split"]["test"])
     return [
-        Figure(
+        CardScore(
             dataset="own sections",
             split=test,
             metric=metric,

@@ -43,11 +43,11 @@ def quality_can_be_judged(case: CheckContext) -> None:
     """The two directions go through the quality control of stzoo, with numbers that are finite."""
     moving, fixed = case.sections
     there, back = case.model.align(moving, fixed), case.model.align(fixed, moving)
-    figures = quality(moving, fixed, there, back=back).as_dict()
-    bad = [key for key, value in figures.items() if isinstance(value, float) and not np.isfinite(value)]
+    metrics = quality(moving, fixed, there, back=back).as_dict()
+    bad = [key for key, value in metrics.items() if isinstance(value, float) and not np.isfinite(value)]
     if bad:
         raise ConformanceError(
-            f"'{bad[0]}' of the quality control is {figures[bad[0]]}", "return a map that is finite everywhere"
+            f"'{bad[0]}' of the quality control is {metrics[bad[0]]}", "return a map that is finite everywhere"
         )
 
 

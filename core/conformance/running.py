@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 
 from stzoo.core.conformance.cases import CheckContext
-from stzoo.core.conformance.checks import CHECKS, Check, CheckSkipped, ConformanceError, Outcome, State
+from stzoo.core.conformance.checks import CHECKS, Check, CheckResult, CheckSkipped, ConformanceError, State
 from stzoo.core.conformance.conformance import Conformance
 from stzoo.core.conformance.subjects import subjects
 from stzoo.core.discovery.manager import PluginManager
@@ -69,7 +69,7 @@ def plan_checks(given: Conformance, manager: PluginManager | None = None) -> Ite
 
 def run_checks(
     given: Conformance, *, manager: PluginManager | None = None, wanted: Callable[[str], bool] = lambda name: True
-) -> Iterator[Outcome]:
+) -> Iterator[CheckResult]:
     """Run every check of a plugin, one after the other.
 
     Parameters
@@ -91,7 +91,7 @@ def run_checks(
             yield run_check(case, check)
 
 
-def run_check(case: CheckContext, check: Check) -> Outcome:
+def run_check(case: CheckContext, check: Check) -> CheckResult:
     """Run a check and say what became of it; nothing that a plugin raises gets out."""
     start, trace = time.perf_counter(), ""
     state: State = "passed"
@@ -105,4 +105,4 @@ def run_check(case: CheckContext, check: Check) -> Outcome:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises is a finding
         state, trace = "failed", traceback.format_exc()
         reason = f"raised {type(error).__name__}: {error}"
-    return Outcome(case.subject.name, check.name, check.about, state, reason, time.perf_counter() - start, trace)
+    return CheckResult(case.subject.name, check.name, check.about, state, reason, time.perf_counter() - start, trace)

@@ -1,4 +1,4 @@
-"""Run a protocol: the same data and figures for every model and baseline."""
+"""Run a protocol: the same data and metrics for every model and baseline."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from stzoo.core.errors import StzooError
 from stzoo.core.evaluation.load import task_class
 from stzoo.core.evaluation.models import Loader, Models
 from stzoo.core.evaluation.protocol import Protocol
-from stzoo.core.evaluation.task import Figures, Task
+from stzoo.core.evaluation.task import Metrics, Task
 
 __all__ = ["Loader", "Result", "Score", "lines", "report", "run_protocol"]
 
 
 @dataclass(frozen=True)
 class Score:
-    """Figures of one row on one part, over seeds.
+    """Scores of one row on one part, over seeds.
 
     Parameters
     ----------
     row, part, seeds
         What was scored, on which genes or section, how often.
-    figures, sd
-        Mean and standard deviation over seeds of each figure. Of a p-value (``p_...``) the mean says nothing: there it
-        is the largest.
+    metrics, sd
+        Mean and standard deviation over seeds of each metric (a report calls the means ``figures``). Of a p-value
+        (``p_...``) the mean says nothing: there it is the largest.
     """
 
     row: str
     part: str
     seeds: int
-    figures: Figures
-    sd: Figures
+    metrics: Metrics
+    sd: Metrics
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def run_protocol(
         return Result(scores, not_run, list(task.notes), task.conditions())
 
 
-def _average(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
+def _average(row: str, found: Sequence[Mapping[str, Metrics]]) -> list[Score]:
     scores = []
     for part in found[0]:
         table = {name: np.array([one[part][name] for one in found]) for name in found[0][part]}
@@ -114,7 +114,7 @@ def _average(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
                 row=row,
                 part=part,
                 seeds=len(found),
-                figures={name: float(v.max() if name.startswith("p_") else v.mean()) for name, v in table.items()},
+                metrics={name: float(v.max() if name.startswith("p_") else v.mean()) for name, v in table.items()},
                 sd={name: float(v.std(ddof=1)) if len(v) > 1 else 0.0 for name, v in table.items()},
             )
         )
@@ -122,7 +122,7 @@ def _average(row: str, found: Sequence[Mapping[str, Figures]]) -> list[Score]:
 
 
 def report(protocol: Protocol, result: Result) -> dict[str, Any]:
-    """Return the result as JSON values, protocol included, so that figures carry their conditions."""
+    """Return the result as JSON values, protocol included, so that scores carry their conditions."""
     from importlib.metadata import version
 
     from stzoo.core.config import dump
@@ -134,6 +134,7 @@ def report(protocol: Protocol, result: Result) -> dict[str, Any]:
         "part": task.part,
         "columns": [list(column) for column in task.columns],
         **asdict(result),
+        "scores": [{"figures" if k == "metrics" else k: v for k, v in asdict(one).items()} for one in result.scores],
         "warning": protocol.warning,
     }
 
@@ -154,7 +155,7 @@ def lines(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
 
 
 def cell(score: Mapping[str, Any], name: str, digits: int) -> str:
-    """Return a figure of a report as text, with its spread over seeds where that is not 0."""
+    """Return a score of a report as text, with its spread over seeds where that is not 0."""
     if name not in score["figures"]:
         return ""
     value, spread = score["figures"][name], score["sd"][name]

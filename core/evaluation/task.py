@@ -13,12 +13,12 @@ from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row, SplitProtocol
 from stzoo.core.io.read import data_source, read
 
-Figures = dict[str, float]
-"""Figures of a row and a seed, by name."""
+Metrics = dict[str, float]
+"""Metrics of a row and a seed, by name."""
 
 
 class Column(NamedTuple):
-    """A figure that tables show: its name, the head of its column, and decimals."""
+    """A metric that tables show: its name, the head of its column, and decimals."""
 
     name: str
     head: str
@@ -43,7 +43,7 @@ class Task(ABC):
     part: ClassVar[str]
     """What a line is about beside its row, the head of a column: genes, section ..."""
     columns: ClassVar[tuple[Column, ...]]
-    """Figures that tables show."""
+    """Metrics that tables show."""
     controls: ClassVar[tuple[str, ...]] = ()
     """Controls that rows may name."""
 
@@ -62,8 +62,8 @@ class Task(ABC):
         """Return one line on data, split and normalisation."""
 
     @abstractmethod
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures of a row for each part. Test counts are read for scoring only."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores of a row for each part. Test counts are read for scoring only."""
 
     def is_random(self, row: Row) -> bool:
         """Say whether a row is repeated for each seed: models that are trained, heads that start at random."""

@@ -1,4 +1,4 @@
-"""The report of a fine-tuning: figures with their conditions, in JSON, in words, and as a picture."""
+"""The report of a fine-tuning: scores with their conditions, in JSON, in words, and as a picture."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _describe_gain(gain: float) -> str:
 
 def markdown(found: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
-    parts = [f"# Fine-tuning of {base_name(found)}", found["verdict"], "![Figures](report.png)", table(found)]
+    parts = [f"# Fine-tuning of {base_name(found)}", found["verdict"], "![Scores](report.png)", table(found)]
     parts += ["## Data and split", data_summary(found), "## Protocol", protocol(found)]
     return "\n\n".join(parts) + "\n"
 
@@ -114,7 +114,7 @@ def base_name(found: Mapping[str, Any]) -> str:
 
 
 def table(found: Mapping[str, Any]) -> str:
-    """Return the figures as a Markdown table, what is kept in bold."""
+    """Return the scores as a Markdown table, what is kept in bold."""
     rows = ["| on the same test spots | PCC mean | PCC median | |", "|---|---|---|---|"]
     for line in found["lines"]:
         name = f"**{line['name']}**" if line["name"] == found["kept"] else line["name"]
@@ -138,11 +138,11 @@ def data_summary(found: Mapping[str, Any]) -> str:
 
 
 def protocol(found: Mapping[str, Any]) -> str:
-    """Return how the figures came about."""
+    """Return how the scores came about."""
     genes, settings = found["genes"], found["settings"]
     new = f"{len(genes['new'])} of them new to the weights" if genes["new"] else "all known to the weights"
     words = [
-        f"Heads were fitted for {genes['tuned']} genes ({new}), log1p of counts per 10,000. Figures are Pearson "
+        f"Heads were fitted for {genes['tuned']} genes ({new}), log1p of counts per 10,000. Scores are Pearson "
         f"correlations over the test spots, mean and median over the {genes['scored']} genes of highest mean.",
         "Heads and controls were fitted on all spots but those of the test; validation spots chose what is kept.",
     ]

@@ -47,7 +47,7 @@ class FineTuned:
     encoder
         What was kept, with its heads: the weights in ``out/weights``.
     report
-        All figures with their conditions, as JSON values (``out/report.json``).
+        All scores with their conditions, as JSON values (``out/report.json``).
     out
         ``run/`` (log, checkpoints), ``weights/`` (a repository), ``report.md``, ``report.json``, ``report.png``.
     """

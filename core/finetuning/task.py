@@ -73,7 +73,7 @@ class LinearHead(nn.Module):
 
 
 class FinetuneTask:
-    """One step of fine-tuning (a :class:`stzoo.core.training.loop.Task`).
+    """One step of fine-tuning (a :class:`stzoo.core.training.TrainingTask`).
 
     Parameters
     ----------

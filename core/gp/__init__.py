@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from stzoo.core.runtime.public import offer
 
 if TYPE_CHECKING:
-    from stzoo.core.gp.blocks import fit_blocks as fit_blocks
-    from stzoo.core.gp.blocks import spacing as spacing
     from stzoo.core.gp.components import Components as Components
     from stzoo.core.gp.fitting import Choice as Choice
     from stzoo.core.gp.fitting import Posterior as Posterior
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from stzoo.core.gp.kernels import Kernel as Kernel
     from stzoo.core.gp.kernels import Places as Places
     from stzoo.core.gp.noise import relative_noise as relative_noise
+    from stzoo.core.gp.partition import fit_blocks as fit_blocks
+    from stzoo.core.gp.partition import spacing as spacing
     from stzoo.core.gp.stacked import blocks_around as blocks_around
     from stzoo.core.gp.stacked import choose_kernels as choose_kernels
 
@@ -33,12 +33,12 @@ _HOMES = {
     "blocks_around": "stacked",
     "choose": "fitting",
     "choose_kernels": "stacked",
-    "fit_blocks": "blocks",
+    "fit_blocks": "partition",
     "likelihoods": "fitting",
     "posteriors": "fitting",
     "predict": "fitting",
     "relative_noise": "noise",
-    "spacing": "blocks",
+    "spacing": "partition",
 }
 
 __all__ = sorted(_HOMES)

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles, Floats, Indices, Points
-from stzoo.core.gp.blocks import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.gp.fitting import Choice, centre, choose, few, likelihoods, pieces
 from stzoo.core.gp.kernels import CORRELATIONS, Kernel, Places, length_scales, with_features
+from stzoo.core.gp.partition import FIT_SPOTS, fit_blocks, halves, surroundings
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 LENGTHS = 10

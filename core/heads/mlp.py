@@ -79,7 +79,7 @@ class MLPHead:
         from stzoo.core.heads.mlp_training import train_nets
 
         x, y = embedding.astype(np.float64), expression.astype(np.float64)
-        found = _HeldOut(y.shape[1])
+        found = _FoldErrors(y.shape[1])
         for train, test in folds(group):
             (mean, scale), (bias, spread) = _standard(x[train]), _standard(y[train])
             seen = partial(found.add, ((x[test] - mean) / scale).astype(np.float32), y[test], spread)
@@ -136,7 +136,7 @@ class MLPHead:
         return cls(genes=genes, nets=nets, steps=int(description["steps"]), **values)
 
 
-class _HeldOut:
+class _FoldErrors:
     """How well spots that were held out are predicted after each of :data:`STEPS`, summed over folds."""
 
     def __init__(self, genes: int) -> None:

@@ -46,7 +46,7 @@ class Ensemble(nn.Module):
 
 
 class EnsembleTask:
-    """Train an ensemble at a constant rate (a :class:`stzoo.core.training.loop.Task`).
+    """Train an ensemble at a constant rate (a :class:`stzoo.core.training.TrainingTask`).
 
     Parameters
     ----------

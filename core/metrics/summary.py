@@ -8,7 +8,7 @@ from stzoo.core.metrics.correlation import check_pair, is_constant, per_gene_pcc
 
 
 def summarise(truth: Array, predicted: Array) -> dict[str, float]:
-    """Return the figures of a table row.
+    """Return the scores of a table row.
 
     A gene that is constant in the truth has no correlation: it is left out of the mean and the median, and counted.
     A gene that is predicted as a constant though it varies scores 0, so that nothing is won by not predicting.

@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from stzoo.core.nn.adapters import merge as merge
     from stzoo.core.nn.backends import attention_backend as attention_backend
     from stzoo.core.nn.backends import use_attention as use_attention
-    from stzoo.core.nn.blocks import MLP as MLP
-    from stzoo.core.nn.blocks import Block as Block
-    from stzoo.core.nn.checkpoints import read_checkpoint as read_checkpoint
-    from stzoo.core.nn.checkpoints import read_hints as read_hints
     from stzoo.core.nn.clip_text import ClipText as ClipText
     from stzoo.core.nn.clip_text import ClipTextConfig as ClipTextConfig
+    from stzoo.core.nn.foreign import read_checkpoint as read_checkpoint
+    from stzoo.core.nn.foreign import read_hints as read_hints
     from stzoo.core.nn.int8 import quantise as quantise
     from stzoo.core.nn.pretrained import clip_towers as clip_towers
     from stzoo.core.nn.pretrained import vit_tower as vit_tower
     from stzoo.core.nn.scaled_dot_product import attention as attention
+    from stzoo.core.nn.transformer import MLP as MLP
+    from stzoo.core.nn.transformer import Block as Block
     from stzoo.core.nn.vit import ViT as ViT
     from stzoo.core.nn.vit import ViTConfig as ViTConfig
 
 _HOMES = {
-    "Block": "blocks",
+    "Block": "transformer",
     "ClipText": "clip_text",
     "ClipTextConfig": "clip_text",
-    "MLP": "blocks",
+    "MLP": "transformer",
     "ViT": "vit",
     "ViTConfig": "vit",
     "adapt": "adapters",
@@ -37,8 +37,8 @@ _HOMES = {
     "clip_towers": "pretrained",
     "merge": "adapters",
     "quantise": "int8",
-    "read_checkpoint": "checkpoints",
-    "read_hints": "checkpoints",
+    "read_checkpoint": "foreign",
+    "read_hints": "foreign",
     "use_attention": "backends",
     "vit_tower": "pretrained",
 }

@@ -21,7 +21,7 @@ _TILE_LEAST = 64  # rows and keys of a tile, however many heads there are
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _TilePlan:
     """What a tile needs to know besides the tensors."""
 
     scale: float
@@ -84,7 +84,7 @@ def chunked_attention(
     m = k.shape[2]
     rows, columns = _tile_size(b * h, n, m, _TILE_SCORES_CUDA if q.is_cuda else _TILE_SCORES)
     seed = int(torch.randint(1 << 62, ()).item()) if dropout else 0
-    plan = _Plan(scale, causal, dropout, seed, rows, columns)
+    plan = _TilePlan(scale, causal, dropout, seed, rows, columns)
     return cast("Tensor", _Chunked.apply(q, k, v, mask, bias, plan))  # type: ignore[no-untyped-call]
 
 
@@ -101,7 +101,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, plan: _Plan
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, bias: Tensor | None, plan: _TilePlan
     ) -> Tensor:
         exact = torch.promote_types(q.dtype, torch.float32)
         out = q.new_empty(*q.shape[:3], v.shape[3])
@@ -138,7 +138,7 @@ def _add_gradients(
     inner: Tensor,
     normaliser: Tensor,
     inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor | None],
-    plan: _Plan,
+    plan: _TilePlan,
     place: _Place,
 ) -> None:
     """Add what one tile gives to the gradients of q, k, v and, when there is a fourth sum, of the bias."""
@@ -166,7 +166,7 @@ def _row_block(
     v: Tensor,
     mask: Tensor | None,
     bias: Tensor | None,
-    plan: _Plan,
+    plan: _TilePlan,
     first: int,
     rows: slice,
     blocks: list[slice],
@@ -195,7 +195,7 @@ def _row_block(
 
 
 def _scores(
-    queries: Tensor, keys: Tensor, mask: Tensor | None, bias: Tensor | None, plan: _Plan, place: _Place, ahead: int
+    queries: Tensor, keys: Tensor, mask: Tensor | None, bias: Tensor | None, plan: _TilePlan, place: _Place, ahead: int
 ) -> Tensor:
     """Return the scores of one tile, -inf where the query may not look.
 
@@ -221,7 +221,7 @@ def _tile(full: Tensor, place: _Place) -> Tensor:
     return full[:, :, rows, columns]
 
 
-def _draw_dropout(weights: Tensor, plan: _Plan, place: _Place) -> Tensor | None:
+def _draw_dropout(weights: Tensor, plan: _TilePlan, place: _Place) -> Tensor | None:
     """Return 0 or 1 / (1 - p) a weight of a tile: the same in both passes, for it depends on the seed only."""
     if not plan.dropout:
         return None

@@ -19,7 +19,7 @@ from typing import cast
 
 import torch
 from stzoo.core.errors import DataError
-from stzoo.core.nn.blocks import Block, KeysValues, initialise
+from stzoo.core.nn.transformer import Block, KeysValues, initialise
 from torch import Tensor, nn
 
 

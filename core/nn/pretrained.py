@@ -19,8 +19,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from stzoo.core.errors import WeightsError
-from stzoo.core.nn.checkpoints import Hints, TowerHints, read_checkpoint, read_hints
 from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
+from stzoo.core.nn.foreign import Hints, TowerHints, read_checkpoint, read_hints
 from stzoo.core.nn.layouts import CLIP_MARKS, CLIP_RULES, VIT_MARKS, VIT_RULES, State, of_shape, translate
 from stzoo.core.nn.vit import ViT, ViTConfig
 from torch import Tensor

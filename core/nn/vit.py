@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.nn.blocks import Block, initialise
+from stzoo.core.nn.transformer import Block, initialise
 from torch import Tensor, nn
 
 

@@ -114,9 +114,9 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        figures = torch.tensor(list(values.values()), dtype=torch.float64)
-        dist.all_reduce(figures)
-        return dict(zip(values, (figures / self.world).tolist(), strict=True))
+        metrics = torch.tensor(list(values.values()), dtype=torch.float64)
+        dist.all_reduce(metrics)
+        return dict(zip(values, (metrics / self.world).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Logical or over all ranks."""

@@ -22,7 +22,7 @@ FOLDER = Path("slide") / "pyramid"
 _CHUNK, _SHARD, _SMALLEST = 512, 2048, 1024
 
 
-class _Level:
+class _PyramidLevel:
     """A zarr array (3, h, w) that slices as (h, w, 3), as slides do."""
 
     def __init__(self, array: Any) -> None:
@@ -88,7 +88,7 @@ def open_pyramid(store: Path, *, mpp: float | None, scale: float) -> Slide | Non
         arrays = [group[entry["path"]] for entry in ome["multiscales"][0]["datasets"]]
         for array in arrays:
             _require_chunks(folder / array.basename, array)
-        levels = [_Level(array) for array in arrays]
+        levels = [_PyramidLevel(array) for array in arrays]
         return Slide(ArraySource(*levels), mpp=mpp, scale=scale)
     except (OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise DataError(

@@ -46,7 +46,7 @@ class TiffSource:
         try:
             with tifffile.TiffFile(path) as file:
                 series = file.series[0]
-                self._levels = [_Level(level, path) for level in series.levels if level.axes == series.axes]
+                self._levels = [_TiffLevel(level, path) for level in series.levels if level.axes == series.axes]
                 self.mpp = _tiff_mpp(file, path)
                 size = file.filehandle.size
                 lost = _lost_fields(file)
@@ -120,7 +120,7 @@ class TiffSource:
         return decoded
 
 
-class _Level:
+class _TiffLevel:
     """Where the tiles of one resolution lie in the file, and how they are decoded."""
 
     def __init__(self, level: Any, path: Path) -> None:

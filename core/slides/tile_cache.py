@@ -173,7 +173,7 @@ def _fill(rows: RowFile, spots: Sequence[Spots], kind: Kind, progress: Progress 
 
 
 @dataclass(frozen=True)
-class _Block:
+class _TileBlock:
     """Spots that are read together, and their rows."""
 
     slide: Slide
@@ -181,19 +181,19 @@ class _Block:
     rows: Indices
 
 
-def _blocks(spots: Sequence[Spots]) -> Iterator[_Block]:
+def _blocks(spots: Sequence[Spots]) -> Iterator[_TileBlock]:
     """Yield all spots, slide after slide."""
     start = 0
     for some in spots:
         order = along_a_curve(some.centres)
         for first in range(0, len(order), BLOCK):
             picked = order[first : first + BLOCK]
-            yield _Block(some.slide, some.centres[picked], picked + start)
+            yield _TileBlock(some.slide, some.centres[picked], picked + start)
         start += len(order)
 
 
 def _ahead(
-    read: Callable[[_Block], tuple[Indices, Array]], blocks: Iterable[_Block]
+    read: Callable[[_TileBlock], tuple[Indices, Array]], blocks: Iterable[_TileBlock]
 ) -> Iterator[tuple[Indices, Array]]:
     """Read blocks in threads, a few ahead of the writer: what bounds the memory."""
     waiting: deque[Future[tuple[Indices, Array]]] = deque()

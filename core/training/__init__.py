@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from stzoo.core.training.task import Fit as Fit
     from stzoo.core.training.task import Interrupted as Interrupted
     from stzoo.core.training.task import Precision as Precision
-    from stzoo.core.training.task import Task as Task
     from stzoo.core.training.task import TrainingError as TrainingError
+    from stzoo.core.training.task import TrainingTask as TrainingTask
     from stzoo.core.training.task import Validation as Validation
     from stzoo.core.training.trackers import Tracker as Tracker
 
@@ -23,7 +23,7 @@ _HOMES = {
     "Fit": "task",
     "Interrupted": "task",
     "Precision": "task",
-    "Task": "task",
+    "TrainingTask": "task",
     "Tracker": "trackers",
     "TrainingError": "task",
     "Validation": "task",

@@ -10,8 +10,8 @@ from typing import Protocol
 class Bar(Protocol):
     """Draws how far a run is."""
 
-    def __call__(self, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """Show the steps done, of how many, and the latest figures by name."""
+    def __call__(self, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Show the steps done, of how many, and the latest metrics by name."""
 
 
 @contextmanager
@@ -27,8 +27,8 @@ def training_bar(*, show: bool) -> Iterator[Bar]:
     with Progress(*columns, console=console, disable=not (show and console.is_terminal), transient=True) as bar:
         task = bar.add_task("train", total=None, now="")
 
-        def draw(done: int, total: int, figures: Mapping[str, float]) -> None:
-            now = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        def draw(done: int, total: int, metrics: Mapping[str, float]) -> None:
+            now = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             bar.update(task, completed=done, total=total, now=now)
 
         yield draw

@@ -1,7 +1,7 @@
 """The training loop: one for every method in the house.
 
-A method says what one step computes (:class:`Task`); the loop does the rest: learning rate, clipping, accumulation,
-checkpoints, validation, logs, the bar, Ctrl-C, ranks. All randomness of a step comes from (seed, step), so a run that
+A method says what one step computes (:class:`TrainingTask`); the loop does the rest: learning rate, clipping,
+accumulation, checkpoints, validation, logs, the bar, Ctrl-C, ranks. All randomness of a step comes from (seed, step), so a run that
 was killed and resumed ends, on a CPU, with the very bits of one that never stopped.
 """
 
@@ -19,16 +19,16 @@ from stzoo.core.training.log import training_log
 from stzoo.core.training.run import Run
 from stzoo.core.training.step import Stepper
 from stzoo.core.training.stop import stop_request
-from stzoo.core.training.task import Fit, Interrupted, Precision, Task, TrainingError, Validation
+from stzoo.core.training.task import Fit, Interrupted, Precision, TrainingError, TrainingTask, Validation
 from stzoo.core.training.trackers import tracking
 from stzoo.core.training.validation import Judge
 from torch import nn
 
-__all__ = ["Fit", "Interrupted", "Precision", "Task", "TrainingError", "Validation", "fit", "fit_short"]
+__all__ = ["Fit", "Interrupted", "Precision", "TrainingError", "TrainingTask", "Validation", "fit", "fit_short"]
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     *,
     out: Path,
     steps: int,
@@ -71,8 +71,8 @@ def fit(
     validation
         How to judge the weights while the run goes on, when to stop early, and whether to keep the best.
     accumulate
-        Micro-batches a step: losses and gradients are means over so many calls of :meth:`Task.losses`. A contrastive
-        loss sees the negatives of its micro-batch only, so this is not the same as a larger batch.
+        Micro-batches a step: losses and gradients are means over so many calls of :meth:`TrainingTask.losses`. A
+        contrastive loss sees the negatives of its micro-batch only, so this is not the same as a larger batch.
     precision
         ``"fp32"``, ``"bf16"`` or ``"auto"`` (:class:`~stzoo.core.training.task.Precision`); a resume goes on with what
         was chosen.
@@ -92,7 +92,7 @@ def fit(
     Raises
     ------
     TrainingError
-        A loss, gradient or figure that is not finite; the weights stay as the step found them, checkpoints as they are.
+        A loss, gradient or metric that is not finite; the weights stay as the step found them, checkpoints as they are.
     Interrupted
         Ctrl-C or SIGTERM, after the running step and a checkpoint. A second one stops at once.
     LostRankError
@@ -122,10 +122,10 @@ def fit(
             run.take_best()
     judge = run.judge
     losses, stopped_early = dict(run.step.losses), done < steps
-    return Fit(losses, done, judge.best_step, judge.figures, stopped_early, run.precision)
+    return Fit(losses, done, judge.best_step, judge.metrics, stopped_early, run.precision)
 
 
-def fit_short(task: Task, *, steps: int, seed: int, clip: float | None = 1.0) -> None:
+def fit_short(task: TrainingTask, *, steps: int, seed: int, clip: float | None = 1.0) -> None:
     """Train a task inside another call: it is short, so nobody resumes it, and its checkpoints go with it.
 
     Parameters

@@ -119,12 +119,12 @@ class Run:
         self.module.eval()
         try:
             with keeping_generators(), torch.no_grad(), self.step.whole():
-                figures = self.ranks.broadcast(self.judge.score(done))
+                metrics = self.ranks.broadcast(self.judge.score(done))
         finally:
             self.module.train()
-        if self.judge.take(done, figures):
+        if self.judge.take(done, metrics):
             self.save_best(done)
-        return {"step": done, **figures, "best_step": self.judge.best_step or 0}
+        return {"step": done, **metrics, "best_step": self.judge.best_step or 0}
 
     def _choose(self, precision: Precision) -> None:
         self.step.halved = precision is Precision.bf16

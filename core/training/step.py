@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from stzoo.core.runtime.ranks import Ranks
 from stzoo.core.training.sharding import average_scalars, clip_gradients, gather_parameters, shard
-from stzoo.core.training.task import Task, TrainingError
+from stzoo.core.training.task import TrainingError, TrainingTask
 from torch import Tensor, nn
 
 
@@ -31,7 +31,7 @@ class Stepper:
 
     def __init__(
         self,
-        task: Task,
+        task: TrainingTask,
         seed: int,
         clip: float | None,
         accumulate: int,
@@ -110,7 +110,7 @@ class Stepper:
 class _Losses(nn.Module):
     """The losses of a task as a module's forward, which is what DDP and FSDP hook into."""
 
-    def __init__(self, task: Task, trained: nn.Module) -> None:
+    def __init__(self, task: TrainingTask, trained: nn.Module) -> None:
         super().__init__()
         self.trained = trained
         self._task = task

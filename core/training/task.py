@@ -40,7 +40,7 @@ class Interrupted(KeyboardInterrupt):
     """Training stopped on request (Ctrl-C, SIGTERM), with a checkpoint; the message says how to go on."""
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What one method computes in a step."""
 
     def module(self) -> nn.Module:
@@ -71,14 +71,14 @@ class Validation:
     Parameters
     ----------
     score
-        Returns figures, finite and by the same names every time; called with the module in evaluation mode and
+        Returns metrics, finite and by the same names every time; called with the module in evaluation mode and
         without gradients. What it draws from torch's generators is not felt by the training. Every rank calls it.
     every
         Steps between validations; there is one after the last step as well.
     patience
         Validations without improvement after which the run ends; 0 for never.
     watch
-        The figure that is to rise.
+        The metric that is to rise.
     keep_best
         The module ends with the weights of the best validation, not with those of the last step.
 
@@ -121,7 +121,7 @@ class Fit:
     best_step
         Steps done at the best validation; None without validation.
     validation
-        Figures of the weights that the module ends with: those of the best validation, or (``keep_best=False``) of the
+        Metrics of the weights that the module ends with: those of the best validation, or (``keep_best=False``) of the
         last one; empty without validation.
     stopped_early
         Patience ran out before the last step.

@@ -18,15 +18,15 @@ class TensorBoard:
         self._writer: SummaryWriter | None = None
 
     def start(self, out: Path, config: Mapping[str, Any]) -> None:
-        """Remember where; the writer is made with the first figures, whose step a resumed run starts over from."""
+        """Remember where; the writer is made with the first metrics, whose step a resumed run starts over from."""
         self._folder, self._config = out / "tensorboard", json.dumps(config, indent=1)
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write one scalar a figure."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Write one scalar a metric."""
         if self._writer is None:
             self._writer = SummaryWriter(self._folder, purge_step=step)
             self._writer.add_text("config", f"```\n{self._config}\n```", step)
-        for name, value in figures.items():
+        for name, value in metrics.items():
             self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:

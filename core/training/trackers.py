@@ -17,13 +17,13 @@ STZOO_API = 1
 
 
 class Tracker(Protocol):
-    """Takes the figures of one run. Whatever it raises costs a warning and itself, never the run."""
+    """Takes the metrics of one run. Whatever it raises costs a warning and itself, never the run."""
 
     def start(self, out: Path, config: Mapping[str, Any]) -> None:
         """Begin: ``out`` is the folder of the run, ``config`` its seed and options as JSON values."""
 
-    def log(self, step: int, figures: Mapping[str, float]) -> None:
-        """Take figures after so many steps; a resumed run gives those after its checkpoint again."""
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take metrics after so many steps; a resumed run gives those after its checkpoint again."""
 
     def close(self) -> None:
         """End; also after a run that failed."""
@@ -58,7 +58,7 @@ def require_trackers(names: Sequence[str]) -> None:
 def tracking(
     names: Sequence[str], out: Path, config: Mapping[str, Any]
 ) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """Yield a function that tells all trackers figures after a step.
+    """Yield a function that tells all trackers metrics after a step.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def tracking(
     running = {name: _make_tracker(name) for name in dict.fromkeys(names)}
     _tell(running, lambda tracker: tracker.start(out, config))
     try:
-        yield lambda step, figures: _tell(running, lambda tracker: tracker.log(step, figures))
+        yield lambda step, metrics: _tell(running, lambda tracker: tracker.log(step, metrics))
     finally:
         _tell(running, lambda tracker: tracker.close())
 

@@ -42,45 +42,45 @@ class Judge:
         return self.validation is not None and self.validation.keep_best
 
     @property
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Those of the weights that the run ends with."""
         return dict(self.best if self.keeps_best else self.last)
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """The figure that the bar shows."""
+        """The metric that the bar shows."""
         return (self.validation.watch,) if self.validation else ()
 
     def score(self, done: int) -> dict[str, float]:
-        """Return the figures of the module as it is.
+        """Return the metrics of the module as it is.
 
         Raises
         ------
         TrainingError
-            The figure to watch is missing, one is not finite, or the names are not those of before.
+            The metric to watch is missing, one is not finite, or the names are not those of before.
         """
         assert self.validation is not None
         torch.manual_seed(done)
         found = {name: float(value) for name, value in self.validation.score().items()}
         where, watch = f"validation after step {done}", self.validation.watch
         if watch not in found:
-            raise TrainingError(f"{where}: no figure '{watch}' to watch, only {sorted(found)}")
+            raise TrainingError(f"{where}: no metric '{watch}' to watch, only {sorted(found)}")
         if self.last and found.keys() != self.last.keys():
-            raise TrainingError(f"{where}: figures {sorted(found)}, before that {sorted(self.last)}")
+            raise TrainingError(f"{where}: metrics {sorted(found)}, before that {sorted(self.last)}")
         bad = [f"{name} = {value}" for name, value in found.items() if not math.isfinite(value)]
         if bad:
             raise TrainingError(f"{where}: {', '.join(bad)}", todo="look at the data that it is scored on")
         return found
 
-    def take(self, done: int, figures: dict[str, float]) -> bool:
+    def take(self, done: int, metrics: dict[str, float]) -> bool:
         """Record the scores of a validation; return whether they are the best so far."""
         assert self.validation is not None
         watch = self.validation.watch
-        self.last = figures
-        if self.best_step is not None and figures[watch] <= self.best[watch]:
+        self.last = metrics
+        if self.best_step is not None and metrics[watch] <= self.best[watch]:
             self._waited += 1
             return False
-        self.best_step, self.best, self._waited = done, figures, 0
+        self.best_step, self.best, self._waited = done, metrics, 0
         return self.keeps_best
 
     def state(self) -> dict[str, Any]:

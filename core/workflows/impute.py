@@ -50,10 +50,10 @@ class ImputedSection:
         measured, known = self.section.measured, self.known
         lines = [f"{int(measured.sum())} spots measured, {int((~measured).sum())} filled, {self.section.n_genes} genes"]
         if known.sum() > 2:
-            figures = summarise(self.truth[known], self.section.adata.layers["imputed"][known])
+            metrics = summarise(self.truth[known], self.section.adata.layers["imputed"][known])
             lines.append(
-                f"against the {int(known.sum())} hidden spots: PCC mean {figures['pcc_mean']:.3f},"
-                f" median {figures['pcc_median']:.3f}, MAE {figures['mae']:.3f}"
+                f"against the {int(known.sum())} hidden spots: PCC mean {metrics['pcc_mean']:.3f},"
+                f" median {metrics['pcc_median']:.3f}, MAE {metrics['mae']:.3f}"
             )
         return lines
 

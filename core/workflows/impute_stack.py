@@ -185,8 +185,8 @@ def _score(done: ImputedSection) -> dict[str, float]:
     if known.sum() < 3:
         return found
     values, truth = section.adata.layers["imputed"], done.truth[known]
-    figures = summarise(truth, values[known])
+    metrics = summarise(truth, values[known])
     floor = values[informative(section)].mean(axis=0, dtype=np.float64)
     error = floor - truth
-    found |= {key: figures[key] for key in ("pcc_mean", "pcc_median", "mse", "mae")}
+    found |= {key: metrics[key] for key in ("pcc_mean", "pcc_median", "mse", "mae")}
     return found | {"gene_mean_mse": float(np.mean(error**2)), "gene_mean_mae": float(np.mean(np.abs(error)))}

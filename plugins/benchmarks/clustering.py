@@ -12,7 +12,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Column, Figures, Task
+from stzoo.core.evaluation.task import Column, Metrics, Task
 
 
 @dataclass
@@ -57,12 +57,12 @@ class Clustering(Task):
         """Say yes: k-means starts at random."""
         return True
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
         """Return the index of each section and their mean (see :class:`Task`)."""
         from sklearn.cluster import KMeans
         from sklearn.metrics import adjusted_rand_score
 
-        found: dict[str, Figures] = {}
+        found: dict[str, Metrics] = {}
         for section, labels in zip(self.sections, self.labels, strict=True):
             known = labels != ""
             k = len(set(labels[known]))
@@ -72,7 +72,7 @@ class Clustering(Task):
             clusters = KMeans(k, n_init=10, random_state=seed).fit_predict(points)
             ari = float(adjusted_rand_score(labels[known], clusters[known]))
             found[section.name] = {"ari": ari, "k": k, "n": int(known.sum())}
-        return {"overall": {"ari": float(np.mean([figures["ari"] for figures in found.values()]))}, **found}
+        return {"overall": {"ari": float(np.mean([metrics["ari"] for metrics in found.values()]))}, **found}
 
     def _points(self, row: Row, section: Section) -> npt.NDArray[Any]:
         if row.control == "coordinates":

@@ -13,7 +13,7 @@ from stzoo.core.data.subsets import detected_genes, expression_of, mean_profile,
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Row, SplitProtocol
-from stzoo.core.evaluation.task import Column, Figures, SplitTask
+from stzoo.core.evaluation.task import Column, Metrics, SplitTask
 from stzoo.core.metrics.summary import summarise
 
 
@@ -49,16 +49,16 @@ class Expression(SplitTask):
         self.genes = list(dict.fromkeys(gene for genes in self.sets.values() for gene in genes))
         self.truth = np.concatenate([s.expression(self.genes, target=protocol.target) for s in self.test])
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures of each gene set (see :class:`Task`)."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores of each gene set (see :class:`Task`)."""
         if row.model or row.weights:
             predicted = np.concatenate(self.models.predict(row, seed, self.genes, self.train, self.blind))
         else:
             mean = mean_profile(measured_subsets(self.train), self.genes, self.protocol.target)
             predicted = np.tile(mean, (len(self.truth), 1))
-        return {name: self._figures(genes, predicted) for name, genes in self.sets.items()}
+        return {name: self._metrics(genes, predicted) for name, genes in self.sets.items()}
 
-    def _figures(self, genes: list[str], predicted: Floats) -> Figures:
+    def _metrics(self, genes: list[str], predicted: Floats) -> Metrics:
         columns = [self.genes.index(gene) for gene in genes]
         found = summarise(self.truth[:, columns], predicted[:, columns])
         return {

@@ -17,7 +17,7 @@ from stzoo.core.data.subsets import SpotSubset, detected_genes, expression_of, m
 from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
-from stzoo.core.evaluation.task import Column, Figures, Task
+from stzoo.core.evaluation.task import Column, Metrics, Task
 from stzoo.core.finetuning.controls import (
     HEAD,
     TUNED,
@@ -111,8 +111,8 @@ class Finetune(Task):
         """Say that every row with a model depends on the seed: of the weights, and of the spots that are drawn."""
         return bool(row.model or row.weights)
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures for each number of own spots (see :class:`Task`)."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores for each number of own spots (see :class:`Task`)."""
         found = {}
         for size in self.protocol.sizes:
             pieces = [SpotSubset(section, draw_spots(section, size, seed)) for section in self.own]

@@ -1,4 +1,4 @@
-"""What protocols that hide spots share: figures over the hidden ones, means over runs, a row against another one."""
+"""What protocols that hide spots share: scores over the hidden ones, means over runs, a row against another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stzoo.core.data.section import Stack
 from stzoo.core.errors import ConfigError, StzooError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Figures, Task
+from stzoo.core.evaluation.task import Metrics, Task
 from stzoo.core.imputer import Imputer
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 from stzoo.core.model import provenance_of
@@ -33,7 +33,7 @@ class HiddenProtocol(Protocol):
     Parameters
     ----------
     measured
-        Rules (see :func:`stzoo.core.data.sampling.measured_mask`); each is one run, figures are means over them.
+        Rules (see :func:`stzoo.core.data.sampling.measured_mask`); each is one run, scores are means over them.
     reference
         Name of the row that the others are compared with; empty for none.
     """
@@ -43,18 +43,18 @@ class HiddenProtocol(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PartScores:
     """What one row scored with one seed on one part.
 
     Parameters
     ----------
-    figures
+    metrics
         Means over the runs.
     pcc
         float64 (g,), correlation of each gene, mean over the runs in which it is in the part and varies; else NaN.
     """
 
-    figures: Figures
+    metrics: Metrics
     pcc: Doubles
 
 
@@ -75,14 +75,14 @@ class HiddenTask(Task):
             except StzooError as error:
                 if not isinstance(error.__cause__, ImportError):  # a missing package costs the row only
                     raise
-        self._outcomes: dict[tuple[str, int], dict[str, Outcome]] = {}
+        self._outcomes: dict[tuple[str, int], dict[str, PartScores]] = {}
 
     def imputer(self, row: Row, seed: int) -> Imputer:
         """Return the imputer of a row, the gene mean where it names none."""
         return self.models.imputer(row if row.model or row.weights else replace(row, model=FLOOR), seed)
 
     @abstractmethod
-    def run(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def run(self, row: Row, seed: int) -> dict[str, PartScores]:
         """Return what a row scores with a seed on each part."""
 
     def check(self, row: Row) -> None:
@@ -90,17 +90,17 @@ class HiddenTask(Task):
         if not row.weights:
             self.imputer(row, self.protocol.seeds[0])
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures of each part, with the reference beside (see :class:`Task`)."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores of each part, with the reference beside (see :class:`Task`)."""
         own = self._outcome(row, seed)
         name = self.protocol.reference
         if not name or row.name == name:
-            return {part: found.figures for part, found in own.items()}
+            return {part: found.metrics for part, found in own.items()}
         reference = next(other for other in self.protocol.rows if other.name == name)
         against = self._outcome(reference, seed if self.is_random(reference) else self.protocol.seeds[0])
-        return {part: found.figures | compare_rows(found, against[part]) for part, found in own.items()}
+        return {part: found.metrics | compare_rows(found, against[part]) for part, found in own.items()}
 
-    def _outcome(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def _outcome(self, row: Row, seed: int) -> dict[str, PartScores]:
         if (row.name, seed) not in self._outcomes:
             self._outcomes[row.name, seed] = self.run(row, seed)
         return self._outcomes[row.name, seed]
@@ -113,7 +113,7 @@ def correlations(truth: Floats, filled: Floats) -> Doubles:
     return pcc
 
 
-def over_genes(pcc: Doubles) -> Figures:
+def over_genes(pcc: Doubles) -> Metrics:
     """Return ``pcc_median`` and ``pcc_mean`` of the genes that have a correlation (NaN where none has)."""
     known = pcc[np.isfinite(pcc)]
     return {
@@ -122,27 +122,27 @@ def over_genes(pcc: Doubles) -> Figures:
     }
 
 
-def average(runs: Sequence[Outcome]) -> Outcome:
+def average(runs: Sequence[PartScores]) -> PartScores:
     """Average over runs; a gene over those in which it has a correlation."""
-    names = [name for name in runs[0].figures if all(name in run.figures for run in runs)]
-    figures = {name: float(np.mean([run.figures[name] for run in runs])) for name in names}
+    names = [name for name in runs[0].metrics if all(name in run.metrics for run in runs)]
+    metrics = {name: float(np.mean([run.metrics[name] for run in runs])) for name in names}
     table = np.array([run.pcc for run in runs])
     known = np.isfinite(table)
     total = np.where(known, table, 0.0).sum(axis=0)
-    return Outcome(
-        figures, np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
+    return PartScores(
+        metrics, np.divide(total, known.sum(axis=0), out=np.full(len(total), np.nan), where=known.any(axis=0))
     )
 
 
-def compare_rows(own: Outcome, reference: Outcome) -> Figures:
+def compare_rows(own: PartScores, reference: PartScores) -> Metrics:
     """Return what a row is against another one (see :class:`HiddenTask`)."""
     from scipy.stats import wilcoxon
 
     both = np.isfinite(own.pcc) & np.isfinite(reference.pcc)
     difference = own.pcc[both] - reference.pcc[both]
-    base = reference.figures["pcc_median"]
+    base = reference.metrics["pcc_median"]
     return {
-        "gain": own.figures["pcc_median"] / base if base > 0 else float("nan"),
+        "gain": own.metrics["pcc_median"] / base if base > 0 else float("nan"),
         "genes_better": float((difference > 0).mean()) if both.any() else float("nan"),
         "p_pcc": float(wilcoxon(difference).pvalue) if difference.any() else 1.0,
     }

@@ -24,7 +24,7 @@ from stzoo.plugins.benchmarks.hidden import (
     LEAST_HIDDEN,
     HiddenProtocol,
     HiddenTask,
-    Outcome,
+    PartScores,
     average,
     correlations,
     mark,
@@ -64,7 +64,7 @@ class ImputationProtocol(HiddenProtocol):
 
 
 class Imputation(HiddenTask):
-    """Figures over hidden spots, for all genes and for the most variable ones, means over the rules.
+    """Scores over hidden spots, for all genes and for the most variable ones, means over the rules.
 
     ``pcc_median`` and ``pcc_mean`` are over genes that vary among the hidden spots; a gene filled with a constant
     scores 0. ``ssim`` is the median over genes of :func:`hidden_ssim`. ``gain``, ``genes_better`` and ``p_pcc`` as
@@ -110,14 +110,14 @@ class Imputation(HiddenTask):
             f" {', '.join(p.measured)}; scored on the others; log1p of counts {target}"
         )
 
-    def run(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def run(self, row: Row, seed: int) -> dict[str, PartScores]:
         """Return what a row scores on all genes and on the most variable ones."""
         imputer = self.imputer(row, seed)
         runs = [self._run(imputer, rule) for rule in self.protocol.measured]
         return {part: average([run[part] for run in runs]) for part in runs[0]}
 
-    def _run(self, imputer: Imputer, rule: str) -> dict[str, Outcome]:
-        """Return the figures of one rule."""
+    def _run(self, imputer: Imputer, rule: str) -> dict[str, PartScores]:
+        """Return the scores of one rule."""
         p = self.protocol
         sparse = sparse_section(self.section, rule, genes=p.genes, target=p.target or None)
         hidden = ~sparse.section.measured
@@ -170,7 +170,7 @@ def _fill(imputer: Imputer, sparse: Sparse) -> dict[str, npt.NDArray[Any]]:
 
 def _score(
     sparse: Sparse, hidden: Mask, filled: Floats, parts: Mapping[str, Mask], seconds: float
-) -> dict[str, Outcome]:
+) -> dict[str, PartScores]:
     truth = sparse.truth[hidden]
     pcc = correlations(truth, filled)
     error = filled.astype(np.float64) - truth
@@ -178,12 +178,12 @@ def _score(
     found = {}
     for part, genes in parts.items():
         similar = ssim[genes & np.isfinite(ssim)]
-        figures = over_genes(pcc[genes]) | {
+        metrics = over_genes(pcc[genes]) | {
             "mae": float(np.abs(error[:, genes]).mean()),
             "rmse": float(np.sqrt((error[:, genes] ** 2).mean())),
             "seconds": seconds,
         }
         if similar.size:
-            figures["ssim"] = float(np.median(similar))
-        found[part] = Outcome(figures, np.where(genes, pcc, np.nan))
+            metrics["ssim"] = float(np.median(similar))
+        found[part] = PartScores(metrics, np.where(genes, pcc, np.nan))
     return found

@@ -10,7 +10,7 @@ from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.task import Column, Figures, SplitTask
+from stzoo.core.evaluation.task import Column, Metrics, SplitTask
 from stzoo.core.metrics.retrieval import partner_ranks
 from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
 
@@ -46,16 +46,16 @@ class Retrieval(SplitTask):
         known = np.concatenate([s.expression(self.genes, target=protocol.target)[s.measured] for s in self.train])
         self.mean, self.spread = known.mean(axis=0), np.maximum(known.std(axis=0), 1e-6)
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures of both directions, averaged over test sections (see :class:`Task`)."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores of both directions, averaged over test sections (see :class:`Task`)."""
         tables = [np.zeros((s.n_spots, s.n_spots)) for s in self.test]  # chance: all tie
         if row.control != "chance":
             images, profiles = self._profiles(row, seed) if row.head else self._vectors(row, seed)
             tables = [_unit(image) @ _unit(profile).T for image, profile in zip(images, profiles, strict=True)]
         expected = row.control == "chance"
         return {
-            "image -> expression": _average([_figures(table, expected) for table in tables]),
-            "expression -> image": _average([_figures(table.T, expected) for table in tables]),
+            "image -> expression": _average([_metrics(table, expected) for table in tables]),
+            "expression -> image": _average([_metrics(table.T, expected) for table in tables]),
         }
 
     def _vectors(self, row: Row, seed: int) -> tuple[list[Floats], list[Floats]]:
@@ -79,12 +79,12 @@ def _unit(x: Floats) -> Doubles:
     return np.asarray(x64 / np.maximum(np.linalg.norm(x64, axis=1, keepdims=True), 1e-12))
 
 
-def _figures(similarity: Doubles, chance: bool) -> Figures:
+def _metrics(similarity: Doubles, chance: bool) -> Metrics:
     n = len(similarity)
     ranks = partner_ranks(similarity)
     recall = {f"recall_{k}": min(k, n) / n if chance else float((ranks <= k).mean()) for k in AT}
     return {**recall, "median_rank": float(np.median(ranks)), "n": n}
 
 
-def _average(found: list[Figures]) -> Figures:
+def _average(found: list[Metrics]) -> Metrics:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

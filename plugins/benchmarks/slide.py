@@ -12,7 +12,7 @@ from stzoo.core.data.subsets import mean_profile, measured_subsets
 from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Column, Figures, Task
+from stzoo.core.evaluation.task import Column, Metrics, Task
 from stzoo.core.metrics.correlation import concatenated_pcc, per_gene_pcc
 from stzoo.core.registry import model
 
@@ -73,9 +73,9 @@ class SameSlide(Task):
         """Say yes: every seed is another split."""
         return True
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
         """Return the means over slides for all genes, each gene, and each slide (see :class:`Task`)."""
-        slides, per_gene = {}, dict[str, list[Figures]]()
+        slides, per_gene = {}, dict[str, list[Metrics]]()
         for section, genes in zip(self.sections, self.genes, strict=True):
             fitted = _choose_spots(section, self.protocol.share, seed)
             test = section.measured & ~fitted
@@ -109,5 +109,5 @@ def _choose_spots(section: Section, share: float, seed: int) -> Mask:
     return chosen
 
 
-def _average(found: list[Figures]) -> Figures:
+def _average(found: list[Metrics]) -> Metrics:
     return {name: float(np.mean([one[name] for one in found])) for name in found[0]}

@@ -19,7 +19,7 @@ from stzoo.core.evaluation.protocol import GeneSet, Row
 from stzoo.core.evaluation.task import Column
 from stzoo.core.imputer import Imputer
 from stzoo.core.registry import model
-from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, Outcome, average, mark
+from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, PartScores, average, mark
 from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
 from stzoo.plugins.benchmarks.stack_score import Guess, fill_stack, guess, score_section
 
@@ -97,7 +97,7 @@ class StackProtocol(HiddenProtocol):
 
 
 class StackTask(HiddenTask):
-    """Figures over the hidden spots of every adjacent section, and their means over sections.
+    """Scores over the hidden spots of every adjacent section, and their means over sections.
 
     ``pcc_median`` and ``pcc_mean`` are over genes that vary among a section's hidden spots; a gene filled with a
     constant scores 0. ``rho`` is Spearman's correlation of a spot's confidence (mean over genes) and its error (mean
@@ -160,24 +160,26 @@ class StackTask(HiddenTask):
             f" other spots; aligner {p.aligner}; log1p of counts per {p.target:g}"
         )
 
-    def run(self, row: Row, seed: int) -> dict[str, Outcome]:
+    def run(self, row: Row, seed: int) -> dict[str, PartScores]:
         """Return what a row scores on each part."""
         assert isinstance(row, StackRow)
         kinds = list(dict.fromkeys(_kind(one.rule) for one in self.rounds))
-        found: dict[str, dict[str, list[Outcome]]] = {kind: {} for kind in kinds}
+        found: dict[str, dict[str, list[PartScores]]] = {kind: {} for kind in kinds}
         for one in self.rounds:
             for name, outcome in self._run(row, seed, one).items():
                 found[_kind(one.rule)].setdefault(name, []).append(outcome)
-        parts: dict[str, Outcome] = {}
+        parts: dict[str, PartScores] = {}
         for kind in kinds:
             own = {s.name: average(found[kind][s.name]) for s in self.sections if s.name in found[kind]}
-            together = Outcome(average(list(own.values())).figures, np.concatenate([one.pcc for one in own.values()]))
+            together = PartScores(
+                average(list(own.values())).metrics, np.concatenate([one.pcc for one in own.values()])
+            )
             parts |= {ALL: together, **own} if len(kinds) == 1 else {kind: together}
             if len(kinds) > 1:
                 parts |= {f"{kind}, {name}": outcome for name, outcome in own.items()}
         return parts
 
-    def _run(self, row: StackRow, seed: int, one: Round) -> dict[str, Outcome]:
+    def _run(self, row: StackRow, seed: int, one: Round) -> dict[str, PartScores]:
         """Return the outcome of each adjacent section in one run; correlations are by the genes of all sections."""
         start = time.perf_counter()
         if _is_encoder(row):
@@ -188,10 +190,10 @@ class StackTask(HiddenTask):
         genes = [self._genes[gene] for gene in one.genes]
         found = {}
         for number, said in guesses.items():
-            figures, pcc = score_section(one.truth[number][one.scored[number]], said)
+            metrics, pcc = score_section(one.truth[number][one.scored[number]], said)
             whole = np.full(len(self._genes), np.nan)
             whole[genes] = pcc
-            found[self.sections[number].name] = Outcome({**figures, "seconds": seconds}, whole)
+            found[self.sections[number].name] = PartScores({**metrics, "seconds": seconds}, whole)
         return found
 
     def _fill_adjacent(self, row: StackRow, seed: int, one: Round) -> tuple[dict[int, Guess], float]:

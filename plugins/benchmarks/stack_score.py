@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo.core.arrays import Array, Doubles, Floats, Mask
 from stzoo.core.data.section import Stack
-from stzoo.core.evaluation.task import Figures
+from stzoo.core.evaluation.task import Metrics
 from stzoo.core.imputer import Imputer
 from stzoo.core.metrics.correlation import is_constant
 from stzoo.plugins.benchmarks.hidden import correlations, over_genes
@@ -30,8 +30,8 @@ class Guess:
     confidence: Doubles | None = None
 
 
-def score_section(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
-    """Return the figures of a section's scored spots, and the correlation of each gene.
+def score_section(truth: Floats, guess: Guess) -> tuple[Metrics, Doubles]:
+    """Return the scores of a section's scored spots, and the correlation of each gene.
 
     What they mean: :class:`stzoo.plugins.benchmarks.stack.StackTask`.
 
@@ -44,15 +44,15 @@ def score_section(truth: Floats, guess: Guess) -> tuple[Figures, Doubles]:
 
     pcc = correlations(truth, guess.values)
     error = guess.values.astype(np.float64) - truth
-    figures = over_genes(pcc) | {"mse": float((error**2).mean()), "mae": float(np.abs(error).mean())}
+    metrics = over_genes(pcc) | {"mse": float((error**2).mean()), "mae": float(np.abs(error).mean())}
     sure, varies = guess.confidence, ~is_constant(truth)
     if sure is None or np.ptp(sure) < 1e-9 or not varies.any():  # the same everywhere: no half is trusted more
-        return figures, pcc
+        return metrics, pcc
     half = np.argsort(-sure, kind="stable")[: (len(sure) + 1) // 2]
-    figures["pcc_trusted"] = over_genes(correlations(truth[half], guess.values[half]))["pcc_median"]
+    metrics["pcc_trusted"] = over_genes(correlations(truth[half], guess.values[half]))["pcc_median"]
     lost = (error[:, varies] ** 2 / truth[:, varies].var(axis=0, dtype=np.float64)).mean(axis=1)
-    figures["rho"] = float(spearmanr(sure, lost).statistic) if np.ptp(lost) > 0 else 0.0
-    return figures, pcc
+    metrics["rho"] = float(spearmanr(sure, lost).statistic) if np.ptp(lost) > 0 else 0.0
+    return metrics, pcc
 
 
 def fill_stack(imputer: Imputer, stack: Stack, target: float) -> dict[str, Array]:

@@ -17,7 +17,7 @@ from stzoo.core.data.subsets import detected_genes, measured_subsets
 from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row, SplitProtocol
-from stzoo.core.evaluation.task import Column, Figures, SplitTask
+from stzoo.core.evaluation.task import Column, Metrics, SplitTask
 from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
 
 
@@ -86,8 +86,8 @@ class UnseenGenes(SplitTask):
             f"{protocol.min_detected:.0%} of the training spots and scored; {len(self.seen)} detected genes are seen"
         )
 
-    def score(self, row: Row, seed: int) -> dict[str, Figures]:
-        """Return the figures of each family and of all genes (see :class:`Task`)."""
+    def score(self, row: Row, seed: int) -> dict[str, Metrics]:
+        """Return the scores of each family and of all genes (see :class:`Task`)."""
         predicted = np.concatenate(self._predict(row, seed)).astype(np.float64)
         varies = ~is_constant(self.truth)
         truth, predicted, families = self.truth[:, varies], predicted[:, varies], self.families[varies]
@@ -95,7 +95,7 @@ class UnseenGenes(SplitTask):
         hits = permute_hits(truth, predicted, self.protocol.threshold, self.protocol.draws)
         parts = {"all families": np.ones(len(families), dtype=bool)}
         parts |= {name: families == name for name in dict.fromkeys(families.tolist())}
-        return {name: self._figures(pcc[mask], [h[:, mask] for h in hits]) for name, mask in parts.items()}
+        return {name: self._metrics(pcc[mask], [h[:, mask] for h in hits]) for name, mask in parts.items()}
 
     def _predict(self, row: Row, seed: int) -> list[Floats]:
         if row.control == "density":
@@ -107,7 +107,7 @@ class UnseenGenes(SplitTask):
             return [v[:, columns] for v in self.models.predict(row, seed, wanted, self.train, self.blind)]
         return self.models.predict(row, seed, self.genes, self.train, self.blind)
 
-    def _figures(self, pcc: Doubles, hits: Sequence[npt.NDArray[np.bool_]]) -> Figures:
+    def _metrics(self, pcc: Doubles, hits: Sequence[npt.NDArray[np.bool_]]) -> Metrics:
         share = float((pcc > self.protocol.threshold).mean())
         p_spots, p_genes = ((1 + int((h.mean(axis=1) >= share).sum())) / (1 + len(h)) for h in hits)
         return {

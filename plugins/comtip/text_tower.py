@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from stzoo.core.nn.blocks import Block
 from stzoo.core.nn.scaled_dot_product import attention
+from stzoo.core.nn.transformer import Block
 from stzoo.plugins.comtip.config import PairPool, TextConfig, Values
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -16,7 +16,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError
 from stzoo.core.heads.held_out import HeldOut
-from stzoo.core.nn.blocks import Block
+from stzoo.core.nn.transformer import Block
 from stzoo.core.runtime.blocks import BlockShare, stack_rows
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.runtime.seeding import use_seed
@@ -34,8 +34,8 @@ from stzoo.plugins.comtip.weights import StartingWeights, Weights, make_network
 from torch import Tensor, nn
 
 
-class TrainingTask(Objective):
-    """One step of CoMTIP's objective (a :class:`stzoo.core.training.loop.Task`).
+class CoMTIPTask(Objective):
+    """One step of CoMTIP's objective (a :class:`stzoo.core.training.TrainingTask`).
 
     Parameters
     ----------
@@ -215,20 +215,18 @@ class Pretraining:
         objective, watch = self.config.objective, self.config.train.watch
         if watch is Watch.zero_shot_pcc and not (objective.contrast or objective.ranking or objective.correlation):
             raise ConfigError(
-                "this objective trains no text branch, so its figure says nothing", todo="set train.watch=ridge_pcc"
+                "this objective trains no text branch, so its score says nothing", todo="set train.watch=ridge_pcc"
             )
         return HeldOut(training, validation, vocabulary.genes)
 
-    def _make_task(self, weights: Weights, sections: Sequence[Section]) -> TrainingTask:
+    def _make_task(self, weights: Weights, sections: Sequence[Section]) -> CoMTIPTask:
         genes, shown = list(weights.vocabulary.genes), self.progress and self.ranks.is_main
         data = gather(sections, genes, self.config, self.seed, cache=cache_folder(self.out), progress=shown)
         started = frozenset(self.start.state) if self.start else frozenset[str]()
         with use_seed(self.seed + 1):  # what only training uses starts at random as well
-            return TrainingTask(
-                weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks
-            )
+            return CoMTIPTask(weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks)
 
-    def _fit(self, task: TrainingTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
+    def _fit(self, task: CoMTIPTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
         train = self.config.train
         run = {
             "config": configs.dump(self.config),
@@ -253,7 +251,7 @@ class Pretraining:
             sharded=task.blocks(),
         )
 
-    def _make_validation(self, task: TrainingTask, weights: Weights, held_out: HeldOut) -> Validation:
+    def _make_validation(self, task: CoMTIPTask, weights: Weights, held_out: HeldOut) -> Validation:
         """Return the validation of the moving average of the weights, which is what a run returns."""
         train, averaged = self.config.train, replace(weights, network=task.average)
         examiner = Examiner(averaged, self.config, held_out, self.device)
@@ -261,6 +259,6 @@ class Pretraining:
 
     def _describe_validation(self, done: Fit) -> dict[str, Any]:
         train = self.config.train
-        figures = {name: round(value, 4) for name, value in done.validation.items()}
+        metrics = {name: round(value, 4) for name, value in done.validation.items()}
         steps = {"step": done.best_step, "steps": done.steps, "planned": train.steps}
-        return {"watched": train.watch.value, "figures": figures, **steps}
+        return {"watched": train.watch.value, "figures": metrics, **steps}

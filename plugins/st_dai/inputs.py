@@ -11,10 +11,10 @@ from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Stack
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import DataError
-from stzoo.core.gp.blocks import spacing
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.kernels import Places
 from stzoo.core.gp.noise import relative_noise
+from stzoo.core.gp.partition import spacing
 from stzoo.core.runtime.ranks import ALONE, Ranks
 from stzoo.core.workflows.align_stack import central_section
 from stzoo.core.workflows.features import section_features, typical_distance

@@ -103,7 +103,7 @@ class STDAI(PartImputer):
         kriged = krige(inputs, ranks)
         if not ranks.is_main:
             return
-        value, sure = _Fit(inputs, self, progress).run(kriged)
+        value, sure = _FillRun(inputs, self, progress).run(kriged)
         value = np.maximum(value + inputs.means[inputs.section], inputs.floor)
         ends = np.cumsum([len(given) for given in values])[:-1]
         for number, (v, c) in enumerate(zip(np.split(value, ends), np.split(sure, ends), strict=True)):
@@ -130,7 +130,7 @@ class STDAI(PartImputer):
         return cache_embeddings(encoder_of(self._encoder_name, device=self.device, seed=self.seed))
 
 
-class _Fit:
+class _FillRun:
     """One call of ``fill``: from the inputs of a stack to filled spots."""
 
     def __init__(self, inputs: StackInputs, model: STDAI, progress: Progress | None) -> None:

@@ -64,7 +64,7 @@ class _CosineTask:
 
 
 class SourceTask(_CosineTask):
-    """Train the network on measured spots (a :class:`stzoo.core.training.loop.Task`)."""
+    """Train the network on measured spots (a :class:`stzoo.core.training.TrainingTask`)."""
 
     def __init__(
         self, network: STDAINetwork, labels: Labels, spots: Indices, config: BackboneConfig, progress: Progress | None

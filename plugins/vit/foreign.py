@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stzoo.core.errors import WeightsError
-from stzoo.core.nn.checkpoints import checkpoint_files
+from stzoo.core.nn.foreign import checkpoint_files
 from stzoo.core.nn.layouts import CLIP_MARKS
 from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints, vit_tower
 from stzoo.core.nn.vit import ViTConfig

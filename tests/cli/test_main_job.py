@@ -93,9 +93,9 @@ def test_train_then_evaluate(tissue: Path, tmp_path: Path, capsys: pytest.Captur
         "gene_sets: [{name: top, rank: mean, count: 5}]\n"
         "rows:\n  - {name: mean}\n  - {name: ours, weights: " + str(out / "weights") + ", head: zero-shot}\n"
     )
-    figures = tmp_path / "figures.json"
-    assert run(["evaluate", str(protocol), "--data", str(tissue), "--json", str(figures)]) == 0
-    scores = json.loads(figures.read_text())["scores"]
+    metrics = tmp_path / "report.json"
+    assert run(["evaluate", str(protocol), "--data", str(tissue), "--json", str(metrics)]) == 0
+    scores = json.loads(metrics.read_text())["scores"]
     assert [s["row"] for s in scores] == ["mean", "ours"]
     assert scores[0]["figures"]["pcc_mean"] == 0
     assert scores[0]["figures"]["constant"] == 5

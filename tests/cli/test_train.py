@@ -122,6 +122,6 @@ def test_the_same_command_runs_under_torchrun(stzoo, data, tmp_path):
     for want, got in zip(losses(tmp_path / "one"), losses(tmp_path / "two"), strict=True):
         assert got == pytest.approx(want, abs=1e-4, rel=1e-4)
     configs = [json.loads((tmp_path / name / "weights" / "config.json").read_text()) for name in ("one", "two")]
-    figures = [config["description"].pop("validated").pop("figures") for config in configs]
-    assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+    metrics = [config["description"].pop("validated").pop("figures") for config in configs]
+    assert metrics[0] == pytest.approx(metrics[1], abs=1e-3)
     assert configs[0] == configs[1]

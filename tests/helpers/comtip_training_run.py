@@ -13,7 +13,7 @@ from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import TrainingData
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.network import CoMTIPNetwork
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import CoMTIPTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 
 GENES = [f"GENE{number}" for number in range(9)]
@@ -45,7 +45,7 @@ CASES = {
 }
 
 
-def train(case: str, folder: Path, ranks: Ranks = ALONE) -> TrainingTask:
+def train(case: str, folder: Path, ranks: Ranks = ALONE) -> CoMTIPTask:
     config = configs.build(CoMTIPConfig, CASES[case])
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -56,7 +56,7 @@ def train(case: str, folder: Path, ranks: Ranks = ALONE) -> TrainingTask:
     data = TrainingData(
         inputs, torch.rand(24, 9) * 4, torch.randn(24, 5), torch.rand(24, 2) * 900, torch.arange(24) // 12
     )
-    task = TrainingTask(network, data, vocabulary.inputs(GENES), config, ranks=ranks)
+    task = CoMTIPTask(network, data, vocabulary.inputs(GENES), config, ranks=ranks)
     fit(task, out=folder, steps=4, seed=3, progress=False, ranks=ranks, sharded=task.blocks())
     return task
 

@@ -52,7 +52,7 @@ class Toy:
 
 
 def nearness(task: Toy) -> dict[str, float]:
-    """Return a figure that rises and then falls, so that patience runs out: how near to 0.3 the error is."""
+    """Return a score that rises and then falls, so that patience runs out: how near to 0.3 the error is."""
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
     error = float((task.everything["average"](x)[:, 0] - x.sum(1)).square().mean())
     return {"pcc": -abs(error - 0.3), "error": error}

@@ -1,4 +1,4 @@
-"""Figures of the baselines on real tissue, one phase each (all of them: benchmarks/kriging.py)."""
+"""Scores of the baselines on real tissue, one phase each (all of them: benchmarks/kriging.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The readers on the real data of ../shared/data: every folder, every image, and figures that are known."""
+"""The readers on the real data of ../shared/data: every folder, every image, and scores that are known."""
 
 from __future__ import annotations
 

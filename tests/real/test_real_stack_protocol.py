@@ -26,6 +26,6 @@ def test_transfer_from_c4_to_c5(shared_data: Path) -> None:
         rows=rows,
     )
     result = run_protocol(protocol, shared_data, load=lambda name: None)
-    found = {score.row: score.figures["pcc_median"] for score in result.scores if score.part == "C5"}
+    found = {score.row: score.metrics["pcc_median"] for score in result.scores if score.part == "C5"}
     assert 0.2 < found["own spots"] < found["transfer"] < found["both"] < 0.6
     assert found["transfer"] > 1.3 * found["not aligned"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 from stzoo.core.errors import UsageError
-from stzoo.zoo.cards import Card, Figure, describe_choice, figures_from
+from stzoo.zoo.cards import Card, CardScore, describe_choice, scores_from
 
 CARD = Card(
     name="toy-tiny",
@@ -14,7 +14,7 @@ CARD = Card(
     base_model="owner/base",
     tags=("encoder", "breast"),
     datasets=("her2st",),
-    figures=(Figure("her2st", "C5", "pcc_mean", 0.25123, "her2st-c5"),),
+    scores=(CardScore("her2st", "C5", "pcc_mean", 0.25123, "her2st-c5"),),
     sections={"Data": "Three sections.\n", "Limits": "One patient: *no*."},
 )
 
@@ -58,7 +58,7 @@ def test_the_hub_reads_the_metadata_of_a_card():
 
 def test_a_reader_finds_every_section_and_figure():
     text = CARD.render()
-    assert text.index("# toy-tiny") < text.index("## Data") < text.index("## Limits") < text.index("## Figures")
+    assert text.index("# toy-tiny") < text.index("## Data") < text.index("## Limits") < text.index("## Scores")
     assert "### her2st C5: `stzoo evaluate her2st-c5`" in text
     assert "0.2512 |" in text
 
@@ -72,8 +72,8 @@ def test_what_could_break_yaml_does_not():
 
 
 def test_an_evaluation_makes_the_figures_of_a_card_with_baselines_beside():
-    figures = figures_from(_report(), recipe="toy-tiny")
-    card = Card(name="toy-tiny", summary="x", license="MIT", figures=figures).render()
+    scores = scores_from(_report(), recipe="toy-tiny")
+    card = Card(name="toy-tiny", summary="x", license="MIT", scores=scores).render()
     assert "| **toy, ridge** | mean | 250 | 0.312 ± 0.010 |" in card
     assert "| gene mean | mean | 250 | 0.000 |" in card
     assert "| toy without half |" in card  # an ablation is not the model
@@ -88,8 +88,8 @@ def test_an_evaluation_makes_the_figures_of_a_card_with_baselines_beside():
 def test_several_evaluations_are_several_tables():
     other = _report()
     other["protocol"] = {**other["protocol"], "name": "other", "test": [], "sections": ["dlpfc/h5ad/151673.h5ad"]}
-    figures = [*figures_from(_report(), "toy, ridge"), *figures_from(other, "toy, ridge")]
-    card = Card(name="toy-tiny", summary="x", license="MIT", figures=figures).render()
+    scores = [*scores_from(_report(), "toy, ridge"), *scores_from(other, "toy, ridge")]
+    card = Card(name="toy-tiny", summary="x", license="MIT", scores=scores).render()
     assert card.index("### her2st C5: `stzoo evaluate her2st-c5`") < card.index(
         "### dlpfc 151673: `stzoo evaluate other`"
     )
@@ -97,19 +97,19 @@ def test_several_evaluations_are_several_tables():
 
 def test_many_parts_are_shown_by_the_first_and_others_on_request():
     report = _report(("all", "keratins", "collagens"))
-    assert {f.part for f in figures_from(report, "toy, ridge")} == {"all"}
-    assert {f.part for f in figures_from(report, "toy, ridge", parts=["keratins"])} == {"keratins"}
+    assert {f.part for f in scores_from(report, "toy, ridge")} == {"all"}
+    assert {f.part for f in scores_from(report, "toy, ridge", parts=["keratins"])} == {"keratins"}
 
 
 def test_a_card_of_another_model_is_refused():
     with pytest.raises(UsageError, match="no row of 'her2st-c5' measured 'toy-large'"):
-        figures_from(_report(), recipe="toy-large")
+        scores_from(_report(), recipe="toy-large")
 
 
 def test_a_card_says_what_chose_the_weights() -> None:
     said = {"sections": ["C4"], "same_patient": True, "watched": "zero_shot_pcc", "step": 50, "planned": 300}
-    figures = {"zero_shot_pcc": 0.2664, "ridge_pcc": 0.335}
-    text = describe_choice({**said, "figures": figures, "steps": 150})["Chosen by validation"]
+    scores = {"zero_shot_pcc": 0.2664, "ridge_pcc": 0.335}
+    text = describe_choice({**said, "figures": scores, "steps": 150})["Chosen by validation"]
     assert "after step 50 of 300; the run ended early, after 150." in text
     assert "highest zero_shot_pcc on C4: 0.266 (ridge_pcc 0.335)" in text
     assert "a patient that was" in text

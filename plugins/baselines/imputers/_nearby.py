@@ -15,14 +15,14 @@ from scipy.spatial import cKDTree
 from stzoo.core.arrays import Doubles, Floats, Indices, Points
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section
-from stzoo.core.gp.blocks import spacing
+from stzoo.core.gp.partition import spacing
 from stzoo.core.imputer import Filled, FilledPart
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.ranks import Ranks
 
 HELD_OUT = 4000
-"""Measured spots (at most) on which leave-one-out figures are taken."""
+"""Measured spots (at most) on which leave-one-out scores are taken."""
 
 
 @dataclass(frozen=True)

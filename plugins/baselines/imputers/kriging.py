@@ -152,7 +152,7 @@ class Kriging(PartImputer):
     Confidence is the expected share of the variance of a measured value that the prediction explains: the share of
     the signal's prior variance removed by the measured spots (1 - posterior / prior variance) times the share of
     signal in the gene's variance (1 / (1 + nugget ratio)). With coupling it is the mean of that and of the same
-    figure summed over components. It is 0 for a gene that does not vary, 1 where measured.
+    quantity summed over components. It is 0 for a gene that does not vary, 1 where measured.
     """
 
     name = "kriging"

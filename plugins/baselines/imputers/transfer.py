@@ -14,7 +14,7 @@ from stzoo.core.arrays import Doubles, Floats, Points
 from stzoo.core.data.sampling import informative
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.gp.blocks import spacing
+from stzoo.core.gp.partition import spacing
 from stzoo.core.imputer import Filled, FilledPart, PartImputer
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.runtime.blocks import BlockShare

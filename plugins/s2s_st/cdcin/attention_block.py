@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.nn.blocks import MLP
 from stzoo.core.nn.scaled_dot_product import attention
+from stzoo.core.nn.transformer import MLP
 from torch import Tensor, nn
 
 WINDOW = 8

@@ -59,7 +59,7 @@ def _sobel(x: Tensor) -> Tensor:
 
 
 class CDCINTask:
-    """One step: windows of the section and as many natural images (a :class:`stzoo.core.training.loop.Task`).
+    """One step: windows of the section and as many natural images (a :class:`stzoo.core.training.TrainingTask`).
 
     A window is drawn uniformly from all that qualify, and a gene uniformly for each window (with one map: the paper's
     model for each gene; with several: shared by them, A5, ours). The authors' code goes through all windows once an

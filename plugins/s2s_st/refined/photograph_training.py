@@ -88,7 +88,7 @@ class MaskedGrid:
 
 
 class PhotographTask:
-    """One step on photographs (a :class:`stzoo.core.training.loop.Task`).
+    """One step on photographs (a :class:`stzoo.core.training.TrainingTask`).
 
     Parameters
     ----------

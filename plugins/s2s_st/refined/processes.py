@@ -16,9 +16,9 @@ from scipy.linalg import eigh
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 from stzoo.core.arrays import Doubles, Indices, Points
-from stzoo.core.gp.blocks import FIT_SPOTS
 from stzoo.core.gp.fitting import Choice, Spectrum, centre
 from stzoo.core.gp.kernels import Kernel, Places
+from stzoo.core.gp.partition import FIT_SPOTS
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, choose_kernels, krige, list_kernels
 
@@ -73,7 +73,7 @@ LENGTHS = (0.5, 1.0, 2.0)
 EVERY = 3
 """One in so many length scales over position is tried together with the context kernel."""
 FEW = 3
-"""Kernels kept beyond :data:`~stzoo.core.gp.blocks.FIT_SPOTS` measured spots."""
+"""Kernels kept beyond :data:`~stzoo.core.gp.partition.FIT_SPOTS` measured spots."""
 
 
 class Process(Protocol):

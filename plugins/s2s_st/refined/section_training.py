@@ -78,7 +78,7 @@ class Examination:
 
 
 class SparserTask:
-    """One step on a section (a :class:`stzoo.core.training.loop.Task`), and one on photographs where there are some.
+    """One step on a section (a :class:`stzoo.core.training.TrainingTask`), and one on photographs where there are some.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Protocols and their figures."""
+"""Protocols and their scores."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def _refuse(name: str) -> Any:
     raise AssertionError(f"no weights are needed, but '{name}' was asked for")
 
 
-def _figures(result: Result) -> dict[tuple[str, str], dict[str, float]]:
-    return {(score.row, score.part): score.figures for score in result.scores}
+def _metrics(result: Result) -> dict[tuple[str, str], dict[str, float]]:
+    return {(score.row, score.part): score.metrics for score in result.scores}
 
 
 def test_genes_are_chosen_without_the_test_section() -> None:
@@ -72,17 +72,17 @@ def test_genes_are_chosen_without_the_test_section() -> None:
 
 
 def test_rows_stand_beside_the_gene_mean(folder: Path) -> None:
-    found = _figures(run_protocol(_protocol(), folder, load=_refuse))
+    found = _metrics(run_protocol(_protocol(), folder, load=_refuse))
     assert found["mean", "mean"]["pcc_mean"] == 0
     assert found["mean", "mean"]["constant"] == 6
     assert found["colour, ridge", "all"]["pcc_mean"] > 0.1
-    assert all(np.isfinite(list(figures.values())).all() for figures in found.values())
+    assert all(np.isfinite(list(metrics.values())).all() for metrics in found.values())
 
 
 def test_a_model_sees_no_counts_of_the_test_section(folder: Path, tissue_pair: list[Section]) -> None:
     oracle = Oracle(*tissue_pair)
     rows = [Row("oracle", weights="oracle", head="zero-shot")]
-    found = _figures(run_protocol(_protocol(rows=rows), folder, load=lambda name: oracle))
+    found = _metrics(run_protocol(_protocol(rows=rows), folder, load=lambda name: oracle))
     assert found["oracle", "all"]["pcc_mean"] == pytest.approx(1)
     (seen,) = oracle.asked
     assert not seen.measured.any()
@@ -127,7 +127,7 @@ def test_an_ablation_is_trained_once_and_goes_on(
 
     monkeypatch.setattr("stzoo.plugins.comtip.model.CoMTIP.train", never)
     again = run_protocol(protocol, folder, load=_refuse, work=work)
-    assert {s.row: s.figures for s in again.scores} == {s.row: s.figures for s in first.scores}
+    assert {s.row: s.metrics for s in again.scores} == {s.row: s.metrics for s in first.scores}
     assert all(score.seeds == 2 for score in first.scores)
 
 

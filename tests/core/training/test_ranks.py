@@ -1,4 +1,4 @@
-"""Several ranks: the same figures as one, one that is lost, a stop that all agree on."""
+"""Several ranks: the same metrics as one, one that is lost, a stop that all agree on."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_fewer_rows_than_ranks_are_refused():
 
 def test_one_process_needs_nobody():
     assert ALONE.mean({"a": 2.0}) == {"a": 2.0}
-    assert ALONE.same("x") == "x"
+    assert ALONE.broadcast("x") == "x"
     assert not ALONE.any(False)
 
 
@@ -82,7 +82,7 @@ def by_two(tmp_path_factory):
 @pytest.mark.parametrize("world", [1, 2, 3, 5])
 @pytest.mark.parametrize("count", [0, 1, 4, 17])
 def test_jobs_are_dealt_out_once(world, count):
-    assert [job for rank in range(world) for job in Ranks(rank, world).own(count)] == list(range(count))
+    assert [job for rank in range(world) for job in Ranks(rank, world).my_jobs(count)] == list(range(count))
 
 
 def test_two_ranks_give_the_figures_of_one_copied_and_sharded(tmp_path, by_two):

@@ -28,13 +28,13 @@ told = []
 class Memory:
     def start(self, out, config):
         told.append(("start", out, config))
-    def log(self, step, figures):
-        told.append((step, dict(figures)))
+    def log(self, step, metrics):
+        told.append((step, dict(metrics)))
     def close(self):
         told.append("close")
 
 class Faulty(Memory):
-    def log(self, step, figures):
+    def log(self, step, metrics):
         raise OSError("no network")
 """
 
@@ -58,7 +58,7 @@ def test_a_tracker_is_told_what_the_logs_say(tmp_path, plugin):
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert [entry[1]["loss"] for entry in told[1:-1] if "loss" in entry[1]] == losses
     judged = [entry for entry in told[1:-1] if "validation/pcc" in entry[1]]
-    assert [(step, figures["validation/pcc"]) for step, figures in judged] == [(2, 0.5), (3, 0.5)]
+    assert [(step, metrics["validation/pcc"]) for step, metrics in judged] == [(2, 0.5), (3, 0.5)]
 
 
 def test_a_tracker_that_raises_costs_a_warning_and_not_the_run(tmp_path, plugin):

@@ -12,7 +12,7 @@ from stzoo.core.training.loop import Fit, TrainingError, Validation, fit
 
 
 def judge(task, **options):
-    """Validate on fixed data; dropout is off there, or the figure would not be the same twice."""
+    """Validate on fixed data; dropout is off there, or the metric would not be the same twice."""
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
 
     def score():
@@ -25,8 +25,8 @@ def judge(task, **options):
     return Validation(score, **{"every": 3, **options})
 
 
-def scripted(figures):
-    given = iter(figures)
+def scripted(metrics):
+    given = iter(metrics)
     return lambda: {"pcc": next(given)}
 
 
@@ -66,8 +66,8 @@ def test_ends_with_the_weights_of_the_best_validation(tmp_path):
 def test_patience_ends_a_run_and_a_resume_does_not_start_it_again(tmp_path):
     def run(resume=False):
         task = Toy()
-        figures = scripted([0.1, 0.3, 0.2, 0.3, 0.9])
-        return fit(task, out=tmp_path, steps=30, seed=3, resume=resume, validation=Validation(figures, 2, 2)), task
+        metrics = scripted([0.1, 0.3, 0.2, 0.3, 0.9])
+        return fit(task, out=tmp_path, steps=30, seed=3, resume=resume, validation=Validation(metrics, 2, 2)), task
 
     (done, task), (again, same) = run(), run(resume=True)
     assert done == again == Fit(done.losses, 8, best_step=4, validation={"pcc": 0.3}, stopped_early=True)
@@ -111,15 +111,15 @@ def test_a_run_stopped_anywhere_validates_and_ends_alike(tmp_path, stop):
 
 
 @pytest.mark.parametrize(
-    ("figures", "message"),
+    ("metrics", "message"),
     [
-        ({"error": 1.0}, "validation after step 3: no figure 'pcc'"),
+        ({"error": 1.0}, "validation after step 3: no metric 'pcc'"),
         ({"pcc": float("nan")}, "validation after step 3: pcc = nan"),
     ],
 )
-def test_figures_that_can_not_be_used(tmp_path, figures, message):
+def test_metrics_that_can_not_be_used(tmp_path, metrics, message):
     with pytest.raises(TrainingError, match=message):
-        fit(Toy(), out=tmp_path, steps=5, seed=3, validation=Validation(lambda: figures, 3))
+        fit(Toy(), out=tmp_path, steps=5, seed=3, validation=Validation(lambda: metrics, 3))
 
 
 def test_options_that_can_not_be_meant():

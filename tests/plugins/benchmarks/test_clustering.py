@@ -45,9 +45,9 @@ def test_an_embedding_of_the_labels_scores_one_and_unlabelled_spots_do_not_count
     result = _run(folder, Oracle(section), Row("oracle", weights="w"))
     overall, own = result.scores
     assert overall.part == "overall"
-    assert overall.figures["ari"] == pytest.approx(1)
-    assert own.figures["n"] == section.n_spots - 7
-    assert own.figures["k"] == len(set(section.adata.obs["layer"]) - {"NA"})
+    assert overall.metrics["ari"] == pytest.approx(1)
+    assert own.metrics["n"] == section.n_spots - 7
+    assert own.metrics["k"] == len(set(section.adata.obs["layer"]) - {"NA"})
     assert own.seeds == 2
 
 
@@ -60,7 +60,7 @@ def test_points_are_made_once_for_all_seeds(folder: Path, section: Section) -> N
 def test_controls_lie_between_noise_and_labels(folder: Path, section: Section) -> None:
     rows = [Row("where", control="coordinates"), Row("what", control="expression")]
     rows.append(Row("noise", weights="w", head="image_vectors"))
-    scores = {s.row: s.figures["ari"] for s in _run(folder, Shared(section), *rows).scores if s.part == "overall"}
+    scores = {s.row: s.metrics["ari"] for s in _run(folder, Shared(section), *rows).scores if s.part == "overall"}
     assert abs(scores["noise"]) < 0.1
     assert scores["what"] > 0.5
     assert scores["noise"] < scores["where"] < scores["what"]
@@ -88,5 +88,5 @@ def test_shipped(shared_data: Path) -> None:
     result = run_protocol(protocol, shared_data, load=lambda name: None)
     assert "151675" in result.notes[0]
     assert {s.part for s in result.scores} == {"overall", "151673", "151674"}
-    assert np.isfinite([s.figures["ari"] for s in result.scores]).all()
+    assert np.isfinite([s.metrics["ari"] for s in result.scores]).all()
     assert "full-resolution" in protocol.warning

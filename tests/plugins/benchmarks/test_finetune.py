@@ -48,7 +48,7 @@ def test_every_row_is_scored_for_every_number_of_spots(folder: Path) -> None:
     parts = {(score.row, score.part) for score in found.scores}
     assert {("mean", "20 spots"), ("head", "20 spots"), ("head", "81 spots"), ("as", "81 spots")} <= parts
     assert not any(row == "full" for row, _ in parts)  # 81 spots are too few
-    by = {(s.row, s.part): s.figures["pcc_mean"] for s in found.scores}
+    by = {(s.row, s.part): s.metrics["pcc_mean"] for s in found.scores}
     assert by["mean", "81 spots"] == 0
     assert by["head", "81 spots"] > by["as", "81 spots"]
     assert "test s2.zarr" in found.conditions

@@ -68,13 +68,13 @@ def run(folder: Path, *rows: Row, work: Path | None = None, oracle: Any = None, 
     return run_protocol(ImputationProtocol(**{**values, **changes}), folder, load=lambda name: oracle, work=work)
 
 
-def figures(result: Result) -> dict[tuple[str, str], dict[str, float]]:
-    return {(score.row, score.part): score.figures for score in result.scores}
+def metrics(result: Result) -> dict[tuple[str, str], dict[str, float]]:
+    return {(score.row, score.part): score.metrics for score in result.scores}
 
 
 def test_the_truth_scores_best_and_hidden_counts_are_not_given(folder: Path, section: Section) -> None:
     oracle = Oracle(section)
-    found = figures(run(folder, Row("o", weights="w"), Row("mean"), oracle=oracle, reference="mean"))
+    found = metrics(run(folder, Row("o", weights="w"), Row("mean"), oracle=oracle, reference="mean"))
     best = found["o", "all genes"]
     assert best["pcc_median"] == pytest.approx(1, abs=1e-5)
     assert best["mae"] == pytest.approx(0, abs=1e-5)
@@ -87,8 +87,8 @@ def test_the_truth_scores_best_and_hidden_counts_are_not_given(folder: Path, sec
         assert np.isnan(given.counts()[~given.measured]).all()
 
 
-def test_figures_are_means_over_rules_of_hidden_spots(folder: Path, section: Section) -> None:
-    found = figures(run(folder, Row("s", model="smooth"), Row("k", model="kriging", overrides=["components=0"])))
+def test_scores_are_means_over_rules_of_hidden_spots(folder: Path, section: Section) -> None:
+    found = metrics(run(folder, Row("s", model="smooth"), Row("k", model="kriging", overrides=["components=0"])))
     wanted = []
     for rule in RULES:
         done = impute(model("smooth"), section, rule=rule)
@@ -104,7 +104,7 @@ def test_figures_are_means_over_rules_of_hidden_spots(folder: Path, section: Sec
 def test_the_reference_is_run_once_and_first(folder: Path, section: Section) -> None:
     oracle = Oracle(section)
     rows = Row("mean"), Row("near", model="knn"), Row("ref", weights="w")
-    found = figures(run(folder, *rows, oracle=oracle, reference="ref"))
+    found = metrics(run(folder, *rows, oracle=oracle, reference="ref"))
     assert len(oracle.given) == len(RULES)
     assert found["near", "top-8-variance"]["genes_better"] == 0
     assert 0 < found["near", "all genes"]["gain"] < 1
@@ -122,7 +122,7 @@ def test_rows_that_depend_on_their_seed_are_repeated(folder: Path) -> None:
 
 def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = Row("s", model="smooth"), Row("n", model="knn")
-    first = figures(run(folder, *rows, work=tmp_path))
+    first = metrics(run(folder, *rows, work=tmp_path))
     kept = sorted(tmp_path.glob("imputed-*.npz"))
     assert len(kept) == 2 * len(RULES)
 
@@ -131,7 +131,7 @@ def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("stzoo.plugins.baselines.imputers.knn.Knn.fill_parts", never)
     monkeypatch.setattr("stzoo.plugins.baselines.imputers.smooth.Smooth.fill_parts", never)
-    assert figures(run(folder, *rows, work=tmp_path)) == first
+    assert metrics(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):  # other options, other data: not the same result
         run(folder, Row("n", model="knn", overrides=["neighbours=3"]), work=tmp_path)
     with pytest.raises(AssertionError, match="filled again"):
@@ -208,12 +208,12 @@ def test_the_shipped_protocols_are_read(name: str) -> None:
 
 
 @pytest.mark.real
-def test_the_orientation_figures_of_the_real_tissue(shared_data: Path) -> None:
+def test_the_orientation_scores_of_the_real_tissue(shared_data: Path) -> None:
     protocol = load_protocol("xenium-q1-50um")
     assert isinstance(protocol, ImputationProtocol)
     protocol.measured = protocol.measured[:1]
     protocol.rows = [row for row in protocol.rows if row.name in ("bilinear", "bicubic", "smooth", "kriging")]
-    found = figures(run_protocol(protocol, shared_data, load=lambda name: None))
+    found = metrics(run_protocol(protocol, shared_data, load=lambda name: None))
     assert found["kriging", "top-50-variance"]["pcc_median"] > 0.45
     assert found["kriging", "all genes"]["pcc_median"] > 0.22
     for row in ("bilinear", "bicubic", "smooth"):

@@ -35,7 +35,7 @@ def folder(pair: list[Section], tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _run(folder: Path, encoder: Any, row: Row, **changes: Any) -> dict[str, dict[str, float]]:
     values = {"train": ["a.zarr"], "test": ["b.zarr"], "gene_sets": [GeneSet("top", count=30)], "rows": [row]}
     protocol = RetrievalProtocol(**{"name": "p", "kind": "retrieval", **values, **changes})  # type: ignore[arg-type]
-    return {s.part: s.figures for s in run_protocol(protocol, folder, load=lambda name: encoder).scores}
+    return {s.part: s.metrics for s in run_protocol(protocol, folder, load=lambda name: encoder).scores}
 
 
 def test_ranks_count_what_is_more_similar_and_share_ties() -> None:
@@ -49,7 +49,7 @@ def test_a_shared_space_in_which_partners_coincide(folder: Path, pair: list[Sect
     shared = Shared(*pair)
     found = _run(folder, shared, Row("shared", weights="w"))
     assert set(found) == {"image -> expression", "expression -> image"}
-    assert all(figures["recall_1"] == 1 and figures["median_rank"] == 1 for figures in found.values())
+    assert all(metrics["recall_1"] == 1 and metrics["median_rank"] == 1 for metrics in found.values())
     assert not shared.asked[0].measured.any()  # images come from the blind section
 
 
@@ -63,10 +63,10 @@ def test_profiles_that_are_predicted_right_are_found(folder: Path, pair: list[Se
 
 def test_chance_is_k_of_n(folder: Path, pair: list[Section]) -> None:
     n = pair[1].n_spots
-    for figures in _run(folder, None, Row("chance", control="chance")).values():
-        assert figures["recall_10"] == pytest.approx(10 / n)
-        assert figures["median_rank"] == (n + 1) / 2
-        assert figures["n"] == n
+    for metrics in _run(folder, None, Row("chance", control="chance")).values():
+        assert metrics["recall_10"] == pytest.approx(10 / n)
+        assert metrics["median_rank"] == (n + 1) / 2
+        assert metrics["n"] == n
 
 
 def test_an_encoder_without_a_shared_space_is_told_apart(folder: Path, pair: list[Section]) -> None:

@@ -1,4 +1,4 @@
-"""Random spots of one slide: what is fitted on what, and what the figures hide."""
+"""Random spots of one slide: what is fitted on what, and what the scores hide."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_heads_are_fitted_anew_on_each_split_and_on_nothing_else(folder: Path, s
     assert result.scores[0].sd["mae"] > 0
 
 
-def test_a_prediction_that_is_right_is_right_in_every_figure(folder: Path, section: Section) -> None:
+def test_a_prediction_that_is_right_is_right_in_every_metric(folder: Path, section: Section) -> None:
     oracle = Oracle(section)
-    scores = {s.part: s.figures for s in _run(folder, oracle, Row("o", weights="w", head="zero-shot")).scores}
+    scores = {s.part: s.metrics for s in _run(folder, oracle, Row("o", weights="w", head="zero-shot")).scores}
     assert list(scores) == ["all", "KRT8", "COL1A1", "a"]
     assert scores["all"] == pytest.approx({"mae": 0, "pcc": 1, "pcc_concatenated": 1}, abs=1e-6)
     assert not any(seen.measured.any() for seen in oracle.asked)
@@ -58,13 +58,13 @@ def test_a_prediction_that_is_right_is_right_in_every_figure(folder: Path, secti
 def test_gene_means_know_nothing_and_one_correlation_over_all_genes_praises_them(
     folder: Path, section: Section
 ) -> None:
-    figures = _run(folder, None, Row("mean"), genes=["ACTB", "IGKC"]).scores[0].figures
-    assert figures["pcc"] == 0
-    assert figures["pcc_concatenated"] > 0.3
+    metrics = _run(folder, None, Row("mean"), genes=["ACTB", "IGKC"]).scores[0].metrics
+    assert metrics["pcc"] == 0
+    assert metrics["pcc_concatenated"] > 0.3
 
 
 def test_spots_between_fitted_spots_are_predicted_without_an_image(folder: Path) -> None:
-    assert _run(folder, None, Row("near", control="neighbours")).scores[0].figures["pcc"] > 0.2
+    assert _run(folder, None, Row("near", control="neighbours")).scores[0].metrics["pcc"] > 0.2
 
 
 def test_one_correlation_is_over_the_whole_table() -> None:
@@ -86,7 +86,7 @@ def test_shipped_and_its_warning_holds_on_the_real_data(shared_data: Path) -> No
     assert ".65 to .66" in protocol.warning
     protocol.rows = [row for row in protocol.rows if not (row.model or row.weights)]
     protocol.seeds = [0, 1]
-    found = {(s.row, s.part): s.figures for s in run_protocol(protocol, shared_data, load=lambda name: None).scores}
+    found = {(s.row, s.part): s.metrics for s in run_protocol(protocol, shared_data, load=lambda name: None).scores}
     assert 0.645 <= found["gene mean", "all"]["pcc_concatenated"] <= 0.665
     leaked = found["control: nearest fitted spots, no image", "all"]
     assert leaked["pcc"] > 0.5

@@ -90,13 +90,13 @@ def run(folder: Path, *rows: StackRow, oracle: Any = None, work: Path | None = N
     return run_protocol(protocol(*rows, **changes), folder, load=lambda name: oracle, work=work)
 
 
-def figures(result: Result) -> dict[tuple[str, str], dict[str, float]]:
-    return {(score.row, score.part): score.figures for score in result.scores}
+def metrics(result: Result) -> dict[tuple[str, str], dict[str, float]]:
+    return {(score.row, score.part): score.metrics for score in result.scores}
 
 
 def test_figures_by_hand(folder: Path, sections: list[Section]) -> None:
     """The mean over rules and sections of what a few lines find for transfer, alignment and genes included."""
-    found = figures(run(folder, StackRow("t", model="transfer"), StackRow("mean", uses=Uses.sparse)))
+    found = metrics(run(folder, StackRow("t", model="transfer"), StackRow("mean", uses=Uses.sparse)))
     wanted: dict[str, list[list[float]]] = {"a": [], "c": []}
     for rule in RULES:
         masks = [np.ones(len(s), bool) if s.name == "b" else measured_mask(s, rule) for s in sections]
@@ -190,7 +190,7 @@ def test_what_a_row_uses(folder: Path, sections: list[Section]) -> None:
         StackRow("sparse", weights="w", uses=Uses.sparse),
         StackRow("full", weights="w", control="fully-measured"),
     )
-    found = figures(run(folder, *rows, oracle=oracle, measured=RULES[:1], folds=4))
+    found = metrics(run(folder, *rows, oracle=oracle, measured=RULES[:1], folds=4))
     assert found["full", "a"]["pcc_median"] == pytest.approx(1, abs=1e-5)
     alone = [stack.sections for stack in oracle.given]
     assert all(len(own) == 1 for own in alone)
@@ -206,7 +206,7 @@ def test_an_encoder_is_fitted_on_what_it_may_use(folder: Path, sections: list[Se
     for uses in Uses:
         encoder = fakes.Oracle(*sections)
         row = StackRow("e", weights="w", head="ridge", uses=uses)
-        found = figures(
+        found = metrics(
             run(folder, row, oracle=encoder, measured=RULES[:1], genes=GeneSet(rank=Rank.variance, count=6))
         )
         assert found["e", "all sections"]["pcc_median"] > 0.1
@@ -227,21 +227,21 @@ def test_confidence_is_compared_with_the_error_of_spots() -> None:
     truth[:, 4] = 1
     size = rng.uniform(0.1, 3, 60)
     values = (truth + size[:, None] * rng.standard_normal((60, 5))).astype(np.float32)
-    figures, pcc = score_section(truth, Guess(values, -size))
+    metrics, pcc = score_section(truth, Guess(values, -size))
     error = (((values - truth) ** 2)[:, :4] / truth[:, :4].var(axis=0)).mean(axis=1)
-    assert figures["rho"] == pytest.approx(spearmanr(-size, error).statistic)
-    assert figures["rho"] < -0.5
+    assert metrics["rho"] == pytest.approx(spearmanr(-size, error).statistic)
+    assert metrics["rho"] < -0.5
     half = np.argsort(size)[:30]
     trusted = [np.corrcoef(truth[half, g], values[half, g])[0, 1] for g in range(4)]
-    assert figures["pcc_trusted"] == pytest.approx(np.median(trusted), abs=1e-6)
-    assert figures["pcc_trusted"] > figures["pcc_median"] + 0.2
+    assert metrics["pcc_trusted"] == pytest.approx(np.median(trusted), abs=1e-6)
+    assert metrics["pcc_trusted"] > metrics["pcc_median"] + 0.2
     assert np.isnan(pcc[4])
     assert "rho" not in score_section(truth, Guess(values, np.full(60, 0.5)))[0]
 
 
 def test_the_reference_and_its_test_pool_the_genes_of_all_sections(folder: Path, sections: list[Section]) -> None:
     rows = StackRow("o", weights="w"), StackRow("t", model="transfer"), StackRow("mean")
-    found = figures(run(folder, *rows, oracle=Oracle(sections, noise=0.5), reference="o"))
+    found = metrics(run(folder, *rows, oracle=Oracle(sections, noise=0.5), reference="o"))
     assert found["t", "all sections"]["genes_better"] == 0
     assert found["t", "all sections"]["p_pcc"] < found["t", "a"]["p_pcc"]  # twice the genes
     assert found["mean", "all sections"]["gain"] == 0
@@ -251,14 +251,14 @@ def test_the_reference_and_its_test_pool_the_genes_of_all_sections(folder: Path,
 
 def test_shares_are_parts_and_each_section_is_once_central(folder: Path) -> None:
     rules = ["random:0.5+0", "random:0.5+1", "random:0.2+0"]
-    found = figures(run(folder, StackRow("t", model="transfer"), measured=rules))
+    found = metrics(run(folder, StackRow("t", model="transfer"), measured=rules))
     assert [part for _, part in found] == [
         *("random:0.5", "random:0.5, a", "random:0.5, c"),
         *("random:0.2", "random:0.2, a", "random:0.2, c"),
     ]
-    turned = figures(run(folder, StackRow("t", model="transfer"), measured=RULES[:1], central=list(NAMES)))
+    turned = metrics(run(folder, StackRow("t", model="transfer"), measured=RULES[:1], central=list(NAMES)))
     assert [part for _, part in turned] == ["all sections", *NAMES]
-    single = [figures(run(folder, StackRow("t", model="transfer"), measured=RULES[:1], central=[n])) for n in "bc"]
+    single = [metrics(run(folder, StackRow("t", model="transfer"), measured=RULES[:1], central=[n])) for n in "bc"]
     mean = np.mean([one["t", "a"]["mse"] for one in single])
     assert turned["t", "a"]["mse"] == pytest.approx(mean)
 
@@ -273,14 +273,14 @@ def test_genes_of_all_sections_are_chosen_and_named(folder: Path, sections: list
 
 def test_a_stopped_evaluation_goes_on(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = StackRow("t", model="transfer"), StackRow("k", model="knn", uses=Uses.sparse)
-    first = figures(run(folder, *rows, work=tmp_path))
+    first = metrics(run(folder, *rows, work=tmp_path))
 
     def never(*args: object, **options: object) -> None:
         raise AssertionError("filled again")
 
     monkeypatch.setattr("stzoo.plugins.baselines.imputers.transfer.Transfer.fill_parts", never)
     monkeypatch.setattr("stzoo.plugins.baselines.imputers.knn.Knn.fill_parts", never)
-    assert figures(run(folder, *rows, work=tmp_path)) == first
+    assert metrics(run(folder, *rows, work=tmp_path)) == first
     with pytest.raises(AssertionError, match="filled again"):
         run(folder, StackRow("t", model="transfer", overrides=["own=0.5"]), work=tmp_path)
 

@@ -72,7 +72,7 @@ def test_without_leaves_no_trace_in_the_depth(pair: list[Section]) -> None:
 
 def test_knowing_the_genes_passes_both_tests(folder: Path, pair: list[Section]) -> None:
     result = _run(folder, Oracle(*pair), Row("zero-shot", weights="w", head="zero-shot"))
-    found = {score.part: score.figures for score in result.scores}
+    found = {score.part: score.metrics for score in result.scores}
     assert list(found) == ["all families", "collagens", "keratins", "immune"]
     assert found["keratins"]["n"] == 3
     assert found["all families"]["n"] == sum(found[name]["n"] for name in list(found)[1:])
@@ -84,9 +84,9 @@ def test_knowing_the_genes_passes_both_tests(folder: Path, pair: list[Section]) 
 
 def test_one_map_for_all_genes_never_passes_the_stricter_test(folder: Path, pair: list[Section]) -> None:
     result = _run(folder, Oracle(*pair, one_map=True), Row("one map", weights="w", head="zero-shot"))
-    figures = result.scores[0].figures
-    assert figures["share"] > 0
-    assert figures["p_genes"] == 1
+    metrics = result.scores[0].metrics
+    assert metrics["share"] > 0
+    assert metrics["p_genes"] == 1
 
 
 def test_permuting_spots_breaks_a_pairing_and_permuting_genes_another() -> None:
@@ -102,10 +102,10 @@ def test_permuting_spots_breaks_a_pairing_and_permuting_genes_another() -> None:
 def test_the_relative_of_a_gene_is_the_map_of_a_seen_gene(folder: Path, pair: list[Section]) -> None:
     oracle = Oracle(*pair)
     row = Row("relative", weights="w", head="ridge", control="relative")
-    figures = _run(folder, oracle, row, families=[Family("one", "KRT8")]).scores[0].figures
+    metrics = _run(folder, oracle, row, families=[Family("one", "KRT8")]).scores[0].metrics
     predicted = oracle.predict(pair[1], ["KRT18"], head="ridge").values[:, 0]
     truth = pair[1].expression(["KRT8"], target=1e4)[:, 0]
-    assert figures["pcc_mean"] == pytest.approx(np.corrcoef(truth, predicted)[0, 1], abs=1e-5)
+    assert metrics["pcc_mean"] == pytest.approx(np.corrcoef(truth, predicted)[0, 1], abs=1e-5)
 
 
 def test_most_similar_is_by_the_beginning_first() -> None:

@@ -1,4 +1,4 @@
-"""What CoMTIP trains on: read by the batch, and the same figures as from tensors that hold everything."""
+"""What CoMTIP trains on: read by the batch, and the same scores as from tensors that hold everything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stzoo.plugins.comtip.data import SparseValues, TrainingData, choose_trainin
 from stzoo.plugins.comtip.inputs import measure_moments, read_inputs, standardise
 from stzoo.plugins.comtip.model import CoMTIP
 from stzoo.plugins.comtip.network import CoMTIPNetwork
-from stzoo.plugins.comtip.training import TrainingTask
+from stzoo.plugins.comtip.training import CoMTIPTask
 from stzoo.plugins.comtip.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {
@@ -94,7 +94,7 @@ def test_losses_are_those_of_dense_tensors_bit_for_bit(
     ):
         torch.manual_seed(0)
         network = CoMTIPNetwork(config, len(genes), vocabulary.n_tokens, vocabulary.n_described, vocabulary.suffix)
-        task = TrainingTask(network, data, vocabulary.inputs(genes), config)
+        task = CoMTIPTask(network, data, vocabulary.inputs(genes), config)
         found.append([task.losses(k, torch.Generator().manual_seed(k)) for k in range(3)])
     for one, other in zip(*found, strict=True):
         assert one.keys() == other.keys()

@@ -19,7 +19,7 @@ from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.metrics.summary import mean_pcc
 from stzoo.plugins.comtip.model import CoMTIP
-from stzoo.plugins.comtip.training import Examiner, TrainingTask
+from stzoo.plugins.comtip.training import CoMTIPTask, Examiner
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def same(one: CoMTIP, other: CoMTIP) -> bool:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[float]], list[dict[str, torch.Tensor]]]:
-    """Let validation say given figures; return the weights that it was shown."""
+    """Let validation say given scores; return the weights that it was shown."""
 
-    def script(figures: list[float]) -> list[dict[str, torch.Tensor]]:
-        given: Iterator[float] = iter(figures)
+    def script(metrics: list[float]) -> list[dict[str, torch.Tensor]]:
+        given: Iterator[float] = iter(metrics)
         shown: list[dict[str, torch.Tensor]] = []
 
         def score(self: Examiner) -> dict[str, float]:
@@ -69,9 +69,9 @@ def test_the_figures_are_those_of_a_prediction_with_the_weights(
     kept = next(row for row in found if row["step"] == found[-1]["best_step"])
     genes = model.genes("zero-shot")
     truth = held.expression(genes, target=1e4)
-    for head, figure in (("zero-shot", "zero_shot_pcc"), ("ridge", "ridge_pcc")):
+    for head, metric in (("zero-shot", "zero_shot_pcc"), ("ridge", "ridge_pcc")):
         predicted = model.predict(held, genes, head=head).values
-        assert mean_pcc(truth, predicted) == pytest.approx(kept[figure], abs=5e-3), head  # they were rounded since
+        assert mean_pcc(truth, predicted) == pytest.approx(kept[metric], abs=5e-3), head  # they were rounded since
     assert model.validated["figures"] == {name: round(kept[name], 4) for name in ("zero_shot_pcc", "ridge_pcc")}
 
 
@@ -118,15 +118,15 @@ def test_a_stopped_run_ends_with_the_same_bits(
 ) -> None:
     options = {"validate_every": 2, "checkpoint_every": 2, "patience": 3}
     want = train(tmp_path / "whole", learned, [held], **options)
-    after = TrainingTask.after_step
+    after = CoMTIPTask.after_step
 
-    def die(self: TrainingTask, step: int) -> None:
+    def die(self: CoMTIPTask, step: int) -> None:
         after(self, step)
         if step == stop:
             raise EOFError
 
     with monkeypatch.context() as dying:
-        dying.setattr(TrainingTask, "after_step", die)
+        dying.setattr(CoMTIPTask, "after_step", die)
         with pytest.raises(EOFError):
             train(tmp_path / "parts", learned, [held], **options)
     got = train(tmp_path / "parts", learned, [held], resume=True, **options)

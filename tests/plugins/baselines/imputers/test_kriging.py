@@ -12,10 +12,10 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.geometry.transform import Transform
-from stzoo.core.gp.blocks import halves, spread_out, surroundings
 from stzoo.core.gp.components import Components
 from stzoo.core.gp.fitting import NOISE, Spectrum, choose, likelihoods, predict
 from stzoo.core.gp.kernels import Kernel, Places
+from stzoo.core.gp.partition import halves, spread_out, surroundings
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 
