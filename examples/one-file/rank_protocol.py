@@ -6,9 +6,8 @@ stzoo evaluate rank.yaml --data FOLDER --plugin rank_protocol.py (rank.yaml has 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import spearmanr
-
 import stzoo
+from scipy.stats import spearmanr
 
 
 @stzoo.hookimpl
