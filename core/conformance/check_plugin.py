@@ -49,9 +49,7 @@ def records_are_whole(case: CheckContext) -> None:
     """Summaries are one line, and licences SPDX identifiers, so that listings can be read and licences compared."""
     records = case.subject.plugin.specs
     if not records:
-        raise ConformanceError(
-            "no hook offers anything", "decorate stzoo_models, stzoo_readers ... with @stzoo.hookimpl"
-        )
+        raise ConformanceError("no hook offers anything", "decorate stzoo_models, stzoo_heads ... with @stzoo.hookimpl")
     for record in records:
         if len(record.summary.strip().splitlines()) != 1:
             raise ConformanceError(f"the summary of '{record.name}' is not one line", "write one line")

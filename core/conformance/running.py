@@ -15,7 +15,20 @@ from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import UsageError
 from stzoo.core.specs import ModelSpec
 
-_MODULES = ("plugin", "reader", "model", "data", "hidden", "edges", "encoder", "imputer", "aligner", "memory")
+_MODULES = (
+    "plugin",
+    "reader",
+    "model",
+    "data",
+    "hidden",
+    "edges",
+    "encoder",
+    "imputer",
+    "aligner",
+    "memory",
+    "head",
+    "task",
+)
 
 
 def all_checks() -> list[Check]:

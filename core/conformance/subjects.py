@@ -6,15 +6,18 @@ from dataclasses import dataclass
 
 from stzoo.core.discovery.manager import Plugin, PluginManager, default_manager
 from stzoo.core.errors import PluginError
-from stzoo.core.specs import ModelSpec, ReaderSpec
+from stzoo.core.specs import HeadSpec, ModelSpec, ReaderSpec, TaskSpec
+
+Checked = ModelSpec | ReaderSpec | HeadSpec | TaskSpec
+_ROLES: dict[type, str] = {ReaderSpec: "reader", HeadSpec: "head", TaskSpec: "task"}
 
 
 @dataclass(frozen=True)
 class CheckedPlugin:
-    """A plugin as a whole (no record), or one model or reader of it."""
+    """A plugin as a whole (no record), or one model, reader, head or kind of protocol of it."""
 
     plugin: Plugin
-    record: ModelSpec | ReaderSpec | None = None
+    record: Checked | None = None
 
     @property
     def name(self) -> str:
@@ -23,12 +26,14 @@ class CheckedPlugin:
 
     @property
     def role(self) -> str:
-        """``plugin``, ``reader``, or the role of the model."""
-        return "plugin" if self.record is None else getattr(self.record, "role", "reader")
+        """``plugin``, ``reader``, ``head``, ``task``, or the role of the model."""
+        if isinstance(self.record, ModelSpec):
+            return self.record.role
+        return "plugin" if self.record is None else _ROLES[type(self.record)]
 
 
 def subjects(name: str, manager: PluginManager | None = None) -> list[CheckedPlugin]:
-    """Return what a name stands for: a plugin with all its models and readers, or one of these with its plugin.
+    """Return what a name stands for: a plugin with all it offers, or models, readers, heads and kinds of that name.
 
     Raises
     ------
@@ -43,9 +48,11 @@ def subjects(name: str, manager: PluginManager | None = None) -> list[CheckedPlu
                 f"'{plugin.qualified}' is {plugin.state}: {plugin.error or 'it was not to be loaded'}",
                 todo=f"see 'stzoo plugins info {plugin.qualified}'",
             )
-        records = [record for record in plugin.specs if isinstance(record, ModelSpec | ReaderSpec)]
+        records = [record for record in plugin.specs if isinstance(record, Checked)]
         return [CheckedPlugin(plugin), *(CheckedPlugin(plugin, record) for record in records)]
-    known = {record.name for _, record in manager.specs_of(ReaderSpec)}
-    kind: type[ModelSpec] | type[ReaderSpec] = ReaderSpec if name.rpartition(":")[2] in known else ModelSpec
-    found, record = manager.find(kind, name)
-    return [CheckedPlugin(found), CheckedPlugin(found, record)]
+    bare = name.rpartition(":")[2]
+    kinds: list[type[Checked]] = [ReaderSpec, HeadSpec, TaskSpec]
+    offering = [kind for kind in kinds if any(record.name == bare for _, record in manager.specs_of(kind))]
+    found = [manager.find(kind, name) for kind in offering or [ModelSpec]]
+    plugins = {plugin.qualified: plugin for plugin, _ in found}
+    return [*map(CheckedPlugin, plugins.values()), *(CheckedPlugin(plugin, record) for plugin, record in found)]

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import pytest
 import typer
-from stzoo.cli import main as program
+from stzoo.cli.commands import COMMANDS
 from stzoo.core.errors import DataError, StzooError, UsageError
 
 
@@ -49,7 +49,7 @@ def test_help_lists_every_command_without_importing_one(stzoo, monkeypatch):
         text = " ".join((shown.out + shown.err).split())
         assert shown.code == (0 if arguments else 2)
         assert not text.startswith("error")
-        for name, line in program.COMMANDS.items():
+        for name, line in COMMANDS.items():
             assert f"{name} {line}" in text
 
 
