@@ -226,9 +226,11 @@ class Pretraining:
             return CoMTIPTask(weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks)
 
     def _fit(self, task: CoMTIPTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
-        train = self.config.train
+        train, options = self.config.train, configs.dump(self.config)
+        for key in ("accumulate", "precision"):  # the loop keeps them itself, so that older runs can go on
+            del options["train"][key]
         run = {
-            "config": configs.dump(self.config),
+            "config": options,
             "sections": [section.name for section in sections],
             "started_from": dict(weights.started_from),
             **({"validated_on": list(held_out.names)} if held_out else {}),
