@@ -26,7 +26,7 @@ import numpy as np
 import stzoo
 import torch
 from stzoo.core.encoder import training_data
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.heads.mlp import MLPHead
 from stzoo.core.metrics.summary import summarise

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import stzoo
 from anndata import AnnData
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.metrics.summary import summarise

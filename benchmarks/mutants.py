@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from stzoo.core.conformance.checks import CheckResult
 from stzoo.core.conformance.conformance import Conformance
-from stzoo.core.conformance.running import run_checks
+from stzoo.core.conformance.run_checks import run_checks
 from stzoo.core.discovery.manager import GROUP, PluginManager
 
 GOOD = Path(__file__).parent / "good_plugin"

@@ -39,7 +39,7 @@ from anndata import AnnData
 from stzoo.core.config import override
 from stzoo.core.data.binning import bin_section
 from stzoo.core.data.section import Section
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.workflows.impute import sparse_section
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -31,7 +31,7 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Find the map from micrometres of MOVING to micrometres of FIXED, and say how good it is."""
-    from stzoo.cli.outputs import check_outputs
+    from stzoo.cli.check_options import check_outputs
     from stzoo.core.config import override
     from stzoo.core.errors import UsageError
     from stzoo.core.io.read import read

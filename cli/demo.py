@@ -19,7 +19,7 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace what an earlier demo wrote.")] = False,
 ) -> None:
     """Predict four genes from an H&E image: of a synthetic tissue drawn by code, or of a real section."""
-    from stzoo.cli.outputs import check_outputs
+    from stzoo.cli.check_options import check_outputs
     from stzoo.core.io.read import data_source, read
     from stzoo.core.io.synthetic import synthetic_section
     from stzoo.core.runtime.progress import progress_bar

@@ -26,7 +26,7 @@ def command(
 
     Of a stack, the central section is measured whole and a share of every other one.
     """
-    from stzoo.cli.outputs import check_outputs, refuse_options
+    from stzoo.cli.check_options import check_outputs, refuse_options
     from stzoo.core.io.read import read
     from stzoo.core.io.stack_file import is_stack_file
     from stzoo.core.plotting.maps import plot_chosen
@@ -51,7 +51,7 @@ def command(
 def _design_stack(path: Path, out: Path, share: float, central: str | None, seed: int, overwrite: bool) -> None:
     from stzoo.core.io.read_stack import open_stack
     from stzoo.core.io.stack_file import load_stack_file
-    from stzoo.core.workflows.stack_design import design_stack
+    from stzoo.core.workflows.design_stack import design_stack
 
     found = design_stack(open_stack(load_stack_file(path)), share, central=central, seed=seed)
     stack = found.write(out, overwrite=overwrite)

@@ -25,7 +25,7 @@ def command(
     A .zarr is written block by block, and can be shared by processes:
     torchrun --nproc-per-node 2 -m stzoo.cli.main embed ...
     """
-    from stzoo.cli.outputs import check_shared
+    from stzoo.cli.check_options import check_shared
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import check_output, quick_to_stop

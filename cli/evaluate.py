@@ -23,7 +23,7 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the JSON file.")] = False,
 ) -> None:
     """Run an evaluation protocol and print its table, baselines included."""
-    from stzoo.core.evaluation.load import load_protocol, with_models
+    from stzoo.core.evaluation.load_protocol import load_protocol, with_models
     from stzoo.core.evaluation.run import lines, report, run_protocol
     from stzoo.core.runtime.outputs import check_output, writing
     from stzoo.zoo.loading import load

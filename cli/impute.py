@@ -47,7 +47,7 @@ def command(
     A stack file says itself which spots are measured; its sections are aligned and filled together. A .zarr and a stack
     can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main impute ...
     """
-    from stzoo.cli.outputs import check_folder, check_outputs, check_shared, parse_genes, refuse_options
+    from stzoo.cli.check_options import check_folder, check_outputs, check_shared, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.io.read import read
     from stzoo.core.io.stack_file import is_stack_file

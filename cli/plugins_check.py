@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Check that a plugin keeps its contract and that what it answers can be believed; fails when a check does."""
     from stzoo.core.conformance.conformance import Conformance
-    from stzoo.core.conformance.running import run_checks
+    from stzoo.core.conformance.run_checks import run_checks
 
     given = Conformance(name, config=_config(set_), make=_maker(weights))
     found = []
@@ -61,7 +61,7 @@ def _maker(weights: str | None) -> Callable[[], Any] | None:
 
 
 def _select_checks(only: list[str] | None) -> Callable[[str], bool]:
-    from stzoo.core.conformance.running import check_names
+    from stzoo.core.conformance.run_checks import check_names
     from stzoo.core.errors import UsageError, nearest
 
     names = check_names()

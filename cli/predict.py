@@ -36,7 +36,7 @@ def command(
     A .zarr is written block by block, so that memory does not grow with the slide or the genes, and can be shared by
     processes: torchrun --nproc-per-node 2 -m stzoo.cli.main predict ...
     """
-    from stzoo.cli.outputs import check_outputs, check_shared, parse_genes
+    from stzoo.cli.check_options import check_outputs, check_shared, parse_genes
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import quick_to_stop

@@ -25,7 +25,7 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Score sets of genes at every spot from the H&E image; counts, where there are, are only compared."""
-    from stzoo.cli.outputs import check_outputs
+    from stzoo.cli.check_options import check_outputs
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.progress import progress_bar

@@ -24,7 +24,7 @@ def new(
     overwrite: Annotated[bool, typer.Option(help="Replace the output.")] = False,
 ) -> None:
     """Write a stack file for the sections of a folder, the central one measured whole."""
-    from stzoo.cli.outputs import check_stack_suffix, parse_names
+    from stzoo.cli.check_options import check_stack_suffix, parse_names
     from stzoo.core.io.stack_file import new_stack_file, write_stack_file
     from stzoo.core.runtime.outputs import check_output
 

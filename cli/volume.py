@@ -26,7 +26,7 @@ def command(
     overwrite: Annotated[bool, typer.Option(help="Replace the outputs.")] = False,
 ) -> None:
     """Say what a volume holds, and draw it."""
-    from stzoo.cli.outputs import parse_genes
+    from stzoo.cli.check_options import parse_genes
     from stzoo.core.io.volume import Volume
     from stzoo.core.plotting.volume import plot_volume
     from stzoo.core.plotting.volume_page import write_page

@@ -115,7 +115,7 @@ def pull(
     ] = None,
 ) -> None:
     """Download weights and verify them, so that they can be used without a network."""
-    from stzoo.zoo.locking import LOCK, Lock
+    from stzoo.zoo.lockfile import LOCK, Lock
 
     wanted = names or list(Lock.here().weights)
     if not wanted:
@@ -130,7 +130,7 @@ def pull(
 @app.command()
 def lock(names: Names) -> None:
     """Write what some weights are now into stzoo.lock: the commit of a branch, bytes and sha256 of every file."""
-    from stzoo.zoo.locking import LOCK, Lock
+    from stzoo.zoo.lockfile import LOCK, Lock
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     for name in names:
@@ -195,7 +195,7 @@ def remove(name: Name) -> None:
     """Remove downloaded weights from this machine."""
     from stzoo.zoo.hub import HubAddress, parse
     from stzoo.zoo.hub import remove as forget
-    from stzoo.zoo.locking import Lock
+    from stzoo.zoo.lockfile import Lock
 
     entry = Lock.here(strict=False).weights.get(str(parse(name)) if name.startswith("hf://") else name)
     source = entry.source if entry is not None else name
@@ -222,7 +222,7 @@ def _check(folder: Path) -> dict[str, str]:
 
 def _verify_files(name: str) -> tuple[str, dict[str, str], int]:
     """Return source, digests and bytes of some weights; a branch is written to the lock file."""
-    from stzoo.zoo.locking import Lock
+    from stzoo.zoo.lockfile import Lock
     from stzoo.zoo.resolving import forgetting_damage, resolve
 
     lock = Lock.here()

@@ -172,7 +172,7 @@ class Model(ABC):
             Folder of checkpoints and logs (:func:`stzoo.core.training.loop.fit`).
         validation
             Sections that are never learned from, on which the weights are judged while the run goes on: it ends with
-            the best (see :class:`stzoo.core.heads.held_out.HeldOut`). By default with the last, unjudged.
+            the best (see :class:`stzoo.core.heads.held_out_sections.HeldOut`). By default with the last, unjudged.
         resume
             Go on with the run in ``out``.
         progress

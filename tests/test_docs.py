@@ -14,7 +14,7 @@ from stzoo.cli.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-PROTOCOLS = {path.stem for path in (ROOT / "plugins" / "benchmarks").glob("*.yaml")}
+PROTOCOLS = {path.stem for path in (ROOT / "plugins" / "benchmarks" / "protocols").glob("*.yaml")}
 RESULTS = [path.stem for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")) if path.stem in PROTOCOLS]
 
 

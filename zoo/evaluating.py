@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from stzoo.core.evaluation.load import load_protocol, with_models
+from stzoo.core.evaluation.load_protocol import load_protocol, with_models
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.zoo.loading import load

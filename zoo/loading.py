@@ -8,7 +8,7 @@ from typing import Any
 from stzoo.core.discovery.manager import Plugin, PluginManager, default_manager
 from stzoo.core.errors import WeightsError
 from stzoo.core.specs import ModelSpec
-from stzoo.zoo.locking import Lock
+from stzoo.zoo.lockfile import Lock
 from stzoo.zoo.resolving import Resolved, forgetting_damage, resolve
 
 

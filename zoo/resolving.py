@@ -15,7 +15,7 @@ from stzoo.core.runtime.resources import package_folder
 from stzoo.core.specs import WeightsSpec
 from stzoo.core.weights.manifest import MANIFEST, DamagedError, check_layout
 from stzoo.zoo.foreign import digests_of, is_checkpoint
-from stzoo.zoo.locking import Lock
+from stzoo.zoo.lockfile import Lock
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from stzoo.core.aligner import Aligner
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.errors import DataError
 from stzoo.core.geometry.transform import Transform
 

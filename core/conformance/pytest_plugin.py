@@ -32,7 +32,7 @@ class ConformanceCollector(pytest.Collector):
 
     def collect(self) -> Iterator[ConformanceItem]:
         """Yield an item for each check; a plugin that is not there is an error of collection."""
-        from stzoo.core.conformance.running import plan_checks
+        from stzoo.core.conformance.run_checks import plan_checks
         from stzoo.core.errors import StzooError
 
         try:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.errors import StzooError
-from stzoo.core.evaluation.load import task_class
+from stzoo.core.evaluation.load_protocol import task_class
 from stzoo.core.evaluation.models import Loader, Models
 from stzoo.core.evaluation.protocol import Protocol
 from stzoo.core.evaluation.task import Metrics, Task
@@ -71,7 +71,7 @@ def run_protocol(
     Parameters
     ----------
     protocol
-        From :func:`~stzoo.core.evaluation.load.load_protocol`.
+        From :func:`~stzoo.core.evaluation.load_protocol.load_protocol`.
     data
         Folder that holds the sections; ``{data}`` in overrides of rows stands for it.
     load

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stzoo.core.arrays import Mask
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, UnitsError
 from stzoo.core.io.read import read

@@ -52,7 +52,7 @@ class StackEntry:
     source
         ``PATH`` or ``PATH::SECTION``; relative to the folder of the stack file.
     measured
-        A rule of :func:`stzoo.core.data.sampling.measured_mask`.
+        A rule of :func:`stzoo.core.data.sampling_rules.measured_mask`.
     z_um
         Depth in micrometres; by default one spacing below the section before (0 for the first).
     """

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from stzoo.core.metrics.maps import masked_ssim as masked_ssim
     from stzoo.core.metrics.maps import to_grid as to_grid
     from stzoo.core.metrics.retrieval import partner_ranks as partner_ranks
-    from stzoo.core.metrics.running import RunningPCC as RunningPCC
+    from stzoo.core.metrics.streaming import RunningPCC as RunningPCC
     from stzoo.core.metrics.summary import mean_pcc as mean_pcc
     from stzoo.core.metrics.summary import summarise as summarise
 
 _HOMES = {
     "Calibration": "calibration",
-    "RunningPCC": "running",
+    "RunningPCC": "streaming",
     "concatenated_pcc": "correlation",
     "is_constant": "correlation",
     "masked_ssim": "maps",

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from stzoo.core.arrays import Mask, Points
-from stzoo.core.data.sampling import lattice_columns
+from stzoo.core.data.sampling_rules import lattice_columns
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.runtime.outputs import writing

@@ -7,7 +7,7 @@ from pathlib import Path
 from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError
-from stzoo.core.io.row_store import open_row_store
+from stzoo.core.io.result_store import open_row_store
 from stzoo.core.io.write import bare_frame
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.blocks import BlockShare

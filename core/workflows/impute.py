@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from stzoo.core.arrays import Doubles, Floats, Mask
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer
@@ -147,7 +147,7 @@ def sparse_section(
     Parameters
     ----------
     rule
-        See :func:`stzoo.core.data.sampling.measured_mask`.
+        See :func:`stzoo.core.data.sampling_rules.measured_mask`.
     genes
         Genes wanted; by default all. Depths are those of all genes.
     target
@@ -198,7 +198,7 @@ def impute(
     imputer
         Any imputer plugin.
     rule
-        See :func:`stzoo.core.data.sampling.measured_mask`.
+        See :func:`stzoo.core.data.sampling_rules.measured_mask`.
     genes
         Genes wanted; by default all. Depths are those of all genes.
     out

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.data.section import PER_10K, Section, Stack
 from stzoo.core.errors import DataError
 from stzoo.core.imputer import Imputer

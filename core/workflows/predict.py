@@ -17,9 +17,9 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.io.row_store import RowStore, open_row_store
+from stzoo.core.io.result_store import RowStore, open_row_store
 from stzoo.core.io.write import bare_frame, write
-from stzoo.core.metrics.running import RunningPCC
+from stzoo.core.metrics.streaming import RunningPCC
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress

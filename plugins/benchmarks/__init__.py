@@ -38,7 +38,7 @@ _PROTOCOLS = (
 
 _TASKS = (
     ("expression", "expression:Expression", "expression of unseen sections from their images"),
-    ("unseen-genes", "unseen:UnseenGenes", "genes held out by name, zero-shot"),
+    ("unseen-genes", "unseen_genes:UnseenGenes", "genes held out by name, zero-shot"),
     ("retrieval", "retrieval:Retrieval", "from image to expression and back among the spots of a section"),
     ("clustering", "clustering:Clustering", "clusters of frozen embeddings against labelled layers"),
     ("same-slide", "slide:SameSlide", "spots held out of the very slide that is trained on"),
@@ -51,7 +51,9 @@ _TASKS = (
 @hookimpl
 def stzoo_protocols() -> Iterable[ProtocolSpec]:
     """Offer the shipped protocols."""
-    return [ProtocolSpec(name, f"stzoo.plugins.benchmarks/{name}.yaml", summary) for name, summary in _PROTOCOLS]
+    return [
+        ProtocolSpec(name, f"stzoo.plugins.benchmarks/protocols/{name}.yaml", summary) for name, summary in _PROTOCOLS
+    ]
 
 
 @hookimpl

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from stzoo import Aligner, DataError, Section, Stack, Transform
 from stzoo.core.arrays import Floats, Mask
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.subsets import detected_genes, expression_of, measured_subsets
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.workflows.align_stack import align_stack
-from stzoo.plugins.benchmarks.hidden import LEAST_HIDDEN
+from stzoo.plugins.benchmarks.hidden_spots import LEAST_HIDDEN
 
 NO_ALIGNER = "none"
 """Sections stay where they are."""
@@ -26,7 +26,7 @@ class Round:
     central
         Index of the central section.
     rule
-        What is measured of the others (see :func:`stzoo.core.data.sampling.measured_mask`).
+        What is measured of the others (see :func:`stzoo.core.data.sampling_rules.measured_mask`).
     genes
         Genes that are filled and scored, chosen on the measured spots.
     given

@@ -10,7 +10,7 @@ from stzoo import Imputer, Stack
 from stzoo.core.arrays import Array, Doubles, Floats, Mask
 from stzoo.core.evaluation.task import Metrics
 from stzoo.core.metrics import is_constant
-from stzoo.plugins.benchmarks.hidden import correlations, over_genes
+from stzoo.plugins.benchmarks.hidden_spots import correlations, over_genes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from stzoo import BlockShare, ConfigError, Ranks, Section
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
-from stzoo.core.heads.held_out import HeldOut
+from stzoo.core.heads.held_out_sections import HeldOut
 from stzoo.core.nn import Block
 from stzoo.core.runtime.blocks import stack_rows
 from stzoo.core.runtime.ranks import ALONE

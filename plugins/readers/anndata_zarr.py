@@ -9,8 +9,8 @@ from typing import Any
 
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.lazy import lazy_anndata
-from stzoo.plugins.readers.anndata_checks import pick_section, reading_anndata, section_names
-from stzoo.plugins.readers.anndata_section import to_section
+from stzoo.plugins.readers._anndata_checks import pick_section, reading_anndata, section_names
+from stzoo.plugins.readers._anndata_section import to_section
 
 _FILES = {"zarr.json": "attributes", ".zattrs": None}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import list_names, make_adata
-from stzoo.plugins.readers.tables import is_file
-from stzoo.plugins.readers.text_counts import column_names, read_counts
+from stzoo.plugins.readers._tables import is_file
+from stzoo.plugins.readers._text_counts import column_names, read_counts
 
 _UM, _UNITS = ("x_centroid", "y_centroid"), ("aligned_x", "aligned_y")
 _NAMES = ("barcode", "cell_id")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.lazy import lazy_anndata
-from stzoo.plugins.readers.anndata_checks import pick_section, reading_anndata, section_names
-from stzoo.plugins.readers.anndata_section import to_section
-from stzoo.plugins.readers.tables import is_file
+from stzoo.plugins.readers._anndata_checks import pick_section, reading_anndata, section_names
+from stzoo.plugins.readers._anndata_section import to_section
+from stzoo.plugins.readers._tables import is_file
 
 
 class H5adReader(Reader):

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import make_adata
+from stzoo.plugins.readers._tables import numbers, read_table
+from stzoo.plugins.readers._text_counts import read_counts
 from stzoo.plugins.readers.legacy_st import PITCH_UM, SPOT_UM
-from stzoo.plugins.readers.tables import numbers, read_table
-from stzoo.plugins.readers.text_counts import read_counts
 
 _COUNTS = (".csv.gz", ".csv")
 _PLACES = "_coor.csv"

@@ -10,8 +10,8 @@ import numpy as np
 from stzoo import Reader, Section
 from stzoo.core.data.notes import make_adata, with_places
 from stzoo.core.slides import Slide
-from stzoo.plugins.readers.tables import image_beside, lattice_mpp, need_columns, numbers, read_table, require_unique
-from stzoo.plugins.readers.text_counts import read_counts
+from stzoo.plugins.readers._tables import image_beside, lattice_mpp, need_columns, numbers, read_table, require_unique
+from stzoo.plugins.readers._text_counts import read_counts
 
 HER2ST = re.compile(r"([A-H])\d")
 """her2st (Andersson et al. 2021) names a section by the letter of its patient and a number."""

@@ -10,7 +10,7 @@ import numpy as np
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import note, with_places
 from stzoo.core.slides import Slide
-from stzoo.plugins.readers.tables import (
+from stzoo.plugins.readers._tables import (
     image_beside,
     json_number,
     lattice_mpp,
@@ -21,7 +21,7 @@ from stzoo.plugins.readers.tables import (
     read_table,
     require_unique,
 )
-from stzoo.plugins.readers.tenx import find_matrix, read_matrix
+from stzoo.plugins.readers._tenx import find_matrix, read_matrix
 
 PITCH_UM, SPOT_UM = 100.0, 55.0
 """Centre-to-centre distance and diameter of Visium spots (10x Genomics documentation)."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from stzoo import DataError, Reader, Section
 from stzoo.core.slides import Slide, to_rgb
-from stzoo.plugins.readers.anndata_section import to_section
+from stzoo.plugins.readers._anndata_section import to_section
 from stzoo.plugins.readers.anndata_zarr import zarr_attributes
 
 

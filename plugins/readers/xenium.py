@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import with_places
-from stzoo.plugins.readers.tables import need_columns, numbers, read_parquet, read_table, require_unique
-from stzoo.plugins.readers.tenx import find_matrix, read_matrix
+from stzoo.plugins.readers._tables import need_columns, numbers, read_parquet, read_table, require_unique
+from stzoo.plugins.readers._tenx import find_matrix, read_matrix
 
 _CELLS = ("cells.parquet", "cells.csv.gz", "cells.csv")
 _MATRIX = "cell_feature_matrix"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from stzoo import DataError, Encoder, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.gp import Components, Places, relative_noise, spacing
 from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.workflows.align_stack import central_section

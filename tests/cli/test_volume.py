@@ -12,7 +12,7 @@ import anndata
 import numpy as np
 import pytest
 from stack_layouts import sections
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Stack
 from stzoo.core.io.volume import Volume
 from stzoo.core.plotting.volume_page import MOST_GENES, page_data, write_page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import stzoo
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.run import run_protocol
 
 

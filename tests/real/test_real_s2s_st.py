@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.io.read import read
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model

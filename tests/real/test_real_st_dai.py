@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from stzoo.core.arrays import Floats
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.io.read import read
 from stzoo.core.metrics.correlation import per_gene_pcc

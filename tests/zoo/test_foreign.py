@@ -48,7 +48,7 @@ def test_a_clip_folder_is_an_encoder_for_any_head(clip: Path, section: Section, 
 def test_a_changed_checkpoint_is_not_the_locked_one(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stzoo.zoo.locking import Lock
+    from stzoo.zoo.lockfile import Lock
     from stzoo.zoo.resolving import resolve
 
     monkeypatch.chdir(tmp_path)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
 from stzoo import BlockShare, Filled, FilledPart, Ranks, Section
 from stzoo.core.arrays import Doubles, Floats, Indices, Points
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.gp import spacing
 from stzoo.core.metrics import per_gene_pcc
 

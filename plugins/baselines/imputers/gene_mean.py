@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from stzoo import BlockShare, Filled, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Floats
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.runtime.ranks import ALONE
 
 

@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
 from stzoo import Filled, FilledPart, PartImputer, Progress, Ranks, Section, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask, Points
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
 

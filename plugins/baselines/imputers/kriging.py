@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from stzoo import ConfigError, Encoder, Filled, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.gp import (
     Choice,
     Components,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from stzoo import BlockShare, ConfigError, DataError, Filled, FilledPart, PartImputer, Progress, Ranks, Section, Stack
 from stzoo.core.arrays import Doubles, Floats, Points
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.gp import spacing
 from stzoo.core.metrics import per_gene_pcc
 from stzoo.core.runtime.ranks import ALONE

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from stzoo import Section
 from stzoo.core.arrays import Doubles, Floats, Indices
-from stzoo.core.data.sampling import informative
+from stzoo.core.data.sampling_rules import informative
 from stzoo.core.gp import Components, Places, fit_blocks, relative_noise
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.refined.tiles import Tile, cut_tiles

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stzoo.core.conformance import conformance_tests, data
-from stzoo.core.conformance.running import all_checks, plan_checks, run_checks
+from stzoo.core.conformance.run_checks import all_checks, plan_checks, run_checks
 from stzoo.core.data.section import Section
 from stzoo.core.discovery.manager import PluginManager
 from stzoo.core.errors import PluginError, UnknownNameError, UsageError

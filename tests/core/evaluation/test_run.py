@@ -12,7 +12,7 @@ import pytest
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, PluginError, UsageError
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank, Row
 from stzoo.core.evaluation.run import Result, lines, report, run_protocol

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy.spatial import cKDTree
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, UsageError
 from stzoo.core.workflows.design import design, farthest_points, write_barcodes

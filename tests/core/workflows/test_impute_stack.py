@@ -13,7 +13,7 @@ import stzoo
 from stack_layouts import sections
 from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import DataError, GeneError, OutputError, UsageError
 from stzoo.core.geometry.transform import Transform

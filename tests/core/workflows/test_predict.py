@@ -24,7 +24,7 @@ from stzoo.core.errors import DataError, UsageError
 from stzoo.core.io.read import read
 from stzoo.core.io.write import write
 from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.metrics.running import RunningPCC
+from stzoo.core.metrics.streaming import RunningPCC
 from stzoo.core.registry import model
 from stzoo.core.runtime import blocks
 from stzoo.core.workflows.embed import EMBEDDING, embed

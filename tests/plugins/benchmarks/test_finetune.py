@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section

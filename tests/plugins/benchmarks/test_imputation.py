@@ -12,7 +12,7 @@ import pytest
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, UsageError
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, lines, report, run_protocol

@@ -10,7 +10,7 @@ import pytest
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section

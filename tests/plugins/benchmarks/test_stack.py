@@ -13,10 +13,10 @@ import pytest
 import yaml
 from scipy.stats import spearmanr
 from stzoo.core.arrays import Floats
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, StzooError
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet, Rank
 from stzoo.core.evaluation.run import Result, run_protocol

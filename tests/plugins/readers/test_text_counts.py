@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stzoo.core.errors import DataError
-from stzoo.plugins.readers.text_counts import read_counts
+from stzoo.plugins.readers._text_counts import read_counts
 
 VALUES = st.one_of(st.just(0), st.integers(0, 99999), st.floats(0, 1e6, width=32))
 NAMES = st.text(

@@ -7,7 +7,7 @@ import pytest
 import stzoo
 import torch
 from s2s_st_sections import VARIANTS, cdcin, hexagonal, layers, patches, refined, section_of, truth_of
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.errors import ConfigError, DataError, WeightsError
 from stzoo.core.metrics.correlation import per_gene_pcc

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from stzoo.core.data.sampling import measured_mask
+from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.section import Section, Stack
 from stzoo.core.registry import model
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from stzoo import DataError
 from stzoo.core.data.notes import list_names, make_adata
-from stzoo.plugins.readers.tables import read_table
-from stzoo.plugins.readers.text_counts import open_text
+from stzoo.plugins.readers._tables import read_table
+from stzoo.plugins.readers._text_counts import open_text
 
 GENES = "Gene Expression"
 _FIELDS = ("barcodes", "data", "indices", "indptr", "shape", "features/id", "features/name")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from stzoo.core.data.section import Section
 from stzoo.core.errors import DataError, GeneError, StzooError, UsageError
-from stzoo.core.heads import held_out
-from stzoo.core.heads.held_out import HeldOut
+from stzoo.core.heads import held_out_sections as held_out
+from stzoo.core.heads.held_out_sections import HeldOut
 from stzoo.core.io.synthetic import synthetic_section
 
 GENES = ["ERBB2", "CD74", "COL1A1", "KRT18"]

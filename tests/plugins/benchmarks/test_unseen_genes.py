@@ -12,12 +12,12 @@ from anndata import AnnData
 from evaluate_fakes import Oracle
 from stzoo.core.data.section import Section
 from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.evaluation.load import load_protocol
+from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.unseen import Family, UnseenGenesProtocol, most_similar, permute_hits, without
+from stzoo.plugins.benchmarks.unseen_genes import Family, UnseenGenesProtocol, most_similar, permute_hits, without
 
 FAMILIES = [
     Family("keratins", "KRT[0-9]+"),

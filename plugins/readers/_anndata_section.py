@@ -13,9 +13,9 @@ from stzoo.core.data.validate import check_places
 from stzoo.core.io.write import ABOUT, check_version
 from stzoo.core.slides import Slide, to_rgb
 from stzoo.core.slides.pyramid import open_pyramid
-from stzoo.plugins.readers.anndata_checks import raw_counts, read_units
+from stzoo.plugins.readers._anndata_checks import raw_counts, read_units
+from stzoo.plugins.readers._tables import image_beside, lattice_mpp
 from stzoo.plugins.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
-from stzoo.plugins.readers.tables import image_beside, lattice_mpp
 
 
 def to_section(adata: Any, name: str, path: Path) -> Section:

@@ -30,7 +30,7 @@ class HiddenProtocol(Protocol):
     Parameters
     ----------
     measured
-        Rules (see :func:`stzoo.core.data.sampling.measured_mask`); each is one run, scores are means over them.
+        Rules (see :func:`stzoo.core.data.sampling_rules.measured_mask`); each is one run, scores are means over them.
     reference
         Name of the row that the others are compared with; empty for none.
     """
