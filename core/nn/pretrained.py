@@ -97,11 +97,11 @@ def clip_towers(
 
 
 def vit_tower(
-    state: State, hints: Hints | None = None, *, image_px: int | None = None, interpolate: bool = False
+    state: State, hints: Hints | None = None, *, image_px: int | None = None
 ) -> tuple[dict[str, Tensor], ViTConfig]:
     """Return state and shape of a :class:`~stzoo.core.nn.vit.ViT` from a ViT or DINO checkpoint (timm, transformers).
 
-    Options and errors as of :func:`clip_towers`.
+    Parameters and errors are those of :func:`clip_towers`; another grid is an error.
     """
     layout = next((name for name, mark in VIT_MARKS.items() if re.search(mark, " ".join(state))), None)
     if layout is None:
@@ -112,7 +112,7 @@ def vit_tower(
     if clip and tower.quick_gelu is None:
         raise _no_activation()
     eps = 1e-12 if layout == "transformers" else 1e-6
-    config, vision = _vision(ours, tower, image_px, interpolate, clip=clip, eps=eps)
+    config, vision = _vision(ours, tower, image_px, False, clip=clip, eps=eps)
     return vision, config
 
 
