@@ -18,8 +18,6 @@ from stzoo.core.runtime.blocks import BlockShare
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
-"""Values of a stack are log1p of counts per this many."""
-
 
 @dataclass(frozen=True)
 class Filled:
