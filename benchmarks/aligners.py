@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stzoo
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
 from stzoo.core.data.section import Section
@@ -45,8 +46,6 @@ from stzoo.core.discovery.manager import default_manager
 from stzoo.core.geometry.transform import Transform
 from stzoo.core.slides.slide import Slide
 from stzoo.core.specs import ModelSpec
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

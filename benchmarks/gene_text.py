@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stzoo
 from stzoo.core.errors import StzooError
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.comtip.data import choose_training_genes
 from stzoo.plugins.comtip.vocabulary import embed_sentences, load_packaged_descriptions
-
-import stzoo
 
 RESULTS = Path(__file__).parent / "results" / "gene_text.json"
 COMPONENTS, FOLDS, PENALTIES = 10, 10, (1.0, 3.0, 10.0, 30.0)

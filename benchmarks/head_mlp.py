@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import stzoo
 import torch
 from stzoo.core.encoder import training_data
 from stzoo.core.evaluation.load import load_protocol
@@ -30,8 +31,6 @@ from stzoo.core.evaluation.models import Models
 from stzoo.core.heads.mlp import MLPHead
 from stzoo.core.metrics.summary import summarise
 from stzoo.plugins.benchmarks.expression import Expression
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "head_mlp.json"

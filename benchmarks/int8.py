@@ -23,10 +23,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
+    import stzoo
     import torch
     from stzoo.core.metrics.summary import summarise
-
-    import stzoo
 
     torch.set_num_threads(options.threads)
     training = [stzoo.read(f"{options.data}/her2st::{name}") for name in ("C2", "C3", "C4")]

@@ -21,13 +21,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import stzoo
 from anndata import AnnData
 from stzoo.core.data.sampling import measured_mask
 from stzoo.core.data.section import Section
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.metrics.summary import summarise
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

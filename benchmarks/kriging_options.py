@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stzoo
 from scipy.stats import wilcoxon
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.plugins.benchmarks.stack_data import Round
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

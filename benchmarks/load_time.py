@@ -23,11 +23,10 @@ WAYS = ("load_file", "load_file into a module", "digest alone", "stzoo.load")
 
 def make_large(folder: Path) -> Path:
     """Write a ViT-B/16 as a checkpoint of transformers would be, through the adapter."""
+    import stzoo
     import torch
     from safetensors.torch import save_file
     from stzoo.core.nn.vit import ViT, ViTConfig
-
-    import stzoo
 
     torch.manual_seed(0)
     vit = ViT(ViTConfig(image_px=224, patch_px=16, width=768, depth=12, heads=12))
@@ -57,10 +56,9 @@ def measure(way: str, folder: Path) -> dict[str, float]:
     import os
     import time
 
+    import stzoo
     import torch
     from safetensors.torch import load_file
-
-    import stzoo
 
     def read(tensors: Any) -> float:
         return float(sum(t.sum() for t in tensors))

@@ -34,14 +34,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import stzoo
 from anndata import AnnData
 from stzoo.core.config import override
 from stzoo.core.data.binning import bin_section
 from stzoo.core.data.section import Section
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.workflows.impute import sparse_section
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

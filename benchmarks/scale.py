@@ -121,9 +121,8 @@ def measured(name: str, spots: int, folder: Path, floor: dict[str, float]) -> di
 
 def one(weights: str, source: str, out: str) -> None:
     """Read, predict and write; print peak memory and CPU seconds of this process."""
-    from stzoo.core.workflows.predict import predict
-
     import stzoo
+    from stzoo.core.workflows.predict import predict
 
     encoder = stzoo.load(weights)
     before, start = high_water(), cpu()

@@ -23,14 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import stzoo
 from stzoo.core.arrays import Mask
 from stzoo.core.data.section import Stack
 from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.benchmarks.stack_data import Round
-
-import stzoo
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

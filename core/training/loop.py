@@ -1,8 +1,8 @@
-"""The training loop, shared by all methods.
+"""The training loop: one for every method in the house.
 
 A method says what one step computes (:class:`TrainingTask`); the loop does the rest: learning rate, clipping,
-accumulation, checkpoints, validation, logs, the progress bar, Ctrl-C, ranks. All randomness of a step comes from
-(seed, step), so a run that was killed and resumed ends, on a CPU, with the very bits of one that never stopped.
+accumulation, checkpoints, validation, logs, the bar, Ctrl-C, ranks. All randomness of a step comes from (seed, step),
+so a run that was killed and resumed ends, on a CPU, with the very bits of one that never stopped.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ stzoo predict SECTION --plugin neighbour_head.py --head neighbours --reference M
 from dataclasses import dataclass
 
 import numpy as np
-
 import stzoo
 
 

@@ -1,14 +1,13 @@
-"""A kind of protocol in one file: do predictions rank the spots of an unseen section as its counts do (Spearman)?
+"""A kind of protocol in one file: whether predictions rank the spots of an unseen section as its counts do.
 
-stzoo evaluate rank.yaml --data FOLDER --plugin rank_protocol.py, where rank.yaml says kind: rank, train, test and genes.
+stzoo evaluate rank.yaml --data FOLDER --plugin rank_protocol.py (rank.yaml has kind: rank, train, test, genes, rows)
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import spearmanr
-
 import stzoo
+from scipy.stats import spearmanr
 
 
 @stzoo.hookimpl

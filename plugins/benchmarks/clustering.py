@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError, UsageError
+from stzoo import Column, DataError, Protocol, Row, Section, Task, UsageError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Column, Metrics, Task
+from stzoo.core.evaluation.task import Metrics
 
 
 @dataclass

@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from stzoo import Column, DataError, Row, Section, SplitProtocol, SplitTask
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
 from stzoo.core.data.subsets import detected_genes, expression_of, mean_profile, measured_subsets
-from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Row, SplitProtocol
-from stzoo.core.evaluation.task import Column, Metrics, SplitTask
-from stzoo.core.metrics.summary import summarise
+from stzoo.core.evaluation.protocol import GeneSet
+from stzoo.core.evaluation.task import Metrics
+from stzoo.core.metrics import summarise
 
 
 @dataclass

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo import Column, Encoder, Protocol, Row, Section, Task
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
 from stzoo.core.data.splits import FEW, By, SplitOptions, split
 from stzoo.core.data.subsets import SpotSubset, detected_genes, expression_of, measured_subsets
-from stzoo.core.encoder import Encoder
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Protocol, Row
-from stzoo.core.evaluation.task import Column, Metrics, Task
+from stzoo.core.evaluation.protocol import GeneSet
+from stzoo.core.evaluation.task import Metrics
 from stzoo.core.finetuning.controls import (
     HEAD,
     TUNED,

@@ -10,14 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from stzoo import ConfigError, Imputer, Protocol, Row, Stack, StzooError, Task
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Stack
-from stzoo.core.errors import ConfigError, StzooError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Metrics, Task
-from stzoo.core.imputer import Imputer
-from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
+from stzoo.core.evaluation.task import Metrics
+from stzoo.core.metrics import is_constant, per_gene_pcc
 from stzoo.core.model import provenance_of
 
 FLOOR = "gene-mean"

@@ -10,15 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from stzoo import Column, ConfigError, DataError, Imputer, Row, Section, Stack
 from stzoo.core.arrays import Doubles, Floats, Mask
 from stzoo.core.data.binning import bin_section
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.task import Column
-from stzoo.core.imputer import Imputer
-from stzoo.core.metrics.maps import masked_ssim, to_grid
+from stzoo.core.metrics import masked_ssim, to_grid
 from stzoo.core.workflows.impute import Sparse, sparse_section
 from stzoo.plugins.benchmarks.hidden import (
     LEAST_HIDDEN,

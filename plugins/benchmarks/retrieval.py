@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from stzoo import Column, ConfigError, Row, SplitTask, UsageError
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.errors import ConfigError, UsageError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Row
-from stzoo.core.evaluation.task import Column, Metrics, SplitTask
-from stzoo.core.metrics.retrieval import partner_ranks
+from stzoo.core.evaluation.task import Metrics
+from stzoo.core.metrics import partner_ranks
 from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
 
 AT = (1, 5, 10, 50)

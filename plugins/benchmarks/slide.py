@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from stzoo import Column, DataError, Protocol, Row, Section, Task, model
 from stzoo.core.arrays import Floats, Mask
-from stzoo.core.data.section import Section
 from stzoo.core.data.subsets import mean_profile, measured_subsets
-from stzoo.core.errors import DataError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Protocol, Row
-from stzoo.core.evaluation.task import Column, Metrics, Task
-from stzoo.core.metrics.correlation import concatenated_pcc, per_gene_pcc
-from stzoo.core.registry import model
+from stzoo.core.evaluation.task import Metrics
+from stzoo.core.metrics import concatenated_pcc, per_gene_pcc
 
 
 @dataclass

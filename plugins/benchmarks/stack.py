@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.aligner import Aligner
+from stzoo import Aligner, Column, ConfigError, DataError, Imputer, Row, Section, Stack, model
 from stzoo.core.arrays import Array, Floats
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.errors import ConfigError, DataError, nearest
+from stzoo.core.errors import nearest
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import GeneSet, Row
-from stzoo.core.evaluation.task import Column
-from stzoo.core.imputer import Imputer
-from stzoo.core.registry import model
+from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.plugins.benchmarks.hidden import HiddenProtocol, HiddenTask, PartScores, average, mark
 from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
 from stzoo.plugins.benchmarks.stack_score import Guess, fill_stack, guess, score_section

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from stzoo.core.aligner import Aligner
+from stzoo import Aligner, DataError, Section, Stack, Transform
 from stzoo.core.arrays import Floats, Mask
 from stzoo.core.data.sampling import measured_mask
-from stzoo.core.data.section import Section, Stack
 from stzoo.core.data.subsets import detected_genes, expression_of, measured_subsets
-from stzoo.core.errors import DataError
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.core.geometry.transform import Transform
 from stzoo.core.workflows.align_stack import align_stack
 from stzoo.plugins.benchmarks.hidden import LEAST_HIDDEN
 

@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo import Imputer, Stack
 from stzoo.core.arrays import Array, Doubles, Floats, Mask
-from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.task import Metrics
-from stzoo.core.imputer import Imputer
-from stzoo.core.metrics.correlation import is_constant
+from stzoo.core.metrics import is_constant
 from stzoo.plugins.benchmarks.hidden import correlations, over_genes
 
 

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from stzoo import Column, ConfigError, DataError, Row, Section, SplitProtocol, SplitTask
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Section
 from stzoo.core.data.subsets import detected_genes, measured_subsets
-from stzoo.core.errors import ConfigError, DataError
 from stzoo.core.evaluation.models import Models
-from stzoo.core.evaluation.protocol import Row, SplitProtocol
-from stzoo.core.evaluation.task import Column, Metrics, SplitTask
-from stzoo.core.metrics.correlation import is_constant, per_gene_pcc
+from stzoo.core.evaluation.task import Metrics
+from stzoo.core.metrics import is_constant, per_gene_pcc
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stzoo.core.training.task import Precision
+from stzoo.core.training import Precision
 
 
 class Stem(Enum):

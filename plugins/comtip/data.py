@@ -10,11 +10,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from scipy.sparse import csr_array, diags_array, vstack
+from stzoo import DataError, Section
 from stzoo.core.arrays import Indices, Points
-from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.errors import DataError
+from stzoo.core.data.section import PER_10K
 from stzoo.core.runtime.progress import progress_bar
-from stzoo.core.slides.tile_cache import Spots, cache_rows
+from stzoo.core.slides import Spots, cache_rows
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.inputs import CachedViews, choose_cache_kind, measure_moments, turn

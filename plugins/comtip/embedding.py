@@ -7,11 +7,9 @@ from typing import cast
 
 import numpy as np
 import torch
+from stzoo import BlockShare, Progress, Section
 from stzoo.core.arrays import Floats
 from stzoo.core.data.neighbourhood import Neighbourhood
-from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import BlockShare
-from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem
 from stzoo.plugins.comtip.image_tower import N_STATISTICS
 from stzoo.plugins.comtip.inputs import iterate_batches, turn

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from stzoo.core.data.section import Section
-from stzoo.core.errors import GeneError
-from stzoo.core.runtime.ranks import Ranks
+from stzoo import GeneError, Ranks, Section, Tunable
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.tunable import Batch, Tunable
+from stzoo.core.tunable import Batch
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.data import gather
 from stzoo.plugins.comtip.embedding import has_statistics

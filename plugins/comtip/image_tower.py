@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.nn.scaled_dot_product import attention
-from stzoo.core.nn.transformer import MLP
-from stzoo.core.nn.vit import ViT, ViTConfig, take
+from stzoo.core.nn import MLP, ViT, ViTConfig, attention
+from stzoo.core.nn.vit import take
 from stzoo.plugins.comtip.config import Generator, Stem, VisionConfig
 from torch import Tensor, nn
 

@@ -7,13 +7,12 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from stzoo import BlockShare, Progress, Section
 from stzoo.core.arrays import Points
-from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import BlockShare, batches_of
-from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.blocks import batches_of
 from stzoo.core.runtime.row_file import RowFile
-from stzoo.core.slides.slide import Slide
-from stzoo.core.slides.tile_cache import Kind, tile_rows
+from stzoo.core.slides import Slide, tile_rows
+from stzoo.core.slides.tile_cache import Kind
 from stzoo.plugins.comtip.config import Stem, VisionConfig
 from stzoo.plugins.comtip.image_tower import N_STATISTICS, VERSION, compute_statistics
 from torch import Tensor

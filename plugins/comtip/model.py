@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from stzoo import (
+    BlockShare,
+    DataError,
+    Encoder,
+    GeneError,
+    Prediction,
+    Progress,
+    Ranks,
+    Section,
+    UsageError,
+    WeightsError,
+    head_descriptions,
+    head_tensors,
+    take_heads,
+)
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.encoder import Encoder, Prediction
-from stzoo.core.errors import DataError, GeneError, UsageError, WeightsError
-from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, stack_rows
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.data.section import PER_10K
+from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.embedding import append_context, count_own_features, fill_spot_table, has_statistics
 from stzoo.plugins.comtip.network import CoMTIPNetwork
@@ -24,7 +35,7 @@ from stzoo.plugins.comtip.weights import StartingWeights, Weights, read_start, r
 from stzoo.plugins.comtip.zero_shot import check_genes
 
 if TYPE_CHECKING:
-    from stzoo.core.tunable import Tunable
+    from stzoo import Tunable
     from torch import Tensor
 
 
@@ -260,7 +271,7 @@ class CoMTIP(Encoder):
 
     def quantise(self) -> Self:
         """Compute the image tower in int8 on the CPU (see :meth:`Encoder.quantise`)."""
-        from stzoo.core.nn.int8 import quantise
+        from stzoo.core.nn import quantise
 
         self.to("cpu")
         self.network.image.vit = quantise(self.network.image.vit)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from stzoo.core.errors import ConfigError
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo import ConfigError, Ranks
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.comtip.config import CoMTIPConfig, Paat
 from stzoo.plugins.comtip.data import Draws, TrainingData
 from stzoo.plugins.comtip.image_tower import SpotGenerator

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.errors import ConfigError, GeneError, WeightsError
-from stzoo.core.nn.clip_text import ClipText, ClipTextConfig
+from stzoo import ConfigError, GeneError, WeightsError
+from stzoo.core.nn import ClipText, ClipTextConfig
 from stzoo.core.nn.transformer import KeysValues
 from stzoo.plugins.comtip.config import TextConfig, Values
 from stzoo.plugins.comtip.text_tower import GeneInputs, checkpoint_activations

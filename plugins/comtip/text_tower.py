@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from stzoo.core.nn.scaled_dot_product import attention
-from stzoo.core.nn.transformer import Block
+from stzoo.core.nn import Block, attention
 from stzoo.plugins.comtip.config import PairPool, TextConfig, Values
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -11,17 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo import BlockShare, ConfigError, Ranks, Section
 from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
-from stzoo.core.errors import ConfigError
 from stzoo.core.heads.held_out import HeldOut
-from stzoo.core.nn.transformer import Block
-from stzoo.core.runtime.blocks import BlockShare, stack_rows
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.nn import Block
+from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.slides.tile_cache import cache_folder, drop_own_cache
-from stzoo.core.training.loop import Fit, Validation, fit
+from stzoo.core.slides import cache_folder, drop_own_cache
+from stzoo.core.training import Fit, Validation, fit
 from stzoo.core.training.sharding import whole
 from stzoo.plugins.comtip.config import CoMTIPConfig, Watch
 from stzoo.plugins.comtip.data import TrainingData, choose_training_genes, gather
@@ -227,9 +226,11 @@ class Pretraining:
             return CoMTIPTask(weights.network, data, weights.vocabulary.inputs(genes), self.config, started, self.ranks)
 
     def _fit(self, task: CoMTIPTask, weights: Weights, sections: Sequence[Section], held_out: HeldOut | None) -> Fit:
-        train = self.config.train
+        train, options = self.config.train, configs.dump(self.config)
+        for key in ("accumulate", "precision"):  # the loop keeps them itself, so that older runs can go on
+            del options["train"][key]
         run = {
-            "config": configs.dump(self.config),
+            "config": options,
             "sections": [section.name for section in sections],
             "started_from": dict(weights.started_from),
             **({"validated_on": list(held_out.names)} if held_out else {}),

@@ -22,8 +22,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from stzoo import DataError, PluginError
 from stzoo.core.arrays import Floats
-from stzoo.core.errors import DataError, PluginError
 from stzoo.core.runtime.outputs import writing
 from stzoo.core.runtime.resources import resource
 from stzoo.plugins.comtip.config import GeneDescription, Text, TextConfig

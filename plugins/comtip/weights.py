@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from stzoo.core.errors import ConfigError, WeightsError, nearest
-from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints, vit_tower
-from stzoo.core.nn.vit import ViTConfig
-from stzoo.core.weights.repository import empty, restore_module
+from stzoo import ConfigError, WeightsError, restore_module
+from stzoo.core.errors import nearest
+from stzoo.core.nn import ViTConfig, clip_towers, read_checkpoint, read_hints, vit_tower
+from stzoo.core.weights.repository import empty
 from stzoo.plugins.comtip.config import CoMTIPConfig, Stem, Text
 from stzoo.plugins.comtip.image_tower import make_vit_config
 from stzoo.plugins.comtip.network import CoMTIPNetwork

@@ -8,9 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from stzoo import GeneError, Prediction
 from stzoo.core.arrays import Floats
-from stzoo.core.encoder import Prediction
-from stzoo.core.errors import GeneError
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.network import CoMTIPNetwork
 from stzoo.plugins.comtip.vocabulary import Vocabulary

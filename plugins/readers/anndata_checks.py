@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo import DataError
 from stzoo.core.data.lazy import is_whole, on_disk
 from stzoo.core.data.notes import note
-from stzoo.core.errors import DataError
 
 _DAMAGED = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError)
 """What anndata, h5py and zarr raise on files that are cut off, damaged, or of another kind."""

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo import DataError, Section, StzooError
 from stzoo.core.data.notes import NOTES, note
-from stzoo.core.data.section import Section
 from stzoo.core.data.validate import check_places
-from stzoo.core.errors import DataError, StzooError
 from stzoo.core.io.write import ABOUT, check_version
-from stzoo.core.slides.base import to_rgb
+from stzoo.core.slides import Slide, to_rgb
 from stzoo.core.slides.pyramid import open_pyramid
-from stzoo.core.slides.slide import Slide
 from stzoo.plugins.readers.anndata_checks import raw_counts, read_units
 from stzoo.plugins.readers.spaceranger import PITCH_UM, SPOT_UM, visium_lattice
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import list_names, make_adata
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
 from stzoo.plugins.readers.tables import is_file
 from stzoo.plugins.readers.text_counts import column_names, read_counts
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stzoo import DataError, Reader, Section
 from stzoo.core.data.lazy import lazy_anndata
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
 from stzoo.plugins.readers.anndata_checks import pick_section, reading_anndata, section_names
 from stzoo.plugins.readers.anndata_section import to_section
 from stzoo.plugins.readers.tables import is_file

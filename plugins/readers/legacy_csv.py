@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import make_adata
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
 from stzoo.plugins.readers.legacy_st import PITCH_UM, SPOT_UM
 from stzoo.plugins.readers.tables import numbers, read_table
 from stzoo.plugins.readers.text_counts import read_counts

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from stzoo import Reader, Section
 from stzoo.core.data.notes import make_adata, with_places
-from stzoo.core.data.section import Section
-from stzoo.core.reader import Reader
-from stzoo.core.slides.slide import Slide
+from stzoo.core.slides import Slide
 from stzoo.plugins.readers.tables import image_beside, lattice_mpp, need_columns, numbers, read_table, require_unique
 from stzoo.plugins.readers.text_counts import read_counts
 

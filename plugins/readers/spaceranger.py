@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import note, with_places
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
-from stzoo.core.slides.slide import Slide
+from stzoo.core.slides import Slide
 from stzoo.plugins.readers.tables import (
     image_beside,
     json_number,

@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
-from stzoo.core.slides.base import to_rgb
-from stzoo.core.slides.slide import Slide
+from stzoo import DataError, Reader, Section
+from stzoo.core.slides import Slide, to_rgb
 from stzoo.plugins.readers.anndata_section import to_section
 from stzoo.plugins.readers.anndata_zarr import zarr_attributes
 

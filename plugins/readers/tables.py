@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.errors import DataError, UnitsError
+from stzoo import DataError, UnitsError
 from stzoo.plugins.readers.text_counts import open_text, read_header
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")

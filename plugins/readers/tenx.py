@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from stzoo import DataError
 from stzoo.core.data.notes import list_names, make_adata
-from stzoo.core.errors import DataError
 from stzoo.plugins.readers.tables import read_table
 from stzoo.plugins.readers.text_counts import open_text
 

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from stzoo.core.errors import DataError
+from stzoo import DataError
 
 _SEPARATORS = {"\t": "tab", ",": "comma"}
 _MOST_HEADER = 1 << 24

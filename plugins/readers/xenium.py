@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from stzoo import DataError, Reader, Section
 from stzoo.core.data.notes import with_places
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
-from stzoo.core.reader import Reader
 from stzoo.plugins.readers.tables import need_columns, numbers, read_parquet, read_table, require_unique
 from stzoo.plugins.readers.tenx import find_matrix, read_matrix
 

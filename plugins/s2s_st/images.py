@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stzoo import DataError
 from stzoo.core.arrays import Pixels
-from stzoo.core.errors import DataError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from stzoo import DataError, Section
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask, Points
-from stzoo.core.data.section import Section
-from stzoo.core.errors import DataError
 
 Phase = tuple[int, int]
 

@@ -6,15 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stzoo import FilledPart, PartImputer, Progress, Ranks, Section, Stack, WeightsError, restore_module
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.errors import WeightsError
-from stzoo.core.imputer import FilledPart, PartImputer
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.weights.repository import empty, open_repository, restore_module
+from stzoo.core.weights.repository import empty, open_repository
 from stzoo.plugins.s2s_st.cdcin.variant import fill_cascade
 from stzoo.plugins.s2s_st.config import RefinerStart, S2SSTConfig, Variant
 from stzoo.plugins.s2s_st.images import NaturalImages

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Floats, Indices
-from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.metrics import Calibration
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.training.loop import fit_short
+from stzoo.core.training import fit_short
 from stzoo.plugins.st_dai.config import Confidence, CSGConfig
 from stzoo.plugins.st_dai.inputs import StackInputs
 from stzoo.plugins.st_dai.kriging import KrigingPredictions

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stzoo.core.errors import ConfigError
+from stzoo import ConfigError
 
 
 class Input(Enum):

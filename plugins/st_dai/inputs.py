@@ -6,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo import DataError, Encoder, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Stack
-from stzoo.core.encoder import Encoder
-from stzoo.core.errors import DataError
-from stzoo.core.gp.components import Components
-from stzoo.core.gp.kernels import Places
-from stzoo.core.gp.noise import relative_noise
-from stzoo.core.gp.partition import spacing
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.gp import Components, Places, relative_noise, spacing
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.workflows.align_stack import central_section
 from stzoo.core.workflows.features import section_features, typical_distance
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo import Ranks
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.gp.fitting import Choice, Spectrum, predict
-from stzoo.core.gp.stacked import blocks_around, choose_kernels
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.gp import Choice, Spectrum, blocks_around, choose_kernels, predict
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.st_dai.inputs import StackInputs
 
 OWN = 0.3

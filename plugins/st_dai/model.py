@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from stzoo import Encoder, Filled, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Stack
-from stzoo.core.encoder import Encoder
-from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.training.loop import fit_short
+from stzoo.core.training import fit_short
 from stzoo.core.workflows.features import cache_embeddings, encoder_of
 from stzoo.plugins.st_dai.confidence import score_labels
 from stzoo.plugins.st_dai.config import Input, LabelSource, Learn, STDAIConfig, TunedPart, Where

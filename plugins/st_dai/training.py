@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo import Progress
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.st_dai.config import BackboneConfig, RefineConfig
 from stzoo.plugins.st_dai.network import STDAINetwork, iterate_tuned_parameters
 from torch import Tensor, nn

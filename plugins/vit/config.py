@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
-from stzoo.core.errors import ConfigError
+from stzoo import ConfigError
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 """Mean and spread of RGB in [0, 1] that OpenAI's CLIP and PLIP were trained with."""

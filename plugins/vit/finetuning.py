@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from stzoo.core.data.section import Section
-from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.slides.tile_cache import Spots, cache_rows, tile_rows
-from stzoo.core.tunable import Batch, Tunable
+from stzoo import Ranks, Section, Tunable
+from stzoo.core.runtime.ranks import ALONE
+from stzoo.core.slides import Spots, cache_rows, tile_rows
+from stzoo.core.tunable import Batch
 from stzoo.plugins.vit.config import ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
 from torch import Tensor, nn

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stzoo.core.errors import WeightsError
+from stzoo import WeightsError
+from stzoo.core.nn import ViTConfig, clip_towers, read_checkpoint, read_hints, vit_tower
 from stzoo.core.nn.foreign import checkpoint_files
 from stzoo.core.nn.layouts import CLIP_MARKS
-from stzoo.core.nn.pretrained import clip_towers, read_checkpoint, read_hints, vit_tower
-from stzoo.core.nn.vit import ViTConfig
 from stzoo.core.runtime.digests import sha256_of
 from stzoo.core.weights.manifest import read_json
 from stzoo.plugins.vit.config import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD, Pool, ViTEncoderConfig

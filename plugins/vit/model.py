@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
+from stzoo import (
+    BlockShare,
+    Encoder,
+    Progress,
+    Ranks,
+    Section,
+    UsageError,
+    WeightsError,
+    head_descriptions,
+    head_tensors,
+    restore_module,
+    take_heads,
+)
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
-from stzoo.core.encoder import Encoder
-from stzoo.core.errors import UsageError, WeightsError, nearest
-from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, batches_of, stack_rows
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.weights.repository import empty, restore_module
+from stzoo.core.errors import nearest
+from stzoo.core.runtime.blocks import batches_of, stack_rows
+from stzoo.core.runtime.ranks import ALONE
+from stzoo.core.weights.repository import empty
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
 from stzoo.plugins.vit.tower import Tower
 
 if TYPE_CHECKING:
-    from stzoo.core.tunable import Tunable
+    from stzoo import Tunable
     from torch import Tensor
 
 __all__ = ["Pool", "ViTEncoder", "ViTEncoderConfig"]
@@ -160,7 +169,7 @@ class ViTEncoder(Encoder):
 
     def quantise(self) -> Self:
         """Compute the ViT in int8 on the CPU (see :meth:`Encoder.quantise`)."""
-        from stzoo.core.nn.int8 import quantise
+        from stzoo.core.nn import quantise
 
         self.to("cpu")
         self.tower.vit = quantise(self.tower.vit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 import torch
-from stzoo.core.nn.vit import ViT, ViTConfig
+from stzoo.core.nn import ViT, ViTConfig
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
 from torch import Tensor, nn
 

@@ -15,6 +15,8 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples" / "one-file"
+MEAN, NOISE = "self.values[near].mean(axis=1)", "np.random.random(embedding.shape)"
+COLUMNS = f"{MEAN}[:, columns].astype(np.float32)"
 HEAD, TASK = FOLDER / "neighbour_head.py", FOLDER / "rank_protocol.py"
 
 
@@ -93,14 +95,14 @@ def test_the_kit_checks_them(name: str, path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "check"),
     [
-        ("[:, columns].astype(np.float32)\n        spread", "[:, columns].astype(float)\n        spread", "head-predicts-genes-in-order"),
-        ("self.values[near].mean(axis=1)", "np.repeat(self.values.mean(axis=0)[None], len(embedding), 0)", "head-reads-the-embedding"),
-        ("stzoo.gene_columns(self.genes, genes)", "(tuple(genes or self.genes), [0] * len(genes or self.genes))", "head-names-missing-genes"),
-        ('return {"keys": self.keys, "values": self.values}', 'return {"keys": self.keys, "values": self.values * 0}', "head-survives-saving"),
-        ("embedding.astype(np.float32), expr", "embedding + np.random.random(embedding.shape), expr", "head-same-seed-same-answer"),
+        (COLUMNS, COLUMNS.replace("np.float32", "float"), "head-predicts-genes-in-order"),
+        (MEAN, "np.repeat(self.values.mean(axis=0)[None], len(embedding), 0)", "head-reads-the-embedding"),
+        ("stzoo.gene_columns(self.genes, genes)", "(self.genes, [0, 1, 2, 3])", "head-names-missing-genes"),
+        ('"values": self.values}', '"values": self.values * 0}', "head-survives-saving"),
+        ("embedding.astype(np.float32), expr", f"embedding + {NOISE}, expr", "head-same-seed-same-answer"),
         ("if embedding.shape[1] != self.keys.shape[1]:", "if False:", "head-names-missing-genes"),
     ],
-)  # fmt: skip
+)
 def test_a_planted_fault_of_a_head_is_found_by_its_check(old: str, new: str, check: str, tmp_path: Path) -> None:
     text = HEAD.read_text(encoding="utf-8")
     assert old in text

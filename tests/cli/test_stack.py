@@ -9,9 +9,8 @@ from typing import Any
 import anndata
 import numpy as np
 import pytest
-from stack_layouts import YAML, stack_folder
-
 import stzoo as face
+from stack_layouts import YAML, stack_folder
 
 Run = Callable[..., Any]
 GENES = "ERBB2,CD74,COL1A1"

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import stzoo
 from stzoo.core.data.splits import SplitOptions, patient_of
 from stzoo.core.errors import UsageError
 from stzoo.core.finetuning.plan import describe_plan, plan_finetuning
 from stzoo.core.finetuning.run import carry_out
 from stzoo.core.finetuning.settings import read_settings
-
-import stzoo
 
 pytestmark = pytest.mark.real
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import stzoo
 from stzoo.core.evaluation.load import load_protocol
 from stzoo.core.evaluation.run import run_protocol
-
-import stzoo
 
 
 def test_comtip_tiny_beats_the_gene_mean_on_an_unseen_section(shared_data: Path) -> None:

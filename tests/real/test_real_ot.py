@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stzoo
 from scipy.spatial import cKDTree
 from stzoo.core.geometry.transform import Transform
-
-import stzoo
 
 pytestmark = pytest.mark.real
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stzoo
 from stzoo.core.data.section import Section
 from stzoo.core.io.read_stack import open_stack
 from stzoo.core.io.stack_file import load_stack_file, new_stack_file, write_stack_file
@@ -13,8 +14,6 @@ from stzoo.core.io.volume import COMMON, Volume
 from stzoo.core.plotting.volume import plot_volume
 from stzoo.core.workflows.densify import densify
 from stzoo.core.workflows.impute_stack import ImputedStack, impute_stack
-
-import stzoo
 
 COUNT = 20
 

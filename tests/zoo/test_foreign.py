@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stzoo
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError, WeightsError
 from stzoo.core.io.synthetic import synthetic_section
-
-import stzoo
 
 transformers = pytest.importorskip("transformers", minversion="5")
 

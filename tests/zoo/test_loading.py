@@ -9,14 +9,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import stzoo
 import torch
 from stzoo.core.errors import ConfigError, PluginError, UnknownNameError, WeightsError
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.resources import package_folder
 from stzoo.core.weights.manifest import DamagedError, write_manifest
 from stzoo.zoo.catalogue import list_weights
-
-import stzoo
 
 GOLDEN = Path(__file__).parent / "golden"
 

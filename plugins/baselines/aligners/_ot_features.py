@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import eigh
+from stzoo import DataError, GeneError, Section
 from stzoo.core.arrays import Doubles, Indices
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import PER_10K, Section
-from stzoo.core.errors import DataError, GeneError
+from stzoo.core.data.section import PER_10K
 
 FEWEST_SPOTS, FEWEST_GENES = 20, 10
 SEEN = 0.03

@@ -14,8 +14,8 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
+from stzoo import DataError, PluginError
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.errors import DataError, PluginError
 from stzoo.core.workflows.design import farthest_points
 from stzoo.plugins.baselines.aligners._ot_features import Cloud
 

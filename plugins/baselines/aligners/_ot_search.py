@@ -11,8 +11,8 @@ from scipy.fft import irfft2, rfft2
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.optimize import minimize
 from scipy.spatial import cKDTree
+from stzoo import Transform
 from stzoo.core.arrays import Doubles
-from stzoo.core.geometry.transform import Transform
 from stzoo.plugins.baselines.aligners._ot_features import Cloud
 
 CELLS = 48

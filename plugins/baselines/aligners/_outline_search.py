@@ -11,10 +11,8 @@ from itertools import product
 
 import numpy as np
 from scipy.spatial import cKDTree
+from stzoo import ConfigError, Progress, Transform
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.errors import ConfigError
-from stzoo.core.geometry.transform import Transform
-from stzoo.core.runtime.progress import Progress
 
 BEST = 6
 """Directions that are tried in full."""

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
+from stzoo import Section
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Section
 from stzoo.core.data.tissue import overview, slide_tissue
-from stzoo.core.slides.resampling import resample
-from stzoo.core.slides.stain import haematoxylin
+from stzoo.core.slides import haematoxylin, resample
 from torch.nn import functional as F
 
 _TINY = 1e-6

@@ -7,12 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from stzoo.core.aligner import Aligner
+from stzoo import Aligner, ConfigError, DataError, Progress, Section, Transform
 from stzoo.core.arrays import Doubles
-from stzoo.core.data.section import Section
-from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.geometry.transform import Transform
-from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.aligners._affine_fit import AffineFit, Frame, descend
 from stzoo.plugins.baselines.aligners._outline_search import Placements, SearchConfig, is_apart, search
 from stzoo.plugins.baselines.aligners._stain_images import StainLevel, prepare_levels, unlikeness

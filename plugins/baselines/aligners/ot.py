@@ -13,13 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array, csr_array
-from stzoo.core.aligner import Aligner
+from stzoo import Aligner, ConfigError, Progress, Section, Transform
 from stzoo.core.arrays import Indices
-from stzoo.core.data.section import Section
-from stzoo.core.errors import ConfigError
 from stzoo.core.geometry.matches import Matches
-from stzoo.core.geometry.transform import Transform
-from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.aligners._ot_features import Cloud, find_usable, make_clouds
 from stzoo.plugins.baselines.aligners._ot_plan import (
     SpotGroups,

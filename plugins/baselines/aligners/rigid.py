@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from stzoo.core.aligner import Aligner
-from stzoo.core.data.section import Section
+from stzoo import Aligner, Progress, Section, Transform
 from stzoo.core.data.tissue import in_tissue, overview, slide_tissue, spot_tissue
-from stzoo.core.geometry.transform import Transform
-from stzoo.core.runtime.progress import Progress
 from stzoo.plugins.baselines.aligners._outline_search import Placement, SearchConfig, Shape, is_apart, search
 
 MOST_POINTS = 4000

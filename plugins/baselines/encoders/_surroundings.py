@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from stzoo import BlockShare, Progress, Section
 from stzoo.core.arrays import Floats, Pixels, Points
 from stzoo.core.data.neighbourhood import Neighbourhood
-from stzoo.core.data.section import Section
-from stzoo.core.runtime.blocks import BlockShare, batches_of, blocks_of
-from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.blocks import batches_of, blocks_of
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from stzoo import (
+    BlockShare,
+    ConfigError,
+    Encoder,
+    PluginError,
+    Progress,
+    Section,
+    head_descriptions,
+    head_tensors,
+    take_heads,
+)
 from stzoo.core.arrays import Floats
-from stzoo.core.data.section import Section
-from stzoo.core.encoder import Encoder
-from stzoo.core.errors import ConfigError, PluginError
-from stzoo.core.heads.base import head_descriptions, head_tensors, take_heads
-from stzoo.core.runtime.blocks import BlockShare, stack_rows
-from stzoo.core.runtime.progress import Progress
+from stzoo.core.runtime.blocks import stack_rows
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 
 if TYPE_CHECKING:

@@ -12,14 +12,11 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.spatial import cKDTree
+from stzoo import BlockShare, Filled, FilledPart, Ranks, Section
 from stzoo.core.arrays import Doubles, Floats, Indices, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section
-from stzoo.core.gp.partition import spacing
-from stzoo.core.imputer import Filled, FilledPart
-from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.blocks import BlockShare
-from stzoo.core.runtime.ranks import Ranks
+from stzoo.core.gp import spacing
+from stzoo.core.metrics import per_gene_pcc
 
 HELD_OUT = 4000
 """Measured spots (at most) on which leave-one-out scores are taken."""

@@ -6,13 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo import BlockShare, Filled, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Floats
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Stack
-from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.runtime.blocks import BlockShare
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.ranks import ALONE
 
 
 @dataclass

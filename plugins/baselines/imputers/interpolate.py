@@ -15,12 +15,10 @@ import numpy.typing as npt
 from scipy.interpolate import CloughTocher2DInterpolator, LinearNDInterpolator, make_interp_spline
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial import QhullError
+from stzoo import Filled, FilledPart, PartImputer, Progress, Ranks, Section, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
 
 SEEN_NODES = 0.75

@@ -6,12 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from stzoo import ConfigError, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Stack
-from stzoo.core.errors import ConfigError
-from stzoo.core.imputer import FilledPart, PartImputer
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.baselines.imputers._nearby import Surroundings, fill_around
 
 

@@ -12,19 +12,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from stzoo import ConfigError, Encoder, Filled, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Stack
-from stzoo.core.encoder import Encoder
-from stzoo.core.errors import ConfigError
-from stzoo.core.gp.components import Components
-from stzoo.core.gp.fitting import Choice, Posterior, pieces, posteriors
-from stzoo.core.gp.kernels import Places
-from stzoo.core.gp.noise import relative_noise
-from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD, blocks_around, choose_kernels
-from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.gp import (
+    Choice,
+    Components,
+    Places,
+    Posterior,
+    blocks_around,
+    choose_kernels,
+    posteriors,
+    relative_noise,
+)
+from stzoo.core.gp.fitting import pieces
+from stzoo.core.gp.stacked import EXACT, NEIGHBOURHOOD
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.workflows.features import cache_embeddings, encoder_of, section_features, typical_distance
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
 

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from stzoo import ConfigError, FilledPart, PartImputer, Progress, Ranks, Stack
 from stzoo.core.arrays import Doubles, Floats
-from stzoo.core.data.section import Stack
-from stzoo.core.errors import ConfigError
-from stzoo.core.imputer import FilledPart, PartImputer
-from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.baselines.imputers._nearby import Surroundings, fill_around
 
 WIDTHS = (0.35, 0.5, 0.6, 0.75, 0.9, 1.1, 1.3, 1.6, 2.0, 2.6)

@@ -10,16 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo import BlockShare, ConfigError, DataError, Filled, FilledPart, PartImputer, Progress, Ranks, Section, Stack
 from stzoo.core.arrays import Doubles, Floats, Points
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section, Stack
-from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.gp.partition import spacing
-from stzoo.core.imputer import Filled, FilledPart, PartImputer
-from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.blocks import BlockShare
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
+from stzoo.core.gp import spacing
+from stzoo.core.metrics import per_gene_pcc
+from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.baselines.imputers._nearby import Surroundings
 from stzoo.plugins.baselines.imputers.knn import Knn
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.nn.scaled_dot_product import attention
-from stzoo.core.nn.transformer import MLP
+from stzoo.core.nn import MLP, attention
 from torch import Tensor, nn
 
 WINDOW = 8

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from stzoo import DataError
 from stzoo.core.arrays import Floats, Mask
-from stzoo.core.errors import DataError
 from stzoo.plugins.s2s_st.lattice import Phase
 from torch import Tensor
 

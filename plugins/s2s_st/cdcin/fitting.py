@@ -7,11 +7,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from stzoo import ConfigError, Progress
 from stzoo.core.arrays import Floats, Mask
-from stzoo.core.errors import ConfigError
-from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.seeding import use_seed
-from stzoo.core.training.loop import fit_short
+from stzoo.core.training import fit_short
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.cdcin.sampling import Sampling, ScatteredSampling, StridedSampling

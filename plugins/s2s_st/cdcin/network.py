@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from stzoo.core.errors import ConfigError
+from stzoo import ConfigError
 from stzoo.plugins.s2s_st.cdcin.attention_block import HEADS, WINDOW, HybridAttentionBlock
 from stzoo.plugins.s2s_st.config import CDCINNetworkConfig
 from torch import Tensor, nn

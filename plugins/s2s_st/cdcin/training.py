@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.errors import ConfigError
-from stzoo.core.runtime.progress import Progress
+from stzoo import ConfigError, Progress
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.cdcin.sampling import Known, Sampling

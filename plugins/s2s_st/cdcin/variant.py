@@ -6,12 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
+from stzoo import Filled, Progress, Ranks, Section
 from stzoo.core.arrays import Floats, Mask
-from stzoo.core.data.section import Section
-from stzoo.core.imputer import Filled
-from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import Ranks
+from stzoo.core.metrics import per_gene_pcc
 from stzoo.plugins.s2s_st.cdcin.fitting import fill_cdcin, fit_cdcin
 from stzoo.plugins.s2s_st.cdcin.network import CDCIN
 from stzoo.plugins.s2s_st.config import CDCINConfig, Mode, S2SSTConfig

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from stzoo.core.errors import ConfigError, DataError
-from stzoo.core.runtime.progress import Progress
+from stzoo import ConfigError, DataError, Progress
 from stzoo.plugins.s2s_st.cdcin.canvas import Canvas
 from stzoo.plugins.s2s_st.images import turn_and_mirror
 from torch import Tensor

@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from stzoo import Section
 from stzoo.core.arrays import Doubles, Floats, Indices
 from stzoo.core.data.sampling import informative
-from stzoo.core.data.section import Section
-from stzoo.core.gp.components import Components
-from stzoo.core.gp.kernels import Places
-from stzoo.core.gp.noise import relative_noise
-from stzoo.core.gp.partition import fit_blocks
+from stzoo.core.gp import Components, Places, fit_blocks, relative_noise
 from stzoo.plugins.s2s_st.lattice import Lattice
 from stzoo.plugins.s2s_st.refined.tiles import Tile, cut_tiles
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.gp.fitting import Choice, choose, few, likelihoods, predict
-from stzoo.core.gp.kernels import Kernel, Places, length_scales
+from stzoo.core.gp import Choice, Kernel, Places, choose, likelihoods, predict
+from stzoo.core.gp.fitting import few
+from stzoo.core.gp.kernels import length_scales
 from torch import Tensor
 
 LENGTHS = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import nnls
 from stzoo.core.arrays import Doubles, Indices
-from stzoo.core.metrics.calibration import Calibration
+from stzoo.core.metrics import Calibration
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.processes import Process
 from stzoo.plugins.s2s_st.refined.section_training import split_held_out

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from stzoo import DataError
 from stzoo.core.arrays import Doubles, Indices, Mask, Pixels
-from stzoo.core.errors import DataError
-from stzoo.core.gp.fitting import Choice, Spectrum
-from stzoo.core.gp.kernels import Kernel, Places
+from stzoo.core.gp import Choice, Kernel, Places, Spectrum
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, list_kernels, stack_channels
 from stzoo.plugins.s2s_st.refined.refiner import Refiner

@@ -16,8 +16,8 @@ from scipy.linalg import eigh
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import pdist
 from stzoo.core.arrays import Doubles, Indices, Points
-from stzoo.core.gp.fitting import Choice, Spectrum, centre
-from stzoo.core.gp.kernels import Kernel, Places
+from stzoo.core.gp import Choice, Kernel, Places, Spectrum
+from stzoo.core.gp.fitting import centre
 from stzoo.core.gp.partition import FIT_SPOTS
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.kriging import KrigedMaps, choose_kernels, krige, list_kernels

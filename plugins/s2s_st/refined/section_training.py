@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo import Progress
 from stzoo.core.arrays import Indices, Mask
-from stzoo.core.gp.fitting import Choice
-from stzoo.core.runtime.progress import Progress
+from stzoo.core.gp import Choice
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs
 from stzoo.plugins.s2s_st.refined.kriging import krige, stack_channels
 from stzoo.plugins.s2s_st.refined.photograph_training import PhotographTask

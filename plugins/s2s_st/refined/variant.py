@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from stzoo import Filled, Progress, Ranks, Section
 from stzoo.core.arrays import Doubles, Floats, Indices, Mask
-from stzoo.core.data.section import Section
-from stzoo.core.imputer import Filled
-from stzoo.core.metrics.calibration import Calibration
-from stzoo.core.runtime.progress import Progress
-from stzoo.core.runtime.ranks import ALONE, Ranks
-from stzoo.core.training.loop import fit_short
+from stzoo.core.metrics import Calibration
+from stzoo.core.runtime.ranks import ALONE
+from stzoo.core.training import fit_short
 from stzoo.plugins.s2s_st.config import RefinedConfig
 from stzoo.plugins.s2s_st.images import NaturalImages
 from stzoo.plugins.s2s_st.refined.inputs import RefinedInputs

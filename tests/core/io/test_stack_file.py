@@ -8,13 +8,12 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import stzoo
 from stack_layouts import YAML, stack_folder
 from stzoo.core.errors import StzooError
 from stzoo.core.io.read import read
 from stzoo.core.io.read_stack import open_stack
 from stzoo.core.io.stack_file import load_stack_file, new_stack_file, share_rule, write_stack_file
-
-import stzoo
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anndata
 import pytest
+import stzoo
 import torch
 from stzoo.cli.main import run
 from stzoo.core.errors import UsageError
@@ -18,8 +19,6 @@ from stzoo.core.model import provenance_of
 from stzoo.core.nn import scaled_dot_product as module
 from stzoo.core.nn.backends import attention_backend, use_attention
 from stzoo.core.nn.scaled_dot_product import attention, backend_in_use
-
-import stzoo
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import stzoo
 from stack_layouts import sections
 from stzoo.core.aligner import Aligner
 from stzoo.core.arrays import Floats
@@ -20,8 +21,6 @@ from stzoo.core.imputer import Filled, Imputer
 from stzoo.core.io.volume import COMMON, Volume, is_interpolated
 from stzoo.core.workflows.densify import densify
 from stzoo.core.workflows.impute_stack import ImputedStack, impute_stack
-
-import stzoo
 
 GENES = ["ERBB2", "CD74", "COL1A1", "ACTB"]
 RULES = ("grid:2", "all", "random:0.5+1")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stzoo
 import torch
 from comtip_tuned_run import CONFIG, tissue
 from stzoo.core.data.section import Section
@@ -20,8 +21,6 @@ from stzoo.core.finetuning.plan import plan_finetuning
 from stzoo.core.finetuning.settings import Settings, read_settings
 from stzoo.core.finetuning.task import FinetuneTask
 from stzoo.plugins.comtip.model import CoMTIP
-
-import stzoo
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import stzoo
 import torch
 from s2s_st_sections import VARIANTS, cdcin, hexagonal, layers, patches, refined, section_of, truth_of
 from stzoo.core.data.sampling import measured_mask
@@ -12,8 +13,6 @@ from stzoo.core.errors import ConfigError, DataError, WeightsError
 from stzoo.core.metrics.correlation import per_gene_pcc
 from stzoo.core.registry import model
 from stzoo.plugins.s2s_st.model import S2SST
-
-import stzoo
 
 RULES = ["grid:2", "grid:2+1,0", "grid:3", "grid:4", "random:0.25"]
 

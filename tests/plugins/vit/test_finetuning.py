@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stzoo
 import torch
 from stzoo.core.data.section import Section
 from stzoo.core.errors import UsageError
@@ -16,8 +17,6 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.slides.slide import Slide
 from stzoo.plugins.vit.model import ViTEncoder
 from stzoo.plugins.vit.tower import Tower
-
-import stzoo
 
 
 def tissue(seed: int) -> Section:

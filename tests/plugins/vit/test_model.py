@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stzoo
 import torch
 from checkpoint_layouts import as_open_clip, as_timm, shaken
 from safetensors.torch import load_file, save_file
@@ -19,8 +20,6 @@ from stzoo.core.errors import ConfigError, UsageError, WeightsError
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.registry import model as model_of
 from stzoo.plugins.vit.model import Pool, ViTEncoder
-
-import stzoo
 
 transformers = pytest.importorskip("transformers", minversion="5")
 
