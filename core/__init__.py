@@ -1,1 +1,1 @@
-"""What every method needs and no method owns: data, contracts, discovery, evaluation."""
+"""What every method shares: data, interfaces, plugin discovery, training, evaluation."""

@@ -1,4 +1,4 @@
-"""The contract of an aligner: it finds the transform that takes one section onto another."""
+"""The interface of aligners: they find the transform between two sections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Aligner(Model):
-    """Finds the transform that takes a moving section onto a fixed one."""
+    """Registers a moving section to a fixed one."""
 
     @abstractmethod
     def align(self, moving: Section, fixed: Section, *, progress: Progress | None = None) -> Transform:

@@ -1,4 +1,4 @@
-"""The names of arrays, by what is in them. Shapes stand in the docstring of whoever takes or returns one."""
+"""Type aliases of arrays. Shapes are given in the docstring of the function that takes or returns one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 """Expression, embeddings, confidence: float32."""
 Doubles = npt.NDArray[np.float64]
-"""What is computed with: float64."""
+"""Intermediate results of computations: float64."""
 Points = npt.NDArray[np.float64]
 """Positions, float64 (n, 2), x before y; micrometres or pixels."""
 Mask = npt.NDArray[np.bool_]
-"""Which of n things are meant: bool."""
+"""A boolean mask, usually over spots."""
 Indices = npt.NDArray[np.intp]
-"""Rows, columns or groups by number."""
+"""Indices of rows, columns or groups."""
 Pixels = npt.NDArray[np.uint8]
 """An image, uint8 (height, width) or (height, width, 3)."""

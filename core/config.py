@@ -1,4 +1,4 @@
-"""Options of a model: a dataclass, read through OmegaConf; a wrong key names itself and the nearest right one."""
+"""Model options: a dataclass, validated by OmegaConf. Errors name the wrong key and the closest valid one."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ C = TypeVar("C")
 
 
 def build(schema: type[C], values: Mapping[str, Any] | None = None, *, where: object = None) -> C:
-    """Make a config of a dataclass type out of plain values.
+    """Build a config dataclass from plain values.
 
     Parameters
     ----------
     schema
-        A dataclass type with defaults for every field; fields may be dataclasses themselves.
+        A dataclass type with a default for every field; fields may be nested dataclasses.
     values
-        Plain, possibly nested values (as a YAML file or a ``config.json`` holds them).
+        Plain, possibly nested values, as read from YAML or ``config.json``.
     where
-        File or place the values came from, for the error message.
+        Where the values came from, for error messages.
 
     Raises
     ------
     ConfigError
-        An unknown key (the nearest one is named), a value of the wrong type, or a reference such as
-        ``${oc.env:HOME}``: a config that was downloaded must not read the environment.
+        An unknown key (the closest one is named), a value of the wrong type, or a reference such as
+        ``${oc.env:HOME}``: a downloaded config must not read the environment.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -48,14 +48,14 @@ def build(schema: type[C], values: Mapping[str, Any] | None = None, *, where: ob
 
 
 def dump(config: object) -> dict[str, Any]:
-    """Return a config as plain nested values (the inverse of :func:`build`)."""
+    """Convert a config to plain nested values (the inverse of :func:`build`)."""
     from omegaconf import OmegaConf
 
     return cast("dict[str, Any]", OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
 
 
 def override(values: Mapping[str, Any], dotted: list[str]) -> dict[str, Any]:
-    """Return values with ``key.sub=value`` overrides of the command line applied."""
+    """Apply ``key.sub=value`` overrides from the command line."""
     import yaml
     from omegaconf import OmegaConf
 
@@ -74,7 +74,7 @@ def override(values: Mapping[str, Any], dotted: list[str]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; a syntax error names file, line and column."""
+    """Read a YAML mapping; syntax errors give file, line and column."""
     import yaml
 
     try:

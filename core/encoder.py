@@ -1,7 +1,7 @@
-"""The contract of an encoder: it embeds the spots of a section from its image, and predicts expression through a head.
+"""The interface of encoders: they embed the spots of a section from its image and predict expression with a head.
 
-Every call takes whole sections, never loose patches, so a model that looks at all spots and their positions
-at once (slide-level) fits as well as one that looks at a spot at a time.
+Every call takes whole sections, never loose patches, so slide-level models that use all spots and their positions
+fit in as well as patch-level models.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Prediction:
     Parameters
     ----------
     values
-        float32 (n_spots, n_genes), log1p of counts per 10,000 unless the model says otherwise.
+        float32 (n_spots, n_genes), log1p of counts per 10,000 unless the model documents another scale.
     genes
         Names of the columns.
     head
-        Which head predicted: ``ridge``, ``retrieval``, ``zero-shot`` ...
+        Name of the head that predicted: ``ridge``, ``retrieval``, ``zero-shot`` ...
     uncertainty
         float32 (n_spots, n_genes) >= 0, in the units of ``values``, or None.
     """
@@ -53,7 +53,7 @@ class Prediction:
 
     @classmethod
     def concatenate(cls, blocks: Iterable[tuple[slice, Prediction]], n_spots: int) -> Prediction:
-        """Return the predictions of all blocks of ``n_spots`` spots as one."""
+        """Concatenate the predictions of all blocks of a section with ``n_spots`` spots."""
         values, uncertainty, last = np.empty((n_spots, 0), np.float32), None, None
         for rows, last in blocks:
             if rows.start == 0:
@@ -68,11 +68,11 @@ class Prediction:
 
 
 class Head(Protocol):
-    """What predicts expression from an embedding; a plugin offers one through ``stzoo_heads``."""
+    """Predicts expression from an embedding; plugins provide heads through ``stzoo_heads``."""
 
     @property
     def genes(self) -> tuple[str, ...]:
-        """Genes it predicts, in the order of its columns."""
+        """Predicted genes, in column order."""
         ...
 
     def predict(self, embedding: Floats, genes: Sequence[str] | None = None) -> Prediction:
@@ -83,21 +83,21 @@ class Head(Protocol):
         embedding
             float32 (n, d).
         genes
-            Genes wanted; by default all.
+            Genes to predict; by default all.
 
         Raises
         ------
         GeneError
-            A gene that the head was not fitted for.
+            The head was not fitted for one of the genes.
         """
         ...
 
     def tensors(self) -> dict[str, Array]:
-        """Return its arrays by name."""
+        """Return the fitted arrays by name."""
         ...
 
     def description(self) -> dict[str, Any]:
-        """Return its genes and settings as JSON values."""
+        """Return genes and settings as JSON values."""
         ...
 
     @classmethod
@@ -116,35 +116,35 @@ class Head(Protocol):
         Parameters
         ----------
         embedding, expression, group
-            float32 (n, d), float32 (n, g) log-normalised, and the section of each spot, intp (n,): whatever is chosen
-            is chosen by leaving sections out.
+            float32 (n, d), float32 (n, g) log-normalised, and the section index of each spot, intp (n,), for
+            leave-one-section-out cross-validation of hyperparameters.
         genes
             Names of the g columns.
         seed
-            Seed of everything random.
+            Random seed.
         start
-            A fitted head to stay close to (fine-tuning); a head that knows no such thing ignores it.
+            A fitted head to regularise towards (fine-tuning); ignored by heads without such a penalty.
         """
         ...
 
     @classmethod
     def restored(cls, tensors: Mapping[str, Array], description: Mapping[str, Any]) -> Self:
-        """Make a head of what :meth:`tensors` and :meth:`description` returned."""
+        """Rebuild a head from what :meth:`tensors` and :meth:`description` returned."""
         ...
 
 
 class Encoder(Model):
-    """Embeds the spots of a section from its image, and predicts expression through a head."""
+    """Embeds the spots of a section from its image and predicts expression with a head."""
 
     heads: ClassVar[tuple[str, ...]] = ()
-    """Heads that only this model has (CoMTIP: ``zero-shot``); those of installed plugins come on top."""
+    """Heads specific to this model (CoMTIP: ``zero-shot``), in addition to those of installed plugins."""
     default_head: ClassVar[str] = "ridge"
-    """The head that predicts where none is named."""
+    """Head used if none is named."""
 
     @property
     @abstractmethod
     def embedding_dim(self) -> int:
-        """Width of the embedding."""
+        """Dimension of the embedding."""
 
     @abstractmethod
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
@@ -153,9 +153,9 @@ class Encoder(Model):
         Parameters
         ----------
         section
-            A section with a slide and µm/px; expression is not read.
+            A section with a slide and µm/px; its expression is not read.
         batch_size
-            Spots at a time; it bounds memory and does not change the result.
+            Spots per forward pass; bounds memory, does not change the result.
 
         Returns
         -------
@@ -170,71 +170,71 @@ class Encoder(Model):
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Floats]]:
-        """Embed a section block by block, so that no more than a block is held at a time.
+        """Embed a section block by block, so that memory holds one block at a time.
 
-        By default :meth:`embed` is called, and every process embeds the whole section. An encoder that can do better
-        overrides this, computes its own blocks only, keeps what neighbours need of each other in ``share.table``, and
-        waits for the others (``share.wait``) before its first block, not later.
+        By default this calls :meth:`embed`, and every process embeds the whole section. An encoder that can do better
+        overrides it: it computes only its own blocks, shares what neighbouring spots need in ``share.table``, and
+        waits for the other processes (``share.wait``) before its first block, not later.
 
         Parameters
         ----------
         section, batch_size, progress
             As :meth:`embed`.
         share
-            The blocks wanted; by default all.
+            Blocks to compute; by default all.
 
         Yields
         ------
-        Rows and their embedding, float32 (m, embedding_dim): the rows of :meth:`embed`, in order.
+        A slice of rows and their embedding, float32 (m, embedding_dim), in order; equal to :meth:`embed`.
         """
         whole = self.embed(section, batch_size=batch_size, progress=progress)
         for rows in (share or BlockShare(section.n_spots)).blocks:
             yield rows, whole[rows]
 
     def quantise(self) -> Self:
-        """Compute in 8-bit integers on the CPU from now on: faster, not quite the same, and not to be saved.
+        """Switch to int8 inference on the CPU, in place: faster, slightly different, cannot be saved.
 
         Raises
         ------
         UsageError
-            The encoder has no such form.
+            The encoder has no int8 version.
         """
         raise UsageError(f"'{self.name}' has no int8 form", todo="use it as it is, without --int8")
 
     def tunable(
         self, sections: Sequence[Section], *, cache: Path, contrast: bool = False, ranks: Ranks = ALONE
     ) -> Tunable:
-        """Make the encoder ready to be fine-tuned on the measured spots of some sections.
+        """Prepare the encoder for fine-tuning on the measured spots of some sections.
 
-        An encoder that offers this can be tuned in full and by low-rank adapters; the others have their heads fitted.
+        Encoders that implement this support full fine-tuning and LoRA; for the others only heads are fitted.
 
         Parameters
         ----------
         sections
             Sections with slides and counts.
         cache
-            Folder in which what is read of the slides may be kept (:func:`stzoo.core.slides.tile_cache.cache_folder`).
+            Folder for image tiles read from the slides (:func:`stzoo.core.slides.tile_cache.cache_folder`).
         contrast
-            The model's own objective is wanted beside the supervised one.
+            Whether to use the model's own (contrastive) objective beside the supervised one.
         ranks
-            The processes that share every batch.
+            Processes that share every batch.
 
         Raises
         ------
         UsageError
-            The encoder has nothing to tune, or no objective of its own.
+            The encoder has no network to tune, or no objective of its own.
         """
         raise UsageError(f"'{self.name}' has no network to tune, only heads", todo="tune its head: --tune head")
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
-        """Return every spot's image in a space that images and expression share, float32 (n, d)."""
+        """Embed every spot's image in the joint image-expression space, float32 (n, d)."""
         raise UsageError(
             f"'{self.name}' has no space that images and expression share",
             todo="see 'stzoo zoo list' for weights that do",
         )
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
-        """Return every spot's expression in the space of :meth:`image_vectors`, float32 (n, d); NaN without counts."""
+        """Embed every spot's expression in the space of :meth:`image_vectors`, float32 (n, d), NaN without counts."""
         raise UsageError(
             f"'{self.name}' has no space that images and expression share",
             todo="see 'stzoo zoo list' for weights that do",
@@ -243,35 +243,35 @@ class Encoder(Model):
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None
     ) -> Floats:
-        """Score a gene set at every spot from the image alone, float32 (n,), in standard deviations."""
+        """Score a gene set at every spot from the image alone, float32 (n,), as z-scores."""
         raise UsageError(f"'{self.name}' answers no queries", todo=_OTHERS)
 
     def genes_not_trained_on(self, genes: Sequence[str]) -> list[str]:
-        """Return the genes that training never saw, of which only what is written about them is known."""
+        """Return the genes unseen in training, which the model knows only from their text descriptions."""
         return []
 
     def initialise(self, sections: Sequence[Section]) -> Self:
-        """Give the model random weights for some sections: a control of evaluations, never a default."""
+        """Initialise random weights for some sections: an untrained control in evaluations, never a default."""
         raise UsageError(f"'{self.name}' can not be used untrained", todo="leave the row out")
 
     def fit(self, sections: Sequence[Section], genes: Sequence[str] | None = None, *, head: str | None = None) -> Self:
-        """Fit a head on the measured spots of some sections (the encoder itself stays as it is).
+        """Fit a head on the measured spots of some sections; the encoder itself is not changed.
 
         Parameters
         ----------
         sections
             Sections with slides and counts; only ``measured`` spots are used.
         genes
-            Genes to predict; by default all that every section has.
+            Genes to predict; by default those that all sections share.
         head
             A head of an installed plugin (``stzoo_heads``); by default :attr:`default_head`.
 
         Raises
         ------
         UsageError
-            There is no such head, no section, or no gene.
+            Unknown head, no section, or no gene.
         DataError
-            No section has a measured spot with counts.
+            Fewer than two measured spots with counts.
         """
         head = head or self.default_head
         cls = head_class(head)
@@ -281,12 +281,12 @@ class Encoder(Model):
 
     @property
     def fitted_heads(self) -> dict[str, Head]:
-        """Heads fitted so far, by name (they are saved with the model)."""
+        """Fitted heads by name; they are saved with the model."""
         heads: dict[str, Head] = self.__dict__.setdefault("_fitted_heads", {})
         return heads
 
     def genes(self, head: str | None = None) -> list[str]:
-        """Return the genes that a head can predict."""
+        """Return the genes that a fitted head can predict."""
         fitted = self.fitted_heads.get(head or self.default_head)
         return list(fitted.genes) if fitted is not None else []
 
@@ -299,21 +299,21 @@ class Encoder(Model):
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> Prediction:
-        """Predict expression of every spot from the image; counts of the section are never read.
+        """Predict the expression of every spot from the image; counts of the section are never read.
 
         Parameters
         ----------
         genes
-            Genes wanted; by default all that the head knows.
+            Genes to predict; by default all that the head knows.
         head
             A head (:meth:`head_names`); by default :attr:`default_head`.
 
         Raises
         ------
         GeneError
-            The head does not know a gene.
+            The head does not know one of the genes.
         UsageError
-            There is no such head, or it has not been fitted.
+            Unknown head, or it has not been fitted.
         """
         blocks = self.predict_blocks(section, genes, head=head, batch_size=batch_size, progress=progress)
         return Prediction.concatenate(blocks, section.n_spots)
@@ -328,16 +328,16 @@ class Encoder(Model):
         batch_size: int = 64,
         progress: Progress | None = None,
     ) -> Iterator[tuple[slice, Prediction]]:
-        """Predict block by block (see :meth:`predict`); a model that predicts in its own way overrides this.
+        """Predict block by block (see :meth:`predict`); models with their own prediction override this.
 
         Parameters
         ----------
         share
-            The blocks wanted; by default all.
+            Blocks to compute; by default all.
 
         Yields
         ------
-        Rows and their prediction, in order; genes, head, and whether there is an uncertainty, are always the same.
+        A slice of rows and their prediction, in order; all with the same genes and head, all or none with uncertainty.
         """
         head = self.check_head(head)
         if head not in self.fitted_heads:
@@ -349,11 +349,11 @@ class Encoder(Model):
             yield rows, self.fitted_heads[head].predict(embedding, genes)
 
     def head_names(self) -> list[str]:
-        """Return every head that :meth:`predict` accepts: those of installed plugins, and the model's own."""
+        """Return all heads that :meth:`predict` accepts: those of installed plugins and the model's own."""
         return list(dict.fromkeys([*list_heads(), *self.heads]))
 
     def check_head(self, head: str | None) -> str:
-        """Return the name of a head, the default one for None, or say which there are."""
+        """Return the validated name of a head; None gives the default. An unknown name raises UsageError."""
         head, known = head or self.default_head, self.head_names()
         if head not in known:
             raise UsageError(
@@ -363,7 +363,7 @@ class Encoder(Model):
 
 
 def list_heads() -> list[str]:
-    """Return the names of the heads that plugins offer."""
+    """List the names of the heads that installed plugins provide."""
     return list(dict.fromkeys(spec.name for _, spec in default_manager().specs_of(HeadSpec)))
 
 
@@ -373,9 +373,9 @@ def head_class(name: str) -> type[Head]:
     Raises
     ------
     UsageError
-        No plugin offers a head of that name.
+        No plugin provides a head of that name.
     PluginError
-        Two do, or what the plugin names is no head.
+        Several plugins provide it, or the target is not a head.
     """
     known = list_heads()
     if name.rpartition(":")[2] not in known:
@@ -391,7 +391,7 @@ def head_class(name: str) -> type[Head]:
 def training_data(
     encoder: Encoder, sections: Sequence[Section], genes: Sequence[str] | None
 ) -> tuple[Floats, Floats, Indices, tuple[str, ...]]:
-    """Return embedding (n, d), expression (n, g), section number (n,) of all usable spots, and the genes."""
+    """Return embedding (n, d), expression (n, g) and section index (n,) of all counted spots, and the g genes."""
     if not sections:
         raise UsageError("no section to fit a head on", todo="give at least one section with a slide and counts")
     if genes is None:

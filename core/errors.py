@@ -1,4 +1,4 @@
-"""Errors that a user can cause: what was wrong, where, and what to do next."""
+"""Errors that users can cause. Each says what was wrong, where, and what to do next."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterable
 
 
 class StzooError(Exception):
-    """Base of every error that stzoo raises on purpose.
+    """Base class of the errors that stzoo raises on purpose.
 
     Parameters
     ----------
     what
         What was wrong, with the offending value.
     where
-        The file, field or row in which it was found.
+        The file, field or row where it was found.
     todo
         What the user can do about it.
     """
@@ -26,7 +26,7 @@ class StzooError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        """Join the three parts, one line each."""
+        """Format the three parts, one per line."""
         lines = [self.what]
         if self.where:
             lines.append(f"  where: {self.where}")
@@ -35,7 +35,7 @@ class StzooError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the parts when the error crosses a process boundary."""
+        """Keep the three parts when the error is pickled (sent between processes)."""
         return (_rebuild, (type(self), self.what, self.where, self.todo))
 
 
@@ -44,47 +44,47 @@ def _rebuild(cls: type[StzooError], what: str, where: str | None, todo: str | No
 
 
 class UsageError(StzooError):
-    """A wrong argument, option or name (exit code 2)."""
+    """An invalid argument, option or name (exit code 2)."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """An unknown or ill-typed key of a configuration."""
+    """An unknown configuration key, or a value of the wrong type."""
 
 
 class DataError(StzooError):
-    """A file that is not what its reader expects."""
+    """Input data that are malformed or unsuitable."""
 
 
 class UnitsError(DataError):
-    """Micrometres per pixel are missing or impossible."""
+    """Micrometres per pixel are missing or implausible."""
 
 
 class GeneError(StzooError):
-    """A gene that the section or the model does not have."""
+    """A gene that is not in the section or not known to the model."""
 
 
 class PluginError(StzooError):
-    """A plugin that is missing, broken, incompatible or ambiguous."""
+    """A plugin is missing, broken, incompatible or ambiguous."""
 
 
 class UnknownNameError(PluginError):
-    """A name that no installed plugin offers (exit code 2)."""
+    """No installed plugin provides this name (exit code 2)."""
 
     exit_code = 2
 
 
 class WeightsError(StzooError):
-    """Weights that are missing, damaged or made for another model."""
+    """Weights are missing, damaged or belong to another model."""
 
 
 class OutputError(StzooError):
-    """An output that exists already or can not be written."""
+    """An output already exists or cannot be written."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the closest known name (case aside), or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for the closest known name (ignoring case), or an empty string."""
     folded = {item.lower(): item for item in known}
     close = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
     return f"; did you mean '{folded[close[0]]}'?" if close else ""

@@ -1,4 +1,4 @@
-"""The contract of imputers: spots that were not measured are filled, in one piece or part by part."""
+"""The interface of imputers: they fill spots that were not measured, all at once or part by part."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 
 @dataclass(frozen=True)
 class Filled:
-    """What an imputer returns for one section.
+    """Imputed values of one section.
 
     Parameters
     ----------
     values
-        float32 (n_spots, n_genes), in the scale of the values given.
+        float32 (n_spots, n_genes), on the scale of the input values.
     confidence
         float32 (n_spots, n_genes) in [0, 1]; 1 where measured.
     """
@@ -37,18 +37,18 @@ class Filled:
 
 @dataclass(frozen=True)
 class FilledPart:
-    """Some spots and genes of one section, filled.
+    """Imputed values of some spots and genes of one section.
 
     Parameters
     ----------
     section
         Index of the section in the stack.
     spots
-        A slice of its spots, or indices, intp (m,).
+        Spots: a slice, or indices, intp (m,).
     filled
         float32 (m, g) values and confidence.
     genes
-        A slice of the genes; by default all.
+        Slice of the genes; by default all.
     """
 
     section: int
@@ -58,10 +58,10 @@ class FilledPart:
 
 
 class Imputer(Model):
-    """Fills the spots that were not measured; measured spots come back bit-equal."""
+    """Fills spots that were not measured; measured spots are returned bit-equal."""
 
     needs_whole_section: ClassVar[bool] = False
-    """One section of the stack has to be measured at every spot (the central one of 2.5D sampling)."""
+    """Whether one section of the stack must be measured at every spot (the central one of 2.5D sampling)."""
 
     @abstractmethod
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
@@ -70,34 +70,34 @@ class Imputer(Model):
         Parameters
         ----------
         stack
-            Sections with positions (and slides); their counts are NaN where hidden.
+            Sections with positions (and slides); counts are NaN where hidden.
         values
-            For each section log-normalised expression, float32 (n_spots, n_genes), NaN where hidden.
+            Log-normalised expression of each section, float32 (n_spots, n_genes), NaN where hidden.
 
         Returns
         -------
-        One :class:`Filled` a section; values of measured spots are overwritten with what was given.
+        One :class:`Filled` per section; the caller restores the values of measured spots.
         """
 
     def fill_parts(
         self, stack: Stack, values: Sequence[Floats], ranks: Ranks = ALONE, *, progress: Progress | None = None
     ) -> Iterator[FilledPart]:
-        """Fill part by part, so that no more than a part is held at a time and processes may share the work.
+        """Fill part by part, so that memory holds one part at a time and processes can share the work.
 
-        By default the first process calls :meth:`fill`, and the others have nothing to do but to write. A method that
-        can do better is a :class:`PartImputer`: what has to be learned is learned once (``ranks.each``,
-        ``ranks.same``), and each process yields parts of its own (``ranks.own``).
+        By default the first process calls :meth:`fill` and the others only help to write. A method that can do better
+        is a :class:`PartImputer`: what must be learned is learned once (``ranks.map_jobs``, ``ranks.broadcast``), and
+        each process yields its own parts (``ranks.my_jobs``).
 
         Parameters
         ----------
         stack, values, progress
-            As of :meth:`fill`.
+            As in :meth:`fill`.
         ranks
-            The processes that share the work; all call this with the same arguments.
+            Processes that share the work; all call this with the same arguments.
 
         Yields
         ------
-        Parts; those of all processes together hold every hidden spot and every gene once.
+        Parts; those of all processes together cover every hidden spot and gene exactly once.
         """
         filled = self.fill(stack, values, progress=progress) if ranks.is_main else []
         for number, one in enumerate(filled):
@@ -128,15 +128,15 @@ class Imputer(Model):
         Parameters
         ----------
         data
-            Hidden spots are those outside ``obs["measured"]``; their counts are removed before the method sees them.
+            Spots outside ``obs["measured"]`` are hidden: their counts are removed before the method sees them.
         target
-            Depth that counts are scaled to before log1p; by default the median depth of a section's measured
-            spots, and 10,000 for a stack.
+            Depth that counts are scaled to before log1p; by default the median depth of the measured spots for a
+            section, and 10,000 for a stack.
         ranks
-            The processes that share the work; all call this with the same arguments.
+            Processes that share the work; all call this with the same arguments.
         folder
-            Keep what is imputed in files of this folder, on a disk that all ranks see, and not in memory. They have to
-            stay as long as the result is used.
+            Write imputed values to files in this folder instead of memory, on a disk shared by all ranks. Keep the
+            files as long as the result is used.
 
         Returns
         -------
@@ -146,7 +146,7 @@ class Imputer(Model):
         Raises
         ------
         UsageError
-            Several ranks, and no folder.
+            Several ranks but no folder.
         """
         if ranks.world > 1 and folder is None:
             raise UsageError("several ranks need a place to meet", todo="give a folder on a disk that all of them see")
@@ -174,18 +174,18 @@ class Imputer(Model):
         empty = sheet.finish(section)
         if empty:
             raise DataError(f"'{self.name}' left {empty} values of {section.name} empty")
-        layers = {  # a file's array is one like any other
+        layers = {  # a memory-mapped file becomes a plain array
             "imputed": np.asarray(sheet.filled.values),
             "confidence": np.asarray(sheet.filled.confidence),
         }
-        seen = section.adata  # what the method was given stays as it was
+        seen = section.adata  # the input section is not modified
         adata = AnnData(seen.X, obs=seen.obs, var=seen.var, obsm=dict(seen.obsm), layers=layers)
         adata.uns["stzoo"] = {"imputed": provenance_of(self)}
         return replace(section, adata=adata)
 
 
 class PartImputer(Imputer):
-    """An imputer that fills part by part; filling in one piece follows from it."""
+    """An imputer that works part by part; :meth:`fill` follows from :meth:`fill_parts`."""
 
     def fill(self, stack: Stack, values: Sequence[Floats], *, progress: Progress | None = None) -> list[Filled]:
         """Fill every section of a stack (see :class:`Imputer`)."""
@@ -199,12 +199,12 @@ class PartImputer(Imputer):
 
 
 def merge_parts(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[Filled]:
-    """Return the parts of all sections in one piece: what :meth:`Imputer.fill` returns.
+    """Merge the parts of all sections into what :meth:`Imputer.fill` returns.
 
     Parameters
     ----------
     values
-        As given to ``fill``: what was measured stands where no part does.
+        The values given to ``fill``, kept wherever no part was filled.
     """
     filled = [Filled(given.copy(), np.isfinite(given).astype(np.float32)) for given in values]
     for part in parts:
@@ -215,7 +215,7 @@ def merge_parts(parts: Iterable[FilledPart], values: Sequence[Floats]) -> list[F
 
 
 class _Sheet:
-    """What is imputed of one section while it grows, in memory or in files that all ranks see; NaN is still empty."""
+    """Imputed values of one section, in memory or in files shared by all ranks; NaN until filled."""
 
     def __init__(self, share: BlockShare, given: Floats) -> None:
         self._share, self._given = share, given
@@ -224,12 +224,12 @@ class _Sheet:
             self.filled.values[rows] = self.filled.confidence[rows] = np.nan
 
     def put(self, part: FilledPart, model: str) -> None:
-        """Take a part.
+        """Write one part.
 
         Raises
         ------
         DataError
-            It has not the shape of its spots and genes.
+            Its shape does not match its spots and genes.
         """
         expected = self._given[part.spots, part.genes].shape
         for values in (part.filled.values, part.filled.confidence):
@@ -239,7 +239,7 @@ class _Sheet:
         self.filled.confidence[part.spots, part.genes] = part.filled.confidence
 
     def finish(self, section: Section) -> int:
-        """Put what was measured in its place, in this rank's blocks; return how many values are still empty."""
+        """Restore measured values in this rank's blocks; return the number of values still empty."""
         empty, measured = 0, section.measured
         for rows in self._share.blocks:
             seen = np.arange(rows.start, rows.stop)[measured[rows]]
@@ -250,7 +250,7 @@ class _Sheet:
 
 
 def _hidden(stack: Stack) -> Stack:
-    """Return the genes that all sections share, hidden where they were not measured."""
+    """Restrict all sections to their shared genes, and hide spots that were not measured."""
     genes = stack.genes
     if not genes:
         raise DataError("the sections share no gene", todo="check that their gene names are of one kind")

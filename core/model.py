@@ -1,4 +1,4 @@
-"""The contract that all roles share: a config, a device, a seed, and weights that save and load."""
+"""The base class of all models: a config, a device, a seed, and weights that can be saved and loaded."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 class Model(ABC):
-    """What every model has: a config, a device, a seed, and weights that save and load.
+    """Base class of encoders, imputers and aligners.
 
     Parameters
     ----------
     config
-        An instance of :attr:`config_class`, a mapping of plain values, or None for the defaults.
+        An instance of :attr:`config_class`, a mapping of plain values, or None for defaults.
     device
-        A torch device string; models without tensors ignore it.
+        A torch device string; ignored by models without tensors.
     seed
-        Seed of everything random in the model; same seed, same result.
+        Random seed; the same seed gives the same result.
     """
 
     name: ClassVar[str]
-    """Name of the model, as its :class:`~stzoo.core.specs.ModelSpec` has it."""
+    """Name of the model, as in its :class:`~stzoo.core.specs.ModelSpec`."""
     config_class: ClassVar[type]
-    """Dataclass of the options."""
+    """Dataclass of the model options."""
 
     provenance: Mapping[str, Any] = {}
-    """What :func:`stzoo.load` knows of the weights: name, source, sha256, format_version."""
+    """Origin of the weights, set by :func:`stzoo.load`: name, source, sha256, format_version."""
 
     def __init__(self, config: Any = None, *, device: str = "cpu", seed: int = 0) -> None:
         if config is None or isinstance(config, Mapping):
@@ -49,16 +49,16 @@ class Model(ABC):
 
     @property
     def validated(self) -> Mapping[str, Any]:
-        """How validation chose these weights while they were trained, as JSON values; empty where it did not.
+        """How validation selected these weights during training, as JSON values; empty if it did not.
 
-        ``sections`` (names), ``same_patient`` (one of them is of a patient that was trained on), ``watched`` and
-        ``figures`` (their metrics), and ``step`` of the weights that were kept, ``steps`` done and ``planned``.
+        ``sections`` (names), ``same_patient`` (whether one is from a training patient), ``watched`` (the monitored
+        metric), ``figures`` (all metrics) and ``step`` of the selected weights, ``steps`` done and ``planned``.
         """
         return {}
 
     @property
     def uses_attention(self) -> bool:
-        """Whether results come through :func:`stzoo.core.nn.attention`: its backend is noted beside them."""
+        """Whether results depend on :func:`stzoo.core.nn.attention`, whose backend is then recorded."""
         return False
 
     def to(self, device: str) -> Self:
@@ -67,7 +67,7 @@ class Model(ABC):
         return self
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Return every tensor of the model by name (empty for a model without weights)."""
+        """Return all tensors of the model by name (empty for a model without weights)."""
         return {}
 
     def description(self) -> dict[str, Any]:
@@ -75,31 +75,31 @@ class Model(ABC):
         return {}
 
     def assets(self) -> dict[str, bytes]:
-        """Return further files of the repository by name, e.g. ``tokenizer.json``."""
+        """Return further files to store with the weights, by name, e.g. ``tokenizer.json``."""
         return {}
 
     def restore(
         self, state: Mapping[str, torch.Tensor], description: Mapping[str, Any], assets: Mapping[str, bytes]
     ) -> None:
-        """Take over what :meth:`state`, :meth:`description` and :meth:`assets` returned.
+        """Restore what :meth:`state`, :meth:`description` and :meth:`assets` returned.
 
         Raises
         ------
         WeightsError
-            A key is missing or left over, or a shape or dtype differs: nothing is ever left random.
+            A missing or unexpected key, or a wrong shape or dtype: no parameter is ever left random.
         """
         if state:
             raise WeightsError(f"model '{self.name}' has no weights, but the file has {len(state)} tensors")
 
     def save(self, folder: str | Path, *, card: str = "", overwrite: bool = False) -> Path:
-        """Write the model as a repository folder (config.json, model.safetensors, README.md, MANIFEST.json).
+        """Save the model as a repository folder (config.json, model.safetensors, README.md, MANIFEST.json).
 
         Parameters
         ----------
         folder
-            Where to; written beside it and moved there when whole.
+            Target folder, written atomically: next to it first, then moved into place.
         card
-            Text of the model card.
+            Text of the model card (README.md).
         overwrite
             Replace an existing folder.
         """
@@ -118,7 +118,7 @@ class Model(ABC):
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> Self:
-        """Load a model from a repository folder; digests are checked before a tensor is read."""
+        """Load a model from a repository folder; file digests are verified before any tensor is read."""
         from stzoo.core.weights.repository import open_repository
 
         with open_repository(Path(folder)) as repository:
@@ -126,7 +126,7 @@ class Model(ABC):
 
     @classmethod
     def from_repository(cls, repository: Repository, *, device: str = "cpu") -> Self:
-        """Load a model from a repository that has been opened, and so verified."""
+        """Load a model from an opened (and thereby verified) repository."""
         where = repository.folder
         if repository.method != cls.name:
             raise WeightsError(f"these weights belong to '{repository.method}', not to '{cls.name}'", where=where)
@@ -135,19 +135,19 @@ class Model(ABC):
         return model.to(device)
 
     def start_from(self, folder: str | Path, *, source: str = "") -> Self:
-        """Let training start from a foreign checkpoint instead of random weights.
+        """Initialise training from a published checkpoint instead of random weights.
 
         Parameters
         ----------
         folder
             A safetensors file or a folder with one.
         source
-            What to call it in the weights' description; by default the folder's name.
+            Its name in the weights' description; by default the folder name.
 
         Raises
         ------
         UsageError
-            The model starts from no foreign checkpoint.
+            The model does not support starting from a checkpoint.
         """
         raise UsageError(f"'{self.name}' takes no starting weights", todo="train it without --start")
 
@@ -162,31 +162,36 @@ class Model(ABC):
         trackers: Sequence[str] = (),
         ranks: Ranks = ALONE,
     ) -> Mapping[str, float]:
-        """Train the model from its config; return the last losses. Models without training say so.
+        """Train the model as its config says; return the final losses.
 
         Parameters
         ----------
         sections
-            What to train on.
+            Training sections.
         out
-            Folder of checkpoints and logs (:func:`stzoo.core.training.loop.fit`).
+            Folder for checkpoints and logs (:func:`stzoo.core.training.loop.fit`).
         validation
-            Sections that are never learned from, on which the weights are judged while the run goes on: it ends with
-            the best (see :class:`stzoo.core.heads.held_out_sections.HeldOut`). By default with the last, unjudged.
+            Held-out sections on which the weights are scored during training; the best weights are kept (see
+            :class:`stzoo.core.heads.held_out_sections.HeldOut`). Without them the last weights are kept.
         resume
-            Go on with the run in ``out``.
+            Continue the run in ``out``.
         progress
-            Draw a bar.
+            Show a progress bar.
         trackers
-            Names of trackers that are told of the run.
+            Names of trackers that log the run.
         ranks
-            The processes that train together (:func:`stzoo.core.runtime.ranks.join_ranks`).
+            Processes of distributed training (:func:`stzoo.core.runtime.ranks.join_ranks`).
+
+        Raises
+        ------
+        UsageError
+            The model has nothing to train.
         """
         raise UsageError(f"model '{self.name}' has nothing to train", todo="use it as it is")
 
 
 def provenance_of(model: Model) -> dict[str, Any]:
-    """Return what ``uns["stzoo"]`` says of a result: model, versions, weights, config, seed, backend of attention."""
+    """Return the provenance stored in ``uns["stzoo"]``: model, versions, weights, config, seed, attention backend."""
     import json
     from importlib.metadata import PackageNotFoundError, version
 

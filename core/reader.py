@@ -1,4 +1,4 @@
-"""The contract of a reader: it recognises one file format, and reads its sections."""
+"""The interface of readers: each recognises one file format and reads its sections."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Reader(ABC):
     """Reads one file format."""
 
     format: ClassVar[str]
-    """Name of the format, as its :class:`~stzoo.core.specs.ReaderSpec` has it."""
+    """Name of the format, as in its :class:`~stzoo.core.specs.ReaderSpec`."""
 
     @abstractmethod
     def recognises(self, path: Path) -> bool:
-        """Say whether a path is of this format, from names and headers alone (cheap, never raises)."""
+        """Return whether a path has this format, judged by names and headers only (cheap, never raises)."""
 
     @abstractmethod
     def sections(self, path: Path) -> Sequence[str]:
@@ -26,8 +26,8 @@ class Reader(ABC):
 
     @abstractmethod
     def read(self, path: Path, section: str) -> Section:
-        """Read one section; :func:`stzoo.core.io.read.read` checks it and applies the options."""
+        """Read one section; :func:`stzoo.core.io.read.read` validates it and applies the options."""
 
     def read_lazily(self, path: Path, section: str) -> Section:
-        """Read one section, its counts left on disk where the format can; by default all is read."""
+        """Read one section, leaving its counts on disk if the format allows; by default everything is read."""
         return self.read(path, section)

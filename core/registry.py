@@ -1,4 +1,4 @@
-"""Models by name: the record is found by the plugin manager, the class is imported now."""
+"""Models by name: the plugin manager finds the record, then the class is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stzoo.core.model import Model
 from stzoo.core.specs import ModelSpec
 
 CONTRACTS: dict[str, type[Model]] = {"encoder": Encoder, "imputer": Imputer, "aligner": Aligner}
-"""The interface of each role."""
+"""Base class of each role."""
 
 
 def model_class(name: str, *, role: str | None = None, manager: PluginManager | None = None) -> type[Model]:
@@ -25,12 +25,12 @@ def model_class(name: str, *, role: str | None = None, manager: PluginManager | 
     name
         ``name`` or ``dist:name``.
     role
-        Role that is needed, or None for any.
+        Required role, or None for any.
 
     Raises
     ------
     PluginError
-        No such model, the wrong role, or a class that does not keep its role's contract.
+        No such model, the wrong role, or a class that is no subclass of its role's interface.
     """
     plugin, spec = (manager or default_manager()).find(ModelSpec, name)
     if role is not None and spec.role != role:
@@ -49,7 +49,7 @@ def model(
     seed: int = 0,
     role: str | None = None,
 ) -> Any:
-    """Make a model by name, without pretrained weights.
+    """Create a model by name, without pretrained weights.
 
     Parameters
     ----------

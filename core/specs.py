@@ -1,4 +1,4 @@
-"""The frozen records that plugins hand over: plain strings, nothing imported, nothing loaded."""
+"""Frozen records that plugins return from hooks: plain values; nothing is imported or loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Role = Literal["encoder", "imputer", "aligner"]
 ROLES: tuple[str, ...] = get_args(Role)
 
 API_VERSION = 1
-"""The version of the plugin interface that this stzoo speaks."""
+"""Version of the plugin interface that this stzoo implements."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -51,12 +51,12 @@ def _is_amount(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model that a plugin offers.
+    """A model that a plugin provides.
 
     Parameters
     ----------
     name
-        Lower-case name, unique over all installed plugins (``dist:name`` always works).
+        Lower-case name, unique among installed plugins (``dist:name`` is never ambiguous).
     role
         ``encoder``, ``imputer`` or ``aligner``.
     target
@@ -64,15 +64,15 @@ class ModelSpec:
     summary
         One line for ``stzoo plugins list``.
     license, citation
-        SPDX identifier of the code; a DOI, arXiv number or sentence to cite.
+        SPDX identifier of the code; what to cite: a DOI, an arXiv number or a sentence.
     config
         ``"package.module:Config"``, the dataclass of the model's options.
     recipes
-        Package folder with training recipes (``"package.module/configs"``), or empty.
+        Package folder of training recipes (``"package.module/configs"``), or empty.
     adapts_checkpoints
-        The class has ``from_checkpoint(folder, *, source, device)`` and takes image encoders that others published.
+        The class has ``from_checkpoint(folder, *, source, device)`` and accepts image encoders published by others.
     is_control
-        An encoder that learned from nothing: it stands beside fine-tuned weights.
+        An untrained encoder, used as a control beside fine-tuned weights.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ModelSpec:
     is_control: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or imported."""
+        """Validate all fields."""
         _check(
             self,
             name=_is_name(self.name),
@@ -101,7 +101,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class WeightsSpec:
-    """Weights that a plugin knows of.
+    """Model weights that a plugin provides.
 
     Parameters
     ----------
@@ -114,14 +114,14 @@ class WeightsSpec:
     summary, license
         One line for ``stzoo zoo list``; SPDX identifier of the weights.
     tissue, embedding_dim, mpp, genes, size_bytes
-        What the catalogue shows: tissue, embedding width, expected µm/px, size of the gene vocabulary, bytes to
-        download. 0 and empty: not said.
+        Shown in the catalogue: tissue, embedding width, expected µm/px, size of the gene vocabulary, bytes to
+        download. 0 or empty: not stated.
     commercial
-        Whether the licences of weights and data allow commercial use; None: not said.
+        Whether the licences of weights and data allow commercial use; None: not stated.
     metrics
         Scores of an evaluation by name, e.g. ``{"her2st-c5, mlp: mean PCC of 250 genes": 0.29}``.
     citation
-        A DOI, arXiv number or sentence to cite.
+        What to cite: a DOI, an arXiv number or a sentence.
     """
 
     name: str
@@ -139,7 +139,7 @@ class WeightsSpec:
     citation: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or resolved."""
+        """Validate all fields."""
         _check(
             self,
             name=_is_name(self.name),
@@ -165,7 +165,7 @@ class ReaderSpec:
     Parameters
     ----------
     name
-        Name of the format, as ``stzoo data inspect`` prints it.
+        Name of the format, as printed by ``stzoo data inspect``.
     target
         ``"package.module:Reader"``, a :class:`stzoo.Reader`.
     summary
@@ -177,7 +177,7 @@ class ReaderSpec:
     summary: str
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or imported."""
+        """Validate all fields."""
         _check_target(self)
 
 
@@ -200,7 +200,7 @@ class ProtocolSpec:
     summary: str
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or opened."""
+        """Validate all fields."""
         _check(
             self,
             name=_is_name(self.name),
@@ -211,14 +211,14 @@ class ProtocolSpec:
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """A head: what predicts expression from the embedding of any encoder.
+    """A head: predicts expression from the embedding of any encoder.
 
     Parameters
     ----------
     name
         Name used by ``stzoo predict --head NAME`` and ``Encoder.fit(head=NAME)``.
     target
-        ``"package.module:Head"``, a class with what :class:`stzoo.Head` lists, imported on first use.
+        ``"package.module:Head"``, a class that implements :class:`stzoo.Head`, imported on first use.
     summary
         One line: how it predicts.
     """
@@ -228,7 +228,7 @@ class HeadSpec:
     summary: str
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or imported."""
+        """Validate all fields."""
         _check_target(self)
 
 
@@ -239,11 +239,11 @@ class TaskSpec:
     Parameters
     ----------
     name
-        What a protocol says to be of this kind: ``kind: NAME``.
+        Selected in a protocol file by ``kind: NAME``.
     target
         ``"package.module:Task"``, a :class:`stzoo.Task`, imported on first use.
     summary
-        One line: what it asks.
+        One line: the question it answers.
     """
 
     name: str
@@ -251,13 +251,13 @@ class TaskSpec:
     summary: str
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or imported."""
+        """Validate all fields."""
         _check_target(self)
 
 
 @dataclass(frozen=True, slots=True)
 class TrackerSpec:
-    """A tracker of training runs.
+    """A tracker of training runs (an experiment logger).
 
     Parameters
     ----------
@@ -266,9 +266,9 @@ class TrackerSpec:
     target
         ``"package.module:Tracker"``, a :class:`stzoo.core.training.Tracker`, imported and called on first use.
     summary
-        One line: where its metrics go.
+        One line: where it writes the metrics.
     requires
-        What to install when the target can not be imported, as ``pip install`` takes it; or empty.
+        Requirement to ``pip install`` if the target cannot be imported, or empty.
     """
 
     name: str
@@ -277,7 +277,7 @@ class TrackerSpec:
     requires: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse a record that could not be listed or imported."""
+        """Validate all fields."""
         _check(
             self,
             name=_is_name(self.name),

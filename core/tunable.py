@@ -1,4 +1,4 @@
-"""What an encoder lends to fine-tuning: networks, a differentiable embedding, its own losses."""
+"""The interface of fine-tuning: an encoder's network, its differentiable embedding and its own losses."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Batch:
-    """What a model says of some spots in training.
+    """Output of a model for a batch of spots in training.
 
     Parameters
     ----------
     embedding
-        (m, embedding_dim) of this rank's share of the spots (all of them for one rank), as
-        :meth:`~stzoo.core.encoder.Encoder.embed` would give it, with gradients; the spots are seen augmented.
+        (m, embedding_dim) of this rank's share of the spots (all of them on one rank), with gradients: what
+        :meth:`~stzoo.core.encoder.Encoder.embed` returns, but of augmented images.
     losses
-        The model's own losses by name, weighted, scalars whose mean over ranks is the loss of all spots; none where
-        they were not asked for.
+        The model's own losses by name, weighted: scalars whose mean over ranks is the loss of the global batch. Empty
+        if not requested.
     """
 
     embedding: Tensor
@@ -30,45 +30,45 @@ class Batch:
 
 
 class Tunable(ABC):
-    """An encoder made ready to be tuned on some sections (returned by ``Encoder.tunable``).
+    """An encoder prepared for fine-tuning on some sections (returned by ``Encoder.tunable``).
 
-    The network that it lends is the encoder's own: while it is tuned, ``encoder.embed`` uses it as it is then, so that
-    validation can be scored at any step. The spots are the measured ones with counts, section by section, in order
+    The network is the encoder's own, not a copy: during tuning ``encoder.embed`` uses its current weights, so
+    validation can be scored at any step. Spots are the measured ones with counts, section by section, in order
     (:attr:`~stzoo.core.data.section.Section.counted`).
     """
 
     @abstractmethod
     def module(self) -> nn.Module:
-        """Return what is tuned; all its parameters ask for gradients in a full tuning."""
+        """Return the network to tune; full fine-tuning updates all its parameters."""
 
     @abstractmethod
     def adapted_layers(self) -> Sequence[str]:
-        """Return names of linear layers of :meth:`module` that low-rank adapters go to, e.g. ``blocks.0.mlp.fc1``."""
+        """Return the names of the linear layers of :meth:`module` that get LoRA adapters, e.g. ``blocks.0.mlp.fc1``."""
 
     def extra(self) -> nn.Module | None:
-        """Return what only the model's own losses train beside the module (a discriminator, say), or None."""
+        """Return a module used only by the model's own losses (e.g. a discriminator), or None."""
         return None
 
     @abstractmethod
     def draw(self, size: int, generator: torch.Generator) -> Tensor:
-        """Draw the spots of a batch, int64 (b,), b <= size, the same on all ranks.
+        """Sample the spots of a batch, int64 (b,) with b <= size, identical on all ranks.
 
-        A model that looks at neighbours draws neighbours.
+        A model that uses spatial context samples neighbouring spots together.
         """
 
     @abstractmethod
     def batch(self, chosen: Tensor, generator: torch.Generator) -> Batch:
-        """Embed this rank's share of spots int64 (b,), in the network's present state.
+        """Embed this rank's share of the batch ``chosen``, int64 (b,), with the current weights.
 
-        Augmentation is drawn from ``generator`` for all of them, so that it does not depend on the number of ranks.
+        Augmentation is drawn from ``generator`` for the whole batch, so it does not depend on the number of ranks.
         """
 
     @abstractmethod
     def finish(self, sections: Sequence[Section]) -> None:
-        """Take over the tuned network for use: freeze it, round it as it is saved, recalibrate what belongs to it.
+        """Adopt the tuned network: freeze it, round it to the saved precision, recalibrate what depends on it.
 
         Parameters
         ----------
         sections
-            Sections whose measured spots may be used for that.
+            Sections whose measured spots may be used for recalibration.
         """

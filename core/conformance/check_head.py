@@ -29,7 +29,7 @@ def _spots(seed: int) -> tuple[Floats, Floats, Indices]:
     return x, y, np.arange(SPOTS) % 3
 
 
-def _fitted(case: CheckContext) -> Head:
+def _fit_head(case: CheckContext) -> Head:
     x, y, group = _spots(1)
     return case.once("head", lambda: head_class(_name(case)).fit(x, y, group, GENES, seed=0))
 
@@ -42,7 +42,7 @@ def _name(case: CheckContext) -> str:
 def head_has_its_parts(case: CheckContext) -> None:
     """The record leads to a class with all that a head has: fit, predict, tensors, description, restored, genes."""
     try:
-        head = _fitted(case)
+        head = _fit_head(case)
     except StzooError as error:
         raise ConformanceError(f"it can not be fitted: {error}", "see stzoo.Head") from error
     if tuple(head.genes) != GENES:
@@ -52,7 +52,7 @@ def head_has_its_parts(case: CheckContext) -> None:
 @check("head")
 def head_predicts_genes_in_order(case: CheckContext) -> None:
     """Values are float32 (n, g), finite, in the order asked for, and a gene does not depend on those asked with it."""
-    head, (x, _, _) = _fitted(case), _spots(2)
+    head, (x, _, _) = _fit_head(case), _spots(2)
     whole, some = head.predict(x), head.predict(x, [GENES[2], GENES[0]])
     for found, genes in ((whole, GENES), (some, (GENES[2], GENES[0]))):
         _check_shape(found, genes, case.record.name)
@@ -76,7 +76,7 @@ def _check_shape(found: Prediction, genes: tuple[str, ...], name: str) -> None:
 @check("head")
 def head_reads_the_embedding(case: CheckContext) -> None:
     """Other embeddings have another prediction, and what the embedding determines is found on spots not seen before."""
-    head, (x, y, _) = _fitted(case), _spots(2)
+    head, (x, y, _) = _fit_head(case), _spots(2)
     found = head.predict(x).values
     if np.array_equal(found, head.predict(x[::-1].copy()).values):
         raise ConformanceError("another embedding has the very same prediction", "read the embedding")
@@ -98,14 +98,14 @@ def head_same_seed_same_answer(case: CheckContext) -> None:
     if not all(np.array_equal(a, b) for a, b in zip(before, given, strict=True)):
         raise ConformanceError("fit() changes the arrays that it is given", "copy what you change")
     at = _spots(2)[0]
-    if not np.allclose(again.predict(at).values, _fitted(case).predict(at).values, rtol=1e-5, atol=1e-6):
+    if not np.allclose(again.predict(at).values, _fit_head(case).predict(at).values, rtol=1e-5, atol=1e-6):
         raise ConformanceError("fitted twice with one seed it predicts otherwise", "draw all randomness from seed")
 
 
 @check("head")
 def head_survives_saving(case: CheckContext) -> None:
     """Tensors and a description that JSON can hold are all there is: what is made of them predicts the same."""
-    head, (x, _, _) = _fitted(case), _spots(2)
+    head, (x, _, _) = _fit_head(case), _spots(2)
     tensors: dict[str, Array] = {name: np.array(value) for name, value in head.tensors().items()}
     try:
         description: dict[str, Any] = json.loads(json.dumps(head.description()))
@@ -124,7 +124,7 @@ def head_survives_saving(case: CheckContext) -> None:
 @check("head")
 def head_names_missing_genes(case: CheckContext) -> None:
     """A gene that it was not fitted for is a GeneError that names it; an embedding of another width is refused."""
-    head, (x, _, _) = _fitted(case), _spots(2)
+    head, (x, _, _) = _fit_head(case), _spots(2)
     error = refusal(lambda: head.predict(x, ["NO-SUCH-GENE"]), "an unknown gene")
     if not isinstance(error, GeneError) or "NO-SUCH-GENE" not in str(error):
         raise ConformanceError(f"an unknown gene is predicted, or not named: {error}", "use stzoo.gene_columns")

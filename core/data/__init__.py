@@ -1,1 +1,1 @@
-"""Sections, stacks and genes: what flows through stzoo, which spots are meant, and what a section has to be."""
+"""Sections, stacks and genes: the data model of stzoo, selection of spots, and validation."""

@@ -1,4 +1,4 @@
-"""Cells or spots summed into square bins."""
+"""Aggregation of cells or spots into square bins."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def bin_section(section: Section, bin_um: float) -> Section:
     Parameters
     ----------
     section
-        A section whose positions are known in micrometres and whose spots are all measured.
+        A section with positions in micrometres and all spots measured.
     bin_um
-        Side of a bin in micrometres. Bin (row, column) covers ``[row, row + 1) * bin_um`` of y and x.
+        Side length of a bin in micrometres. Bin (row, column) covers ``[row, row + 1) * bin_um`` of y and x.
 
     Returns
     -------
-    A section of the bins that hold a cell: ``obs`` has ``array_row``, ``array_col`` (int) and ``n_cells``,
-    ``obsm["spatial_um"]`` the centres of the bins (``obsm["spatial"]`` too, where the section has pixels), ``X`` the
+    A section of the non-empty bins: ``obs`` has ``array_row``, ``array_col`` (int) and ``n_cells``,
+    ``obsm["spatial_um"]`` the bin centres (also ``obsm["spatial"]`` if the section has pixels), ``X`` the
     summed counts, float32 CSR.
 
     Raises
@@ -30,7 +30,7 @@ def bin_section(section: Section, bin_um: float) -> Section:
     UnitsError
         The size is not a positive number, or the section has no µm/px.
     DataError
-        Some spots are not measured, so sums would be too small.
+        Some spots are not measured, so the sums would be too small.
     """
     from scipy.sparse import csr_matrix
     from stzoo.core.data.notes import make_adata
@@ -56,7 +56,7 @@ def bin_section(section: Section, bin_um: float) -> Section:
     centres = (cells[:, ::-1] + 0.5) * bin_um
     adata.obsm["spatial_um"] = centres
     if "spatial" in section.adata.obsm and n >= 3:
-        # Micrometres may be turned or shifted against the pixels, so the map between them is fitted.
+        # The micrometre frame may be rotated or shifted against the pixels, so the map between them is fitted.
         source, target = np.column_stack([um, np.ones(n)]), np.column_stack([centres, np.ones(bins)])
         adata.obsm["spatial"] = target @ np.linalg.lstsq(source, section.pixels, rcond=None)[0]
     return replace(section, adata=adata, pitch_um=float(bin_um), spot_diameter_um=float(bin_um))

@@ -1,4 +1,4 @@
-"""Gene panels: which wanted genes a section has, by symbol or by Ensembl id."""
+"""Gene panels: matching requested genes to those of a section, by symbol or Ensembl id."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _OTHER_NAMES = (
 
 @dataclass(frozen=True)
 class GenePanel:
-    """What became of a list of wanted genes.
+    """Result of matching a list of requested genes to the data.
 
     Parameters
     ----------
     found
-        Wanted name -> name in the data.
+        Requested name -> name in the data.
     missing
-        Wanted genes that the data do not have.
+        Requested genes that are not in the data.
     unused
-        Genes of the data that nobody wanted (for a model: genes it never saw in training).
+        Genes of the data that were not requested (for a model: genes unseen in training).
     ambiguous
-        Wanted genes that several rows of ``var`` go by; the first of them is in ``found``.
+        Requested genes that match several rows of ``var``; ``found`` has the first of them.
     """
 
     found: dict[str, str]
@@ -41,7 +41,7 @@ class GenePanel:
     ambiguous: tuple[str, ...] = ()
 
     def report(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         parts = [f"{len(self.found)} genes found, {len(self.missing)} missing, {len(self.unused)} unused"]
         for what, names in (("missing", self.missing), ("ambiguous, first taken", self.ambiguous)):
             if names:
@@ -49,17 +49,17 @@ class GenePanel:
         return "; ".join(parts)
 
     def require_all(self, where: object = None) -> GenePanel:
-        """Return the panel, or refuse missing genes.
+        """Return the panel; raise an error if genes are missing.
 
         Parameters
         ----------
         where
-            The file or section to name.
+            File or section for the error message.
 
         Raises
         ------
         GeneError
-            Naming the missing genes and the nearest name of the data.
+            Names the missing genes and the closest names in the data.
         """
         if self.missing:
             known = [*self.found.values(), *self.unused]
@@ -73,19 +73,19 @@ class GenePanel:
 
 
 def match_genes(wanted: Sequence[str], var: Any) -> GenePanel:
-    """Match wanted genes to those of a section.
+    """Match requested genes to those of a section.
 
     Parameters
     ----------
     wanted
-        Symbols or Ensembl ids (a version suffix such as ``.2`` is ignored), without repeats.
+        Symbols or Ensembl ids (a version suffix such as ``.2`` is ignored), without duplicates.
     var
-        The ``var`` table of an AnnData. Names are those of its index; where it carries ids and symbols, either goes.
+        The ``var`` table of an AnnData. Its index gives the names; if it has both ids and symbols, either matches.
 
     Raises
     ------
     GeneError
-        A gene is wanted twice, under one name or under two.
+        A gene is requested twice, under the same name or under two names.
     """
     twice = sorted(gene for gene, times in Counter(wanted).items() if times > 1)
     if twice:
@@ -137,7 +137,7 @@ def _bare(name: str) -> str:
 
 
 def top_genes(values: Floats, count: int, *, by_variance: bool = False) -> Indices:
-    """Return the columns of the genes of highest mean (or variance) over the rows, highest first, intp (count,).
+    """Return the columns of the genes with the highest mean (or variance) over rows, highest first, intp (count,).
 
     Parameters
     ----------

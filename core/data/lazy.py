@@ -1,4 +1,4 @@
-"""Counts that stay on disk: rows are read when they are asked for."""
+"""Counts that stay on disk; rows are read on demand."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 _ROWS = 8192
-"""Rows that are checked at a time."""
+"""Rows per chunk when checking."""
 
 
 def on_disk(x: Any) -> bool:
-    """Say whether a matrix is one of anndata's sparse datasets."""
+    """Return whether a matrix is an on-disk sparse dataset of anndata."""
     return hasattr(x, "to_memory")
 
 
 def pieces(x: Any) -> Iterator[tuple[int, Any]]:
-    """Yield first row and rows of a matrix, a part at a time where it is on disk."""
+    """Yield (index of the first row, rows) of a matrix, in chunks if it is on disk."""
     if not on_disk(x):
         yield 0, x
         return
@@ -28,7 +28,7 @@ def pieces(x: Any) -> Iterator[tuple[int, Any]]:
 def lazy_anndata(group: Any) -> Any | None:
     """Return the AnnData of an open .h5ad file or zarr group, without layers, its counts on disk.
 
-    None where ``X`` is no CSR matrix of whole numbers, or some spots are hidden: such a file has to be read whole.
+    None if ``X`` is not a CSR matrix of integers, or if some spots are hidden: such a file must be read completely.
     """
     from anndata import AnnData
     from anndata.io import read_elem, sparse_dataset
@@ -44,7 +44,7 @@ def lazy_anndata(group: Any) -> Any | None:
 
 
 def is_whole(x: Any) -> bool:
-    """Say whether every finite value is a whole number."""
+    """Return whether all finite values are integers."""
     data = np.asarray(x.data if hasattr(x, "tocoo") else x)
     if data.dtype.kind in "iub":
         return True

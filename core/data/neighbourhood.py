@@ -1,4 +1,4 @@
-"""Gaussian means over neighbouring spots, block by block."""
+"""Gaussian-weighted means over neighbouring spots, block by block."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from stzoo.core.arrays import Points
 
 _PAIRS = 2_000_000
-"""Pairs of neighbours that are held at a time."""
+"""Neighbour pairs held in memory at a time."""
 
 
 class Neighbourhood:
@@ -29,16 +29,16 @@ class Neighbourhood:
         self._tree = cKDTree(self._um)
 
     def means(self, table: npt.NDArray[Any], rows: slice, widths: Sequence[float]) -> list[npt.NDArray[Any]]:
-        """Return for each width the means (m, d) over the neighbours of some spots, each itself included.
+        """Return for each width the Gaussian means (m, d) over the neighbours of some spots, each spot included.
 
         Parameters
         ----------
         table
-            float32 or float64 (n, d), of every spot; also the type of the result.
+            float32 or float64 (n, d), values of all spots; the result has the same dtype.
         rows
-            The m spots.
+            The m spots to compute.
         widths
-            Standard deviations of the Gaussian, µm; spots beyond three of them do not count.
+            Standard deviations of the Gaussian, µm; spots beyond three of them are ignored.
         """
         found = [np.empty((rows.stop - rows.start, table.shape[1]), dtype=table.dtype) for _ in widths]
         if not widths:
@@ -51,7 +51,7 @@ class Neighbourhood:
         return found
 
     def _weights(self, near: Any, rows: slice, width: float, table: npt.NDArray[Any]) -> Any:
-        """Return row-normalised weights, CSR (m, n); the order of a row's terms does not depend on the piece."""
+        """Return row-normalised weights, CSR (m, n); the order of terms in a row does not depend on the chunk."""
         near = near[near["v"] <= 3 * width]
         shape = (rows.stop - rows.start, len(self._um))
         weights = csr_array((np.exp(-0.5 * (near["v"] / width) ** 2), (near["i"], near["j"])), shape=shape)
@@ -60,7 +60,7 @@ class Neighbourhood:
         return weights.astype(table.dtype)
 
     def _pieces(self, rows: slice, reach: float) -> Iterator[slice]:
-        """Yield consecutive spots that have about :data:`_PAIRS` neighbours together."""
+        """Yield chunks of consecutive spots with about :data:`_PAIRS` neighbour pairs each."""
         pairs = np.cumsum(self._tree.query_ball_point(self._um[rows], reach, return_length=True))
         start = 0
         while start < len(pairs):

@@ -1,4 +1,4 @@
-"""The AnnData that every reader makes: raw counts in float32 CSR, names, and notes on what was left out."""
+"""The AnnData that readers create: raw counts in float32 CSR, names, and notes on what was left out."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from stzoo.core.errors import DataError
 
 NOTES = "stzoo_notes"
-"""Key of ``uns`` under which a reader says what it did with the file (shown by ``stzoo data inspect``)."""
+"""Key of ``uns`` for the reader's notes on how it read the file (shown by ``stzoo data inspect``)."""
 
 
 def make_adata(x: Any, spots: Sequence[str], genes: Sequence[str], notes: Iterable[str] = ()) -> Any:
-    """Return an AnnData of raw counts.
+    """Create an AnnData of raw counts.
 
     Parameters
     ----------
     x
         float32 CSR (spots, genes).
     spots, genes
-        Names of rows and columns.
+        Names of rows (spots) and columns (genes).
     notes
         Sentences on what was left out.
     """
@@ -47,12 +47,12 @@ def with_places(adata: Any, places: Any, counts_file: object, places_file: objec
     places
         A DataFrame of positions, indexed by the names of the spots.
     counts_file, places_file
-        Where they came from.
+        Their files, for error messages and notes.
 
     Raises
     ------
     DataError
-        No spot has both; an example of each is given.
+        No spot has both; the message shows an example of each.
     """
     both = adata.obs_names.isin(places.index)
     if not both.any():
@@ -73,6 +73,6 @@ def with_places(adata: Any, places: Any, counts_file: object, places_file: objec
 
 
 def list_names(names: Iterable[str], most: int = 3) -> str:
-    """Return the first names, comma-separated, with dots where there are more."""
+    """Join the first names with commas; an ellipsis stands for the rest."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

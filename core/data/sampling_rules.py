@@ -1,4 +1,4 @@
-"""Which spots are measured: rules written as short strings (``grid:2``, ``random:0.25+7``, ``obs:COLUMN`` ...)."""
+"""Rules that select the measured spots, as short strings (``grid:2``, ``random:0.25+7``, ``obs:COLUMN`` ...)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORMS = "all, grid:2, grid:2+1,0, random:0.25+SEED, obs:COLUMN or file:barcodes
 
 
 def measured_mask(section: Section, rule: str) -> Mask:
-    """Return which spots a rule calls measured.
+    """Return the mask of the spots that a rule selects as measured.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ def measured_mask(section: Section, rule: str) -> Mask:
         The section; ``grid`` needs ``obs["array_row"]`` and ``obs["array_col"]``.
     rule
         ``all``; ``grid:S`` (array row and column divisible by S) or ``grid:S+r,c`` (another phase), where the columns
-        of a row of a hexagonal lattice (Visium: row + column is even) are counted one by one;
+        of a row of a hexagonal lattice (Visium: row + column is even) are numbered consecutively;
         ``random:SHARE`` or ``random:SHARE+SEED``; ``obs:COLUMN`` (true where the column is true); ``file:PATH``
-        (one barcode a line).
+        (one barcode per line).
 
     Returns
     -------
@@ -35,9 +35,9 @@ def measured_mask(section: Section, rule: str) -> Mask:
     Raises
     ------
     UsageError
-        The rule is not understood.
+        The rule is malformed.
     DataError
-        The rule asks for something that the section does not have, or leaves no spot measured.
+        The rule needs data that the section lacks, or selects no spot.
     """
     kind, _, argument = rule.partition(":")
     makers = {"all": _all, "grid": _grid, "random": _random, "obs": _obs, "file": _file}
@@ -52,10 +52,10 @@ def measured_mask(section: Section, rule: str) -> Mask:
 
 
 def informative(section: Section) -> Mask:
-    """Return the measured spots that say something: those with counts (all measured ones when none has any).
+    """Return the informative measured spots: those with counts (all measured ones if none has any).
 
-    A measured spot without a single count has no composition; its zeros are kept in the result, but nothing is
-    learned from them.
+    A measured spot with zero total counts has no expression profile; its zeros are kept in results but not used for
+    learning.
     """
     measured = section.measured
     with np.errstate(invalid="ignore"):
@@ -64,7 +64,7 @@ def informative(section: Section) -> Mask:
 
 
 def lattice_columns(row: Wholes, col: Wholes) -> Wholes:
-    """Return array columns as they are, or, of a hexagonal lattice (row + column is always even), counted one by one.
+    """Return array columns; on a hexagonal lattice (row + column is always even) they are numbered consecutively.
 
     Parameters
     ----------

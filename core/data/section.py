@@ -1,4 +1,4 @@
-"""Section and Stack: the data that flows between readers, models and writers."""
+"""Section and Stack: the data that readers, models and writers exchange."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 
 
 _AT_ONCE = 4096
-"""Spots whose counts are made dense, or summed, at a time."""
+"""Spots per chunk when counts are made dense or summed."""
 
 KEPT_OBS = ("array_row", "array_col", "in_tissue")
-"""What stays of ``obs`` when spots are hidden: nothing that was derived from counts."""
+"""Columns of ``obs`` that are kept when spots are hidden: none is derived from counts."""
 
 
 PER_10K = 1e4
-"""Counts a spot that models see expression at: log1p of counts per 10,000."""
+"""Depth that models' expression is scaled to: log1p of counts per 10,000."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """One tissue section: spots with counts and positions, and, where there is one, the slide image.
+    """One tissue section: spots with counts and positions, and optionally the slide image.
 
     Parameters
     ----------
     adata
-        Spots x genes. ``X`` holds raw counts (NaN rows where hidden): dense, CSR, or CSR on disk, of which rows are
-        read when they are asked for (:func:`stzoo.core.io.read.read` with ``lazy=True``); ``obsm["spatial"]`` pixels
+        Spots x genes. ``X`` holds raw counts (NaN rows where hidden): dense, CSR, or CSR on disk with rows read on
+        demand (:func:`stzoo.core.io.read.read` with ``lazy=True``); ``obsm["spatial"]`` pixels
         (x, y) of the full-resolution slide, float64 (n, 2), and/or ``obsm["spatial_um"]`` micrometres;
         ``obs["measured"]`` bool (absent: all measured).
     name
@@ -48,7 +48,7 @@ class Section:
     spot_diameter_um, pitch_um
         Diameter of a spot and centre-to-centre distance, in micrometres, or None if unknown.
     source
-        Where it was read from.
+        Path it was read from.
     """
 
     adata: AnnData
@@ -60,7 +60,7 @@ class Section:
     source: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse impossible units."""
+        """Validate the units."""
         for unit in ("mpp", "spot_diameter_um", "pitch_um"):
             value = getattr(self, unit)
             if value is not None and not (np.isfinite(value) and value > 0):
@@ -86,7 +86,7 @@ class Section:
 
     @property
     def measured(self) -> Mask:
-        """Which spots were measured, bool (n,)."""
+        """Mask of measured spots, bool (n,)."""
         if "measured" not in self.adata.obs:
             return np.ones(self.n_spots, dtype=bool)
         return np.asarray(self.adata.obs["measured"], dtype=bool)
@@ -120,7 +120,7 @@ class Section:
         return np.asarray(self.adata.obsm["spatial"], dtype=np.float64)
 
     def require_slide(self) -> Slide:
-        """Return the slide image, or say that there is none."""
+        """Return the slide image; raise an error if there is none."""
         if self.slide is None:
             raise DataError(
                 f"section '{self.name}' has no slide image, which this model needs",
@@ -135,10 +135,10 @@ class Section:
         Raises
         ------
         GeneError
-            A gene is not in the section (the nearest name is given).
+            A gene is not in the section (the closest name is given).
         """
         columns = self.adata.var_names.get_indexer(list(genes))
-        if (columns < 0).any():  # some are named otherwise (an Ensembl id), or missing
+        if (columns < 0).any():  # given as another name (e.g. an Ensembl id), or missing
             from stzoo.core.data.genes import match_genes
 
             where = self.source or f"section '{self.name}'"
@@ -157,7 +157,7 @@ class Section:
         return dense
 
     def _rows(self) -> Iterator[tuple[slice, Any]]:
-        """Yield ``X`` a few thousand rows at a time, in memory also where it is on disk."""
+        """Yield chunks of a few thousand rows of ``X``, loaded into memory if it is on disk."""
         for start in range(0, self.n_spots, _AT_ONCE):
             rows = slice(start, min(start + _AT_ONCE, self.n_spots))
             yield rows, self.adata.X[rows]
@@ -176,7 +176,7 @@ class Section:
 
     @property
     def counted(self) -> Mask:
-        """Measured spots with at least one count, bool (n,): those that say something, and that heads are fitted on."""
+        """Mask of measured spots with at least one count, bool (n,): the spots that heads are fitted on."""
         return self.measured & (np.nan_to_num(self.depth) > 0)
 
     def expression(self, genes: Sequence[str] | None = None, *, target: float | None = None) -> Floats:
@@ -185,13 +185,13 @@ class Section:
         Parameters
         ----------
         genes
-            Genes wanted; by default all. Depth is always that of all genes of the section.
+            Genes to return; by default all. Depth is always the total over all genes of the section.
         target
             Depth to scale to; by default the median depth of the measured spots. Use 1e4 for counts per 10,000.
 
         Returns
         -------
-        float32 (n, g), NaN where hidden; a measured spot without any count is all zero.
+        float32 (n, g), NaN where hidden; all zero for a measured spot without counts.
         """
         depth = self.depth
         if target is None:
@@ -202,26 +202,26 @@ class Section:
         return values
 
     def take(self, spots: Mask | npt.NDArray[np.intp] | slice) -> Section:
-        """Return a section of some of the spots (a mask, indices or a slice); counts on disk are read."""
+        """Return a subset of the spots (a mask, indices or a slice); counts on disk are loaded."""
         return replace(self, adata=self.adata[spots].copy())
 
     def take_genes(self, genes: Sequence[str]) -> Section:
-        """Return a section of some of the genes; depths stay those of all genes (``obs["total_counts"]``)."""
+        """Return a subset of the genes; depth stays the total over all genes (``obs["total_counts"]``)."""
         depth = self.depth
         adata = self.adata[:, self.gene_index(genes)].copy()
         adata.obs["total_counts"] = depth
         return replace(self, adata=adata)
 
     def hide(self, measured: Mask) -> Section:
-        """Return the section as a method may see it: counts of all spots outside ``measured`` are NaN.
+        """Return the section with hidden spots: counts of all spots outside ``measured`` are NaN.
 
-        Everything derived from counts goes too: layers, uns, obsm other than positions, obs columns other than
-        :data:`KEPT_OBS`. So nothing of a hidden spot is left but its position and its place on the slide.
+        Everything derived from counts is removed too: layers, uns, obsm other than positions, obs columns other than
+        :data:`KEPT_OBS`. A hidden spot keeps only its position and its place on the slide.
 
         Parameters
         ----------
         measured
-            bool (n,); spots that were hidden already stay hidden.
+            bool (n,); spots that are hidden already stay hidden.
         """
         from anndata import AnnData
 
@@ -233,7 +233,7 @@ class Section:
         if measured.any():
             x, depth = self.counts(), self.depth
             x[~measured], depth[~measured] = np.nan, np.nan
-        else:  # nothing is seen: one NaN that stands for all of them, whatever their number
+        else:  # no spot is measured: a single broadcast NaN stands for all counts
             x, depth = np.broadcast_to(np.float32(np.nan), shape), np.full(self.n_spots, np.nan)
         obs = self.adata.obs[[column for column in KEPT_OBS if column in self.adata.obs]].copy()
         obs["total_counts"], obs["measured"] = depth, measured
@@ -242,26 +242,26 @@ class Section:
         return replace(self, adata=AnnData(x, obs=obs, var=var, obsm=places))
 
     def without_counts(self) -> Section:
-        """Return the section without any counts: what a prediction from the image may see."""
+        """Return the section without counts, as allowed for predictions from the image."""
         return self.hide(np.zeros(self.n_spots, dtype=bool))
 
     def hide_unmeasured(self) -> Section:
-        """Return the section as an aligner may see it: without the counts of spots that were not measured."""
+        """Return the section without counts of unmeasured spots, as allowed for aligners."""
         return self if self.measured.all() else self.hide(self.measured)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Ordered sections of one sample.
+    """Serial sections of one sample.
 
     Parameters
     ----------
     sections
-        The sections, in order of depth.
+        Sections in order of depth.
     z_um
         Depth of each section in micrometres; by default its index (one unit apart).
     transforms
-        For each section the transform of its micrometres into the common frame, or None where it lies in it.
+        For each section the transform from its micrometres to the common frame; None: it is in that frame already.
     """
 
     sections: tuple[Section, ...]
@@ -269,7 +269,7 @@ class Stack:
     transforms: tuple[Transform | None, ...] = field(default=())
 
     def __post_init__(self) -> None:
-        """Fill the defaults and refuse lists of other lengths."""
+        """Fill in defaults and validate the lengths."""
         if not self.sections:
             raise DataError("a stack needs at least one section")
         n = len(self.sections)
@@ -290,13 +290,13 @@ class Stack:
     def between(self, moving: int, fixed: int) -> Transform:
         """Return the transform from micrometres of one section to those of another, through the common frame.
 
-        It has the matches of the two where they follow from the transforms (the common frame is then that of a
-        section of the stack).
+        It includes the spot matches of the two sections if the transforms imply them (when the common frame is that of
+        a section of the stack).
 
         Raises
         ------
         DataError
-            The transform of ``fixed`` folds, so that it has no inverse.
+            The transform of ``fixed`` folds, so it has no inverse.
         """
         from stzoo.core.geometry.transform import Transform
 
@@ -307,6 +307,6 @@ class Stack:
 
     @property
     def genes(self) -> list[str]:
-        """Genes that every section has, in the order of the first."""
+        """Genes shared by all sections, in the order of the first."""
         shared = set.intersection(*(set(section.genes) for section in self.sections))
         return [gene for gene in self.sections[0].genes if gene in shared]

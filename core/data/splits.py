@@ -1,8 +1,8 @@
-"""Splits that do not flatter: by patient, by section, or by spatial block with a buffer between the sides.
+"""Splits without leakage: by patient, by section, or by spatial block with a buffer between the sides.
 
-Neighbouring spots of a section are near duplicates, and sections of one patient resemble each other: a score on random
-spots says little about the next patient. So whole patients are held out where they are known, whole sections where
-there are enough, and otherwise slabs of a section, with the spots close to them left out of training.
+Neighbouring spots are near duplicates, and sections of one patient resemble each other, so a score on random spots says
+little about the next patient. Therefore whole patients are held out if known, whole sections if there are enough, and
+otherwise slabs of a section, with nearby spots left out of training.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from stzoo.core.data.subsets import SpotSubset
 from stzoo.core.errors import DataError, UsageError, nearest
 
 PATIENT_KEYS = ("patient", "patient_id", "donor", "donor_id", "individual")
-"""Columns of ``obs``, or keys of ``uns``, that name the patient."""
+"""Columns of ``obs`` or keys of ``uns`` that give the patient."""
 SHARE = 0.2
-"""Share of the spots that a slab for validation, or for the test, has."""
+"""Share of the spots in a slab for validation or test."""
 BUFFER_UM = 300.0
-"""Training spots closer than this to a held-out slab are left out (our choice: three pitches of Visium)."""
+"""Training spots closer than this to a held-out slab are dropped (our choice: three Visium pitches)."""
 FEWEST = 8
-"""Spots with counts that each side has at least."""
+"""Minimum number of spots with counts per side."""
 
 
 FEW = 60
-"""Own spots below which none are held out for validation: only a head can be fitted then."""
+"""With fewer spots none are held out for validation; then only a head can be fitted."""
 
 
 class By(Enum):
-    """What is held out as a whole."""
+    """The unit that is held out."""
 
     auto = "auto"
     """Patients where there are enough of them, then sections, then blocks."""
@@ -43,12 +43,12 @@ class By(Enum):
 
 
 def read_by(text: str) -> By:
-    """Return what a word means.
+    """Parse the name of a unit.
 
     Raises
     ------
     UsageError
-        It means nothing.
+        Unknown name.
     """
     words = [by.value for by in By]
     if text not in words:
@@ -58,21 +58,21 @@ def read_by(text: str) -> By:
 
 @dataclass(frozen=True)
 class Split:
-    """Who learns, who chooses, and who is only scored.
+    """Spots for training, model selection and testing.
 
     Parameters
     ----------
     train, validation, test
-        Disjoint pieces. No choice is made on ``test``; ``validation`` may be empty.
+        Disjoint subsets. ``test`` is never used for model selection; ``validation`` may be empty.
     development
-        All own spots that are not held out for the test: training, validation, and the buffer between the two. Heads
-        are fitted on them at the end, when all choices are made.
+        All spots not held out for the test: training, validation and the buffer between them. The final heads are
+        fitted on these, after model selection.
     by
-        What was held out for the test and for validation: ``"section"``, ``"patient"``, ``"block"``, ``"given"``.
+        Unit held out for the test and for validation: ``"section"``, ``"patient"``, ``"block"``, ``"given"``.
     notes
-        What a reader must know of it.
+        Caveats for the reader.
     dropped
-        Spots that were left out for the buffer.
+        Number of spots left out as buffer.
     """
 
     train: tuple[SpotSubset, ...]
@@ -84,7 +84,7 @@ class Split:
     dropped: int = 0
 
     def lines(self) -> list[str]:
-        """Return a line a side."""
+        """Return one line of text per side of the split."""
         sides = {"train": self.train, "validation": self.validation, "test": self.test}
         lines = [f"{side}: {_describe_subsets(pieces)}{self._how(side)}" for side, pieces in sides.items()]
         if self.dropped:
@@ -115,13 +115,13 @@ class SplitOptions:
     Parameters
     ----------
     by
-        What is held out as a whole.
+        The unit that is held out.
     patients
-        Patient of each section, then of each test section; empty: as the sections say.
+        Patient of each section, then of each test section; empty: read from the sections.
     same_patient
-        All data are of one patient, and the user knows that the score then says nothing about others.
+        The user confirms that all data are from one patient, so scores say nothing about other patients.
     share, buffer_um
-        Share of the spots of a slab, and distance that training spots keep from it.
+        Share of spots in a held-out slab, and the minimum distance of training spots from it.
     """
 
     by: By = By.auto
@@ -132,7 +132,7 @@ class SplitOptions:
 
 
 def patient_of(section: Section) -> str:
-    """Return the patient that a section names in ``obs`` or ``uns`` (:data:`PATIENT_KEYS`), or an empty string.
+    """Return the patient of a section from ``obs`` or ``uns`` (:data:`PATIENT_KEYS`), or an empty string.
 
     Raises
     ------
@@ -159,20 +159,20 @@ def patient_of(section: Section) -> str:
 def split(sections: Sequence[Section], test: Sequence[Section] = (), options: SplitOptions | None = None) -> Split:
     """Divide sections into training, validation and test.
 
-    Validation is carved out of what is left for training. Without test sections, a patient, a section or a slab is held
-    out for the test first.
+    Without test sections, a patient, a section or a slab is held out for the test first; validation is then taken from
+    the rest.
 
     Parameters
     ----------
     sections
         Own data.
     test
-        Sections that are only scored.
+        Sections used for the test only.
 
     Raises
     ------
     UsageError
-        One patient would be on two sides, one section is given twice, or there is nothing to hold out in this way.
+        A patient would be on two sides, a section is given twice, or there is nothing to hold out by this unit.
     DataError
         A side would have too few spots.
     """
@@ -222,7 +222,7 @@ def _pieces(sections: Sequence[Section], test: Sequence[Section], options: Split
 
 
 def _check_patients(own: Sequence[SpotSubset], held: Sequence[SpotSubset], options: SplitOptions) -> list[str]:
-    """Refuse one patient on both sides; return what a reader must know."""
+    """Raise an error if a patient is on both sides; return caveats."""
     everyone = {piece.patient for piece in (*own, *held)}
     if "" in everyone:
         if options.by is By.patient:
@@ -249,7 +249,7 @@ def _check_patients(own: Sequence[SpotSubset], held: Sequence[SpotSubset], optio
 def _hold_out(
     pieces: Sequence[SpotSubset], options: SplitOptions, side: str
 ) -> tuple[list[SpotSubset], list[SpotSubset], str, int]:
-    """Return what is left, what is held out, by what, and how many spots fell to the buffer."""
+    """Return the rest, the held-out subset, the unit used, and the number of buffer spots."""
     for by in (By.patient, By.section):
         groups = _groups(pieces, by)
         fewest = 2 if by is By.patient or options.by is by else 3
@@ -275,7 +275,7 @@ def _groups(pieces: Sequence[SpotSubset], by: By) -> dict[str, list[SpotSubset]]
 
 
 def _slab(piece: SpotSubset, options: SplitOptions, *, first: bool) -> tuple[SpotSubset, SpotSubset]:
-    """Cut a slab off one end of the longest axis of the tissue; drop what lies within the buffer."""
+    """Hold out a slab at one end of the longest axis of the tissue; drop spots within the buffer."""
     at = np.flatnonzero(piece.spots)
     um = piece.section.um[at]
     along = _along(um)
@@ -292,14 +292,14 @@ def _slab(piece: SpotSubset, options: SplitOptions, *, first: bool) -> tuple[Spo
 
 
 def _along(um: Points) -> Points:
-    """Return the position of each spot along the longest axis, float64 (n,), its sign fixed."""
+    """Return the position of each spot along the longest (first principal) axis, float64 (n,), with a fixed sign."""
     centred = um - um.mean(axis=0)
     axis = np.linalg.svd(centred, full_matrices=False)[2][0]
     return np.asarray(centred @ (axis if axis[np.abs(axis).argmax()] > 0 else -axis))
 
 
 def distance_to(um: Points, others: Points) -> Points:
-    """Return the distance of each point to the nearest of others, float64 (n,); infinite where there is none."""
+    """Return the distance of each point to the nearest of ``others``, float64 (n,); infinite if there is none."""
     from scipy.spatial import cKDTree
 
     if len(others) == 0:

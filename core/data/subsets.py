@@ -1,4 +1,4 @@
-"""Some spots of some sections: which genes they show, and how they express them."""
+"""Subsets of spots of sections: detected genes, expression, mean profile."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from stzoo.core.data.section import PER_10K, Section
 
 @dataclass(frozen=True, eq=False)
 class SpotSubset:
-    """Some spots of a section.
+    """A subset of the measured spots of a section.
 
     Parameters
     ----------
     section, spots
-        The section, and which of its spots, bool (n,); all of them are measured.
+        The section and the mask of its spots, bool (n,), all of them measured.
     patient
-        Whose it is, or empty.
+        Patient, or empty.
     """
 
     section: Section
@@ -32,12 +32,12 @@ class SpotSubset:
         return int(self.spots.sum())
 
     def visible(self, genes: Sequence[str]) -> Section:
-        """Return the section with counts of these spots and genes only (see :meth:`Section.hide`)."""
+        """Return the section with all other spots hidden, restricted to some genes (see :meth:`Section.hide`)."""
         return self.section.take_genes(genes).hide(self.spots)
 
 
 def measured_subsets(sections: Sequence[Section]) -> list[SpotSubset]:
-    """Return the measured spots of each section, those without counts included."""
+    """Return the measured spots of each section, including those without counts."""
     return [SpotSubset(section, section.measured) for section in sections]
 
 
@@ -47,14 +47,14 @@ def expression_of(subsets: Sequence[SpotSubset], genes: Sequence[str], target: f
 
 
 def mean_profile(subsets: Sequence[SpotSubset], genes: Sequence[str], target: float = PER_10K) -> Floats:
-    """Return each gene's mean over the spots, float32 (g,): what a prediction has to beat."""
+    """Return each gene's mean over the spots, float32 (g,), a simple baseline for predictions."""
     return np.asarray(expression_of(subsets, genes, target).mean(axis=0), dtype=np.float32)
 
 
 def detected_genes(subsets: Sequence[SpotSubset], share: float) -> list[str]:
-    """Return the genes of all sections that at least a share of the spots show, in the order of the first section.
+    """Return the shared genes detected in at least a share of the spots, in the order of the first section.
 
-    Counts stay sparse where they are.
+    Sparse counts stay sparse.
     """
     shared = set.intersection(*(set(part.section.genes) for part in subsets))
     genes = [gene for gene in subsets[0].section.genes if gene in shared]

@@ -1,4 +1,4 @@
-"""Where the tissue of a section is, in micrometres: from its slide, or from its spots."""
+"""Tissue masks of sections in micrometres, from the slide or from the spots."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from stzoo.core.slides.tissue_mask import tissue_mask
 
 FEWEST_SPOTS = 10
 MASK_UM = 16.0
-_CELLS = 1000  # of a raster of spots, a side at most
+_CELLS = 1000  # maximum side of the raster of spots
 
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """A mask with its place in the frame of ``section.um``.
+    """A tissue mask and its position in the frame of ``section.um``.
 
     Parameters
     ----------
     mask
-        bool (h, w), true where there is tissue.
+        bool (h, w), true on tissue.
     matrix
-        float64 (2, 3), from the centre of a pixel, (column, row), to micrometres.
+        float64 (2, 3), affine map from pixel centres, (column, row), to micrometres.
     """
 
     mask: Mask
@@ -45,17 +45,17 @@ class Tissue:
         return np.asarray((um - self.matrix[:, 2]) @ np.linalg.inv(self.matrix[:, :2]).T)
 
     def points(self) -> Points:
-        """Return the centres of the pixels with tissue, micrometres, float64 (n, 2)."""
+        """Return the centres of tissue pixels, micrometres, float64 (n, 2)."""
         return self.to_um(_places(self.mask))
 
     def outline(self) -> Points:
-        """Return the centres of the pixels at the border of the tissue, micrometres, float64 (n, 2)."""
+        """Return the centres of pixels on the tissue border, micrometres, float64 (n, 2)."""
         from scipy.ndimage import binary_erosion
 
         return self.to_um(_places(self.mask & ~binary_erosion(self.mask)))
 
     def contains(self, um: Points) -> Mask:
-        """Say which points lie on tissue, bool (n,)."""
+        """Return the mask of points on tissue, bool (n,)."""
         place = np.rint(self.to_pixels(um)).astype(np.int64)
         inside = ((place >= 0) & (place < self.mask.shape[::-1])).all(axis=1)
         found = np.zeros(len(um), dtype=bool)
@@ -65,7 +65,7 @@ class Tissue:
 
 @dataclass(frozen=True, eq=False)
 class Overview:
-    """A slide, small.
+    """A downsampled slide.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Overview:
 
 
 def overview(section: Section, um: float = MASK_UM) -> Overview:
-    """Return the slide of a section at about ``um`` micrometres a pixel (never finer than it is).
+    """Return the slide of a section at about ``um`` micrometres per pixel (never upsampled).
 
     Raises
     ------
@@ -106,9 +106,9 @@ def overview(section: Section, um: float = MASK_UM) -> Overview:
 
 
 def slide_tissue(section: Section, small: Overview) -> Tissue:
-    """Return where an overview of a section's slide shows tissue.
+    """Return the tissue mask of a slide overview.
 
-    Pieces on which no spot lies (frame, pen, neighbouring tissue) are left out, if any piece has some.
+    Components without spots (frame, pen, neighbouring tissue) are removed, unless no component has any.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def spot_tissue(section: Section) -> Tissue:
     Raises
     ------
     DataError
-        Fewer than 10 spots, or spots that lie upon each other.
+        Fewer than 10 spots, or spots at identical positions.
     """
     from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
@@ -150,7 +150,7 @@ def spot_tissue(section: Section) -> Tissue:
 
 
 def in_tissue(section: Section) -> Mask:
-    """Return which spots lie under tissue, bool (n,), as far as the section says so."""
+    """Return the mask of spots under tissue, bool (n,), from ``obs["in_tissue"]``; all spots if it marks none."""
     if "in_tissue" not in section.adata.obs:
         return np.ones(len(section), dtype=bool)
     under = section.adata.obs["in_tissue"].to_numpy().astype(bool)
@@ -158,7 +158,7 @@ def in_tissue(section: Section) -> Mask:
 
 
 def spacing(points: Points) -> Points:
-    """Return the distance of each point to the nearest other one, float64 (n,)."""
+    """Return the distance of each point to its nearest neighbour, float64 (n,)."""
     from scipy.spatial import cKDTree
 
     return np.asarray(cKDTree(points).query(points, k=[2])[0])[:, 0]
@@ -169,9 +169,9 @@ def _places(mask: Mask) -> Points:
 
 
 def _slide_frame(section: Section, mpp: float) -> Points:
-    """Return the matrix (2, 3) from full-resolution pixels to the frame of ``section.um``.
+    """Return the affine matrix (2, 3) from full-resolution pixels to the frame of ``section.um``.
 
-    Readers may have turned or shifted that frame against the slide.
+    That frame may be rotated or shifted against the slide by the reader.
     """
     plain = np.column_stack([np.eye(2) * mpp, [0.0, 0.0]])
     if not {"spatial", "spatial_um"} <= set(section.adata.obsm):
@@ -182,7 +182,7 @@ def _slide_frame(section: Section, mpp: float) -> Points:
 
 
 def _with_spots(mask: Mask, section: Section, scale: float) -> Mask:
-    """Leave out pieces of the mask without spots, if any piece has some."""
+    """Remove components of the mask without spots, unless no component has any."""
     from scipy.ndimage import label
 
     if "spatial" not in section.adata.obsm:

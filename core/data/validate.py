@@ -1,4 +1,4 @@
-"""What every section has to be, whatever file it came from."""
+"""Validation of sections, whatever file they came from."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from stzoo.core.errors import DataError
 
 
 def check_section(section: Section) -> Section:
-    """Return the section, or refuse it with the field that is wrong.
+    """Return the section; raise an error that names the invalid field.
 
     Raises
     ------
     DataError
-        No spots or genes, duplicate names, counts that are NaN, infinite or negative, positions that are missing
-        or not finite, or that lie mostly outside the slide.
+        No spots or genes, duplicate names, counts that are NaN, infinite or negative, positions that are missing,
+        not finite or mostly outside the slide.
     """
     adata, where = section.adata, section.source
     if adata.n_obs == 0 or adata.n_vars == 0:
@@ -41,7 +41,7 @@ def check_section(section: Section) -> Section:
 
 
 def share_outside(section: Section) -> float:
-    """Return the share of spots whose centre lies outside the slide (0 where there is none)."""
+    """Return the share of spots whose centre is outside the slide (0 without a slide)."""
     if section.slide is None or "spatial" not in section.adata.obsm:
         return 0.0
     x, y = section.pixels.T
@@ -50,19 +50,19 @@ def share_outside(section: Section) -> float:
 
 
 def check_places(obsm: Any, where: object) -> None:
-    """Refuse positions that are missing, not finite, of another shape, or all the same.
+    """Raise an error if positions are missing, not finite, misshapen or all identical.
 
     Parameters
     ----------
     obsm
-        The ``obsm`` of an AnnData; ``spatial`` (pixels) and ``spatial_um`` (µm) are looked at.
+        The ``obsm`` of an AnnData; ``spatial`` (pixels) and ``spatial_um`` (µm) are checked.
     where
-        The file or section to name.
+        File or section for the error message.
 
     Raises
     ------
     DataError
-        With the field that is wrong.
+        Names the invalid field.
     """
     if "spatial" not in obsm and "spatial_um" not in obsm:
         raise DataError(
@@ -126,7 +126,7 @@ def _check_part(section: Section, x: Any, spots: Any) -> None:
 
 
 def _first(x: Any, bad: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[int, int]:
-    """Return row and column of the first bad value of a matrix (``bad`` runs along its stored values)."""
+    """Return row and column of the first bad value of a matrix (``bad`` is a mask of its stored values)."""
     if hasattr(x, "tocoo"):
         coo = x.tocoo()
         at = int(np.flatnonzero(bad)[0])

@@ -16,7 +16,7 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """A plan that lays the mass of moving spots upon fixed spots.
+    """A transport plan between the spots of two sections (soft correspondences).
 
     Every spot of a section of n spots weighs 1/n, so that a section weighs 1; a plan moves some or all of that.
 

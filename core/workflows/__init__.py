@@ -1,1 +1,1 @@
-"""One call from data to result: predict, embed, impute, align, query, design, densify."""
+"""High-level functions, one call from data to result: predict, embed, impute, align, query, design, densify."""

@@ -1,4 +1,4 @@
-"""Align one section to another, judge the result, and write what was asked for."""
+"""Align one section to another, assess the quality, and write the results."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class AlignedPair:
     Parameters
     ----------
     moving, fixed
-        The sections.
+        The two sections.
     transform
         From micrometres of ``moving`` to micrometres of ``fixed``.
     quality
-        What is known of it.
+        Quality of the alignment.
     model
-        Name of the aligner, with versions and options (:func:`stzoo.core.model.provenance_of`).
+        Provenance: name of the aligner, versions and options (:func:`stzoo.core.model.provenance_of`).
     """
 
     moving: Section
@@ -41,12 +41,12 @@ class AlignedPair:
     model: dict[str, object]
 
     def lines(self) -> list[str]:
-        """Say which map was found, in words, and how good it is."""
+        """Return lines of text that describe the transform and its quality."""
         name = f"{self.model['model']}: {self.moving.name} onto {self.fixed.name}"
         return [f"{name}: {describe(self.transform, self.moving)}", *self.quality.lines()]
 
     def report(self) -> dict[str, object]:
-        """Return model, map and quality as plain values, for JSON."""
+        """Return model, transform and quality as JSON values."""
         return {
             "moving": self.moving.name,
             "fixed": self.fixed.name,
@@ -59,7 +59,7 @@ class AlignedPair:
     def move_section(self) -> Section:
         """Return the moving section in the frame of the fixed one (``obsm["spatial_um"]``), without pixels and slide.
 
-        They belong to the other picture; :meth:`~stzoo.core.geometry.transform.Transform.apply_image` moves that.
+        Those belong to the original image; :meth:`~stzoo.core.geometry.transform.Transform.apply_image` warps it.
         """
         adata = self.moving.adata.copy()
         um = self.transform.apply(self.moving.um)
@@ -79,7 +79,7 @@ class AlignedPair:
         moved: str | Path | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the transform (zarr) and, if asked, a picture, the report (JSON) and the moved section."""
+        """Write the transform (zarr) and optionally a picture, the report (JSON) and the moved section."""
         from stzoo.core.plotting.alignment import plot_alignment
 
         if plot is not None:
@@ -96,12 +96,12 @@ class AlignedPair:
 def align(
     aligner: Aligner, moving: Section, fixed: Section, *, both_ways: bool = False, progress: Progress | None = None
 ) -> AlignedPair:
-    """Align, and judge. Counts of spots that were not measured are removed before the aligner sees them.
+    """Align two sections and assess the result; counts of unmeasured spots are removed before the aligner sees them.
 
     Parameters
     ----------
     both_ways
-        Align the fixed section to the moving one too, for :attr:`Quality.consistency_mean_um`; takes twice as long.
+        Also align the fixed section to the moving one, for :attr:`Quality.consistency_mean_um`; doubles the time.
     """
     sections = moving.hide_unmeasured(), fixed.hide_unmeasured()
     transform = aligner.align(*sections, progress=progress)
@@ -110,7 +110,7 @@ def align(
 
 
 def describe(transform: Transform, moving: Section) -> str:
-    """Say in words what a transform does to a section: side, turn, shift of its centre, scale, shear, bends."""
+    """Describe a transform in words: mirroring, rotation, shift of the centre, scale, shear, local deformation."""
     centre = moving.um.mean(axis=0)
     u, scale, v = np.linalg.svd(_linear(transform))
     turn = u @ v
@@ -131,7 +131,7 @@ def describe(transform: Transform, moving: Section) -> str:
 
 
 def _linear(transform: Transform) -> Points:
-    """Return the product of the affine parts, (2, 2)."""
+    """Return the product of the linear parts, (2, 2)."""
     product = np.eye(2)
     for part in transform.parts():
         product = part.matrix[:, :2] @ product

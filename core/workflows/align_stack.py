@@ -1,4 +1,4 @@
-"""Align the sections of a stack: every other section onto the central one."""
+"""Align the sections of a stack to the central one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stzoo.core.runtime.ranks import ALONE, Ranks
 def central_section(stack: Stack) -> int:
     """Return the index of the section that the others are aligned to.
 
-    That is the one with the largest share of measured spots (the reference section of 2.5D sampling; specification
-    ``st-dai``, section 1.1); of several, the one nearest to the middle of the stack.
+    It has the largest share of measured spots (the reference section of 2.5D sampling; specification ``st-dai``,
+    section 1.1); among ties, it is nearest to the middle of the stack.
     """
     share = [float(section.measured.mean()) for section in stack.sections]
     middle = (len(stack) - 1) / 2
@@ -32,28 +32,29 @@ def align_stack(
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> Stack:
-    """Return the stack with the transform of each section into the frame of a fixed one.
+    """Return the stack with a transform of each section into the frame of a fixed one.
 
-    Counts of spots that were not measured are removed before the aligner sees them.
+    Counts of unmeasured spots are removed before the aligner sees them.
 
     Parameters
     ----------
     aligner
         Any aligner plugin.
     fixed
-        Index of the section whose frame becomes the common one; by default :func:`central_section`.
+        Index of the section whose frame becomes the common frame; by default :func:`central_section`.
     chain
-        Align each section to its neighbour on the way to the fixed one, and compose; by default each is aligned to the
-        fixed one directly (specification ``st-dai``, A9: our reading). Distant sections differ more, chains drift.
+        Align each section to its neighbour towards the fixed one and compose the transforms; by default each is aligned
+        to the fixed one directly (specification ``st-dai``, A9: our reading). Distant sections differ more; chains
+        accumulate drift.
     progress
-        Called with (sections done, sections).
+        Called with (sections done, number of sections).
     ranks
-        The processes that share the sections; all call this.
+        Processes that share the sections; all call this.
 
     Raises
     ------
     UsageError
-        There is no such section.
+        The index is out of range.
     """
     fixed = central_section(stack) if fixed is None else fixed
     if not 0 <= fixed < len(stack):

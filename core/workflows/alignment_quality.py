@@ -1,4 +1,4 @@
-"""The quality of an alignment: what can be said of it when nobody knows the truth."""
+"""Quality control of alignments without ground truth."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from stzoo.core.geometry.transform import Transform
 from stzoo.core.slides.stain import haematoxylin
 
 LEAST_DICE = 0.8
-"""The gate of the specification ``st-dai``, section 2.2: below it a section is flagged."""
+"""Threshold of the specification ``st-dai``, section 2.2: a section below it is flagged."""
 GRID_UM = 32.0
-"""Spacing of the points of the moving tissue at which overlap, folds and stain are looked at."""
+"""Spacing of the grid on the moving tissue at which overlap, folds and stain are evaluated."""
 _MOST_POINTS = 500_000
-_STEP_UM = 0.01  # of the derivative; displacements are bilinear, so a short step is exact inside their cells
+_STEP_UM = 0.01  # of finite differences; displacements are bilinear, so a short step is exact within a cell
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What is known of an alignment.
+    """Quality measures of an alignment.
 
     Parameters
     ----------
     tissue
-        What the tissue was taken from: ``slides`` or ``spots``.
+        Source of the tissue masks: ``slides`` or ``spots``.
     dice
-        Overlap of the two tissues, 0 to 1.
+        Dice overlap of the two tissue masks, 0 to 1.
     stain_correlation
         Pearson correlation of haematoxylin where both slides show tissue; None without slides.
     consistency_mean_um, consistency_p95_um
-        How far a moving spot lies from itself after going there and back by two alignments that know nothing of each
-        other; None where there is but one.
+        Round-trip error of moving spots, mean and 95th percentile, from two independent alignments (forward and
+        backward); None if there is only one.
     folds, grid_points, grid_um
-        Points of the moving tissue at which the map turns the plane over against its affine part; how many were
-        looked at; and their spacing.
+        Number of points of the moving tissue where the map folds (local orientation opposite to the affine part),
+        number of points tested, and their spacing.
     nearest_um
-        Mean distance of the moving spots that land on fixed tissue to the nearest fixed spot; None where none does.
+        Mean distance of the moving spots that land on fixed tissue to the nearest fixed spot; None if none does.
     lattice, floor_um
-        Lattice of the fixed spots, and the distance that a perfect alignment of such lattices leaves on average; None
-        for spots without a lattice.
+        Lattice type of the fixed spots, and the mean nearest-spot distance of a perfect alignment of such lattices;
+        None for spots without a lattice.
     landed
         Share of the moving spots that land on fixed tissue.
     warnings
-        What to look at; empty for an alignment that passes.
+        Problems found; empty if the alignment passes.
     """
 
     tissue: str
@@ -66,11 +66,11 @@ class Quality:
 
     @property
     def passed(self) -> bool:
-        """There is nothing to warn of."""
+        """Whether there are no warnings."""
         return not self.warnings
 
     def lines(self) -> list[str]:
-        """Say it in a few lines, warnings last."""
+        """Return the quality as a few lines of text, warnings last."""
         lines = [f"overlap of the tissue (Dice, by {self.tissue}): {self.dice:.3f}, expected at least {LEAST_DICE}"]
         if self.stain_correlation is not None:
             lines.append(f"correlation of haematoxylin: {self.stain_correlation:.3f}")
@@ -89,22 +89,22 @@ class Quality:
         return [*lines, *(f"warning: {text}" for text in self.warnings)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return JSON values."""
         return {**asdict(self), "warnings": list(self.warnings), "passed": self.passed}
 
 
 def quality(moving: Section, fixed: Section, transform: Transform, *, back: Transform | None = None) -> Quality:
-    """Judge an alignment from tissue, stain and positions; counts are not looked at.
+    """Assess an alignment from tissue, stain and positions; counts are not read.
 
     Parameters
     ----------
     moving, fixed
-        The sections it was found for. Tissue is that of the slides where both have one, else the area within a pitch
-        of the spots.
+        The aligned sections. Tissue masks come from the slides if both have one, otherwise from the area within one
+        pitch of the spots.
     transform
         From micrometres of ``moving`` to micrometres of ``fixed``.
     back
-        An alignment the other way that was found independently (not ``transform.inverse()``, which always agrees).
+        An independent alignment in the other direction (not ``transform.inverse()``, which always agrees).
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _warnings(found: Quality, fixed: Section) -> list[str]:
 
 
 def _grid(tissue: Tissue, um: float) -> tuple[Points, float]:
-    """Return points of a square grid on the tissue, (n, 2), and their spacing (larger where there were too many)."""
+    """Return points of a square grid on the tissue, (n, 2), and the spacing (enlarged to limit their number)."""
     inside = tissue.points()
     um = max(um, float(np.sqrt(len(inside) * tissue.pixel_um2 / _MOST_POINTS)))
     low, high = inside.min(axis=0), inside.max(axis=0)
@@ -170,7 +170,7 @@ def _grid(tissue: Tissue, um: float) -> tuple[Points, float]:
 
 
 def _growth(transform: Transform, points: Points) -> Points:
-    """Return by how much area grows at each point, float64 (n,); not positive where the map folds."""
+    """Return the Jacobian determinant, corrected for mirroring, float64 (n,); not positive where the map folds."""
     x, y = np.array([_STEP_UM, 0]), np.array([0, _STEP_UM])
     along_x, along_y = (transform.apply(points + step) - transform.apply(points - step) for step in (x, y))
     growth = (along_x[:, 0] * along_y[:, 1] - along_x[:, 1] * along_y[:, 0]) / (2 * _STEP_UM) ** 2
@@ -178,7 +178,7 @@ def _growth(transform: Transform, points: Points) -> Points:
 
 
 def _dice(moved: Points, area: Points, fixed: Tissue) -> float:
-    """Return twice the shared area over the sum of both; a moved point stands for the area that it grew to."""
+    """Return the Dice overlap; each moved point counts with the area that it grew to."""
     both = area[fixed.contains(moved)].sum()
     return float(2 * both / (area.sum() + fixed.mask.sum() * fixed.pixel_um2))
 
@@ -186,7 +186,7 @@ def _dice(moved: Points, area: Points, fixed: Tissue) -> float:
 def _stain_correlation(
     points: Points, moved: Points, here: Tissue, there: Tissue, small: tuple[Overview, Overview]
 ) -> float | None:
-    """Return the correlation of haematoxylin at points that lie on tissue on both slides."""
+    """Return the correlation of haematoxylin at points on tissue of both slides."""
     shared = there.contains(moved)
     if shared.sum() < 3:
         return None
@@ -198,7 +198,7 @@ def _stain_correlation(
 
 
 def _stain_at(tissue: Tissue, small: Overview, um: Points) -> Points:
-    """Return haematoxylin at places, smoothed to the spacing of the grid, float64 (n,)."""
+    """Return haematoxylin at given points, smoothed to the grid spacing, float64 (n,)."""
     from scipy.ndimage import gaussian_filter, map_coordinates
 
     density = gaussian_filter(haematoxylin(small.pixels).astype(np.float64), GRID_UM / 2 / small.mpp)

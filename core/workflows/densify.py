@@ -1,4 +1,4 @@
-"""Planes between the sections of a volume: interpolated on request, and labelled as what they are."""
+"""Interpolated planes between the sections of a volume, labelled as interpolated."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from stzoo.core.io.volume import COMMON, INTERPOLATED, Volume, is_interpolated
 
 
 def densify(volume: Volume, between: int) -> Volume:
-    """Return the volume with planes between neighbouring sections.
+    """Return the volume with interpolated planes between neighbouring sections.
 
-    A plane has the positions of the central section, in the common frame, where both neighbours have a spot within one
-    pitch. Within each neighbour values are linear on triangles (the nearest spot outside their hull); between the two
-    they are linear in depth. Confidence is interpolated likewise, then halved for every section spacing (the smallest
-    of the stack) of distance to the nearest section: a rule of ours, not calibrated.
+    A plane has the positions of the central section, in the common frame, wherever both neighbours have a spot within
+    one pitch. Values are interpolated linearly on a Delaunay triangulation within each neighbour (nearest spot outside
+    the convex hull) and linearly in depth between the two. Confidence is interpolated likewise, then halved per section
+    spacing (the smallest of the stack) of distance to the nearest section: a rule of ours, not calibrated.
 
     Parameters
     ----------
     between
-        Planes between two neighbours, evenly spaced in depth.
+        Number of planes between two neighbours, evenly spaced in depth.
 
     Returns
     -------
-    A volume whose planes have ``uns["stzoo"]["interpolated"]``, no measured spot and no counts; real sections are as
-    they were. Planes that were interpolated before are made anew.
+    A volume whose planes have ``uns["stzoo"]["interpolated"]``, no measured spots and no counts; real sections are
+    unchanged. Existing interpolated planes are replaced.
 
     Raises
     ------
     UsageError
-        Less than one plane.
+        ``between`` is less than 1.
     DataError
-        Two neighbours have no place in common.
+        Two neighbours do not overlap.
     """
     if between < 1:
         raise UsageError(f"{between} planes between sections", todo="give 1 or more")
@@ -64,7 +64,7 @@ def _real(stack: Stack) -> Stack:
 def _between(
     stack: Stack, index: int, at: Points, count: int, spacing: float, like: Section
 ) -> list[tuple[Section, float]]:
-    """Return planes between a section and the one above it, with their depths."""
+    """Return the planes between a section and the one above it, with their depths."""
     above, below = stack.sections[index - 1], stack.sections[index]
     top, bottom = _resample(above, at), _resample(below, at)
     both = np.isfinite(top[0][:, 0]) & np.isfinite(bottom[0][:, 0])
@@ -86,7 +86,7 @@ def _between(
 
 
 def _resample(section: Section, at: Points) -> tuple[Doubles, Doubles]:
-    """Return values and confidence of a section at other places, float64 (m, g) each, NaN where it has no tissue."""
+    """Interpolate values and confidence of a section at other positions, float64 (m, g) each, NaN off its tissue."""
     from scipy.interpolate import LinearNDInterpolator
     from scipy.spatial import QhullError, cKDTree
 
@@ -100,7 +100,7 @@ def _resample(section: Section, at: Points) -> tuple[Doubles, Doubles]:
         values = given[nearest]
         try:
             linear = np.asarray(LinearNDInterpolator(um, given)(at))
-        except QhullError:  # fewer than three spots, or all on one line: there are no triangles
+        except QhullError:  # fewer than three spots, or all collinear: no triangulation
             linear = np.full_like(values, np.nan)
         inside = np.isfinite(linear).all(axis=1)
         values[inside] = linear[inside]

@@ -1,4 +1,4 @@
-"""Which spots to measure, where there is a budget for some: chosen from positions only, never from counts."""
+"""Sampling design: which spots to measure on a limited budget, chosen from positions only, never from counts."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from stzoo.core.runtime.outputs import writing
 EXACT = 0.01
 """A share this close (relative) to 1/s² is one phase of stride s."""
 COVERED = 0.5
-"""A phase may hold this much (relative) more or less than its share of the spots: small and torn sections do."""
+"""Tolerance (relative) of a phase's share of the spots; small and torn sections deviate."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """Spots to measure.
+    """A sampling design: the spots to measure.
 
     Parameters
     ----------
     chosen
         bool (n,), true for the spots to measure.
     how
-        How they were chosen, in words.
+        Description of how they were chosen.
     """
 
     chosen: Mask
@@ -37,26 +37,26 @@ class Design:
 
 
 def design(section: Section, share: float = 0.25, *, seed: int = 0) -> Design:
-    """Choose which spots of a section to measure; counts are not read, so it works before there are any.
+    """Choose which spots of a section to measure; counts are not read, so it works before any exist.
 
     On a lattice (``array_row``, ``array_col``) a share of 1/s² is one phase of stride s: 0.25 is every second row and
-    column; of the s² phases, the one that holds most spots. On a hexagonal lattice (Visium, where row + column is
-    always even) the columns of a row are counted one by one. Other shares, and spots without a lattice, get an even
-    spread: farthest-point sampling (Gonzalez 1985), each spot as far as possible from those chosen before.
+    column; of the s² phases, the one with most spots. On a hexagonal lattice (Visium, where row + column is
+    always even) the columns of a row are numbered consecutively. Other shares, and spots without a lattice, use
+    farthest-point sampling (Gonzalez 1985): each spot as far as possible from those chosen before.
 
     Parameters
     ----------
     share
-        Share of the spots, in (0, 1]. An even spread has it to the spot, at least one; a phase nearly.
+        Share of the spots, in (0, 1]. Exact with farthest-point sampling (at least one spot), approximate on a lattice.
     seed
-        Of the spot that an even spread starts from. Same positions and seed, same spots, in whatever order they come.
+        Seed of the first spot of farthest-point sampling. The result does not depend on the order of the spots.
 
     Raises
     ------
     UsageError
         The share is not in (0, 1].
     DataError
-        The section has no spot, or neither kind of positions.
+        The section has no spots, or no positions of either kind.
     """
     if not 0 < share <= 1:
         raise UsageError(f"the share is {share!r}, expected more than 0 and at most 1", todo="e.g. --share 0.25")
@@ -77,7 +77,7 @@ def design(section: Section, share: float = 0.25, *, seed: int = 0) -> Design:
 def lattice_places(section: Section) -> npt.NDArray[np.int64] | None:
     """Return row and column of each spot, int64 (n, 2), columns of a hexagonal lattice halved; None without a lattice.
 
-    Spots have no lattice without ``array_row`` and ``array_col``, or where these are not whole numbers.
+    There is no lattice without ``array_row`` and ``array_col``, or if these are not integers.
     """
     if not {"array_row", "array_col"} <= set(section.adata.obs):
         return None
@@ -90,17 +90,17 @@ def lattice_places(section: Section) -> npt.NDArray[np.int64] | None:
 
 
 def farthest_points(points: Points, count: int, *, seed: int = 0) -> npt.NDArray[np.intp]:
-    """Return points that lie far from each other, in the order of their choice, intp (count,).
+    """Return indices of farthest-point sampling, in order of selection, intp (count,).
 
-    Each is the point farthest from those before; of equally far ones the first by x, then y. Only the surroundings
-    of a new point are looked at: n log n, and a pass over n numbers a choice.
+    Each point is the farthest from those before; ties go to the smallest x, then y. Only neighbours of a new point are
+    updated: O(n log n) in total, plus one pass over n numbers per selected point.
 
     Parameters
     ----------
     points
         float64 (n, 2).
     seed
-        Of the first point.
+        Seed of the first point.
     """
     from scipy.spatial import cKDTree
 
@@ -117,19 +117,19 @@ def farthest_points(points: Points, count: int, *, seed: int = 0) -> npt.NDArray
         )
         away = np.linalg.norm(points[near] - points[newest], axis=1)
         distance[near] = np.minimum(distance[near], away)
-        distance[newest] = -1.0  # chosen once, even where others share its place
+        distance[newest] = -1.0  # never chosen again, even if another spot has the same position
         chosen[i] = newest
         newest = int(distance.argmax())
     return order[chosen]
 
 
 def write_barcodes(section: Section, chosen: Mask, path: Path, *, overwrite: bool = False) -> Path:
-    """Write the barcodes of some spots, one a line: what the rule ``file:PATH`` reads.
+    """Write the barcodes of some spots, one per line, as read by the rule ``file:PATH``.
 
     Raises
     ------
     OutputError
-        The output exists or can not be written.
+        The output exists or cannot be written.
     """
     with writing(path, overwrite=overwrite) as scratch:
         scratch.write_text("".join(f"{name}\n" for name in _names(section, chosen)), encoding="utf-8")

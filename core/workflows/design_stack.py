@@ -1,4 +1,4 @@
-"""2.5D sampling: one section of a stack measured whole, a share of the spots of every other one."""
+"""2.5D sampling design: one section of a stack is measured completely, the others at a share of their spots."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from stzoo.core.workflows.align_stack import central_section
 from stzoo.core.workflows.design import Design, design, write_barcodes
 
 STACK = "stack.yaml"
-"""Name of the stack file in the folder of a design."""
+"""Name of the stack file in a design folder."""
 
 
 @dataclass(frozen=True)
 class StackDesign:
-    """Which spots of a stack to measure.
+    """A sampling design of a stack: the spots to measure.
 
     Parameters
     ----------
     opened
         The stack.
     central
-        Index of the section that is measured whole.
+        Index of the section that is measured completely.
     share
-        Share of the spots that was asked for in the others.
+        Requested share of spots in the others.
     chosen
         For each section the spots to measure; None for the central one.
     """
@@ -37,12 +37,12 @@ class StackDesign:
     chosen: tuple[Design | None, ...]
 
     def count_spots(self) -> list[tuple[int, int]]:
-        """Return for each section spots to measure, and all spots."""
+        """Return (spots to measure, all spots) for each section."""
         pairs = zip(self.opened.sections, self.chosen, strict=True)
         return [(s.n_spots if found is None else int(found.chosen.sum()), s.n_spots) for s, found in pairs]
 
     def lines(self) -> list[str]:
-        """Say what is measured of each section, and the measured fraction of the stack."""
+        """Return lines of text: what is measured of each section, and the measured fraction of the stack."""
         counts, names = self.count_spots(), [section.name for section in self.opened.sections]
         lines = [
             f"{name}: {some} of {every} spots ({some / every:.1%}): {'all, central' if found is None else found.how}"
@@ -62,7 +62,7 @@ class StackDesign:
 
         Returns
         -------
-        The path of the stack file. The folder is whole or absent.
+        Path of the stack file. The folder is written atomically.
         """
         folder = Path(folder)
         with writing(folder, overwrite=overwrite) as scratch:
@@ -79,20 +79,20 @@ class StackDesign:
 
 
 def design_stack(opened: OpenedStack, share: float = 0.25, *, central: str | None = None, seed: int = 0) -> StackDesign:
-    """Choose the spots to measure; counts are not looked at.
+    """Choose the spots to measure; counts are not read.
 
     Parameters
     ----------
     share
-        Of the spots of every section but the central one; see :func:`stzoo.core.workflows.design.design`.
+        Share of the spots of every section except the central one; see :func:`stzoo.core.workflows.design.design`.
     central
-        Name of the section that is measured whole; by default the one that the stack file has most of
-        (:func:`~stzoo.core.workflows.align_stack.central_section`), the middle one where it has all of several.
+        Name of the section that is measured completely; by default the one with the largest measured share in the stack
+        file (:func:`~stzoo.core.workflows.align_stack.central_section`), the middle one among ties.
 
     Raises
     ------
     UsageError
-        The share is not in (0, 1], or there is no such section.
+        The share is not in (0, 1], or the section does not exist.
     """
     names = [section.name for section in opened.sections]
     if central is not None:

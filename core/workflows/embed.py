@@ -1,4 +1,4 @@
-"""Embed a section from its image: what an encoder sees at every spot."""
+"""Embed the spots of a section from its image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 EMBEDDING = "X_stzoo"
-"""Key of ``obsm`` of an embedding, as scanpy wants it (``use_rep``)."""
+"""Key of the embedding in ``obsm``, for scanpy's ``use_rep``."""
 
 
 def embed(
@@ -37,26 +37,26 @@ def embed(
     section
         A section with a slide and µm/px.
     out
-        ``NAME.zarr``, written as it is computed (memory does not grow with the slide, and processes may share the
-        work), or ``NAME.h5ad``; by default nothing is written.
+        ``NAME.zarr``, written incrementally (memory does not grow with the slide, and processes can share the work), or
+        ``NAME.h5ad``; by default nothing is written.
     batch_size
-        Spots at a time; it bounds memory and does not change the result.
+        Spots per forward pass; bounds memory, does not change the result.
     overwrite
-        Replace the output.
+        Replace an existing output.
     ranks
-        The processes that share the work; all call this with the same arguments.
+        Processes that share the work; all call this with the same arguments.
 
     Returns
     -------
-    The spots with ``obsm["X_stzoo"]``, float32 (n, d), positions and slide, without counts. What was written to a zarr
-    store lies there: read it again.
+    The spots with ``obsm["X_stzoo"]``, float32 (n, d), positions and slide, without counts. If written to a zarr store,
+    the embedding is only there: read it back.
 
     Raises
     ------
     UsageError
-        The model is no encoder, or the output has another suffix.
+        The model is not an encoder, or the output has an unsupported suffix.
     LostRankError
-        Another rank went away; nothing is written then.
+        Another rank was lost; nothing is written.
     """
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")

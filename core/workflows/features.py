@@ -19,7 +19,7 @@ E = TypeVar("E", bound=Encoder)
 
 
 def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
-    """Return an encoder by the name of a model that needs no weights, or a folder with weights."""
+    """Return an encoder, given the name of a model that needs no weights or a folder with weights."""
     made: Encoder
     if not (Path(name) / "config.json").is_file():
         made = model(name, device=device, seed=seed, role="encoder")
@@ -34,14 +34,14 @@ def encoder_of(name: str, *, device: str, seed: int) -> Encoder:
 def section_features(
     sections: Sequence[Section], encoder: Encoder, *, within: bool = True, ranks: Ranks = ALONE
 ) -> Doubles:
-    """Embed every spot of all sections, float64 (n, d), each feature of mean 0 and variance 1.
+    """Embed every spot of all sections, float64 (n, d), each feature standardised to mean 0 and variance 1.
 
     Parameters
     ----------
     within
-        Standardise within each section, since stains differ; else over all sections together.
+        Standardise within each section, since stains differ; otherwise over all sections together.
     ranks
-        The processes that share the sections; all call this.
+        Processes that share the sections; all call this.
     """
     embedded = ranks.map_jobs(len(sections), lambda number: encoder.embed(sections[number]))
     parts = [np.asarray(part, dtype=np.float64) for part in embedded]
@@ -51,7 +51,7 @@ def section_features(
 
 
 def typical_distance(features: Doubles) -> float:
-    """Return the median distance of (at most 500) rows, 1 where they are all alike."""
+    """Return the median pairwise distance of (at most 500) rows; 1 if all are identical."""
     sample = features[np.unique(np.linspace(0, len(features) - 1, 500).astype(int))]
     typical = float(np.median(pdist(sample))) if len(sample) > 1 else 0.0
     return typical if typical > 0 else 1.0
@@ -64,13 +64,13 @@ def _standardise(part: Doubles) -> Doubles:
 
 
 def cache_embeddings(encoder: E) -> E:
-    """Let an encoder embed the same spots of a slide once, whoever asks (an embedding reads no counts)."""
+    """Make an encoder cache embeddings, so that the same spots of a slide are embedded once (counts play no part)."""
     embed, seen = encoder.embed, dict[tuple[int, bytes], tuple[object, Floats]]()
 
     def embed_once(section: Section, **options: Any) -> Floats:
         key = (id(section.slide), section.pixels.tobytes() if section.slide else b"")
         if section.slide is None or key not in seen:
-            seen[key] = (section.slide, embed(section, **options))  # the slide is held, so that its id stays taken
+            seen[key] = (section.slide, embed(section, **options))  # holds the slide, so its id stays unique
         return seen[key][1]
 
     vars(encoder)["embed"] = embed_once

@@ -1,4 +1,4 @@
-"""Impute a section whose measured spots are given by a rule, and say how well the hidden ones came out."""
+"""Impute a section whose measured spots are given by a rule, and score the hidden ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 SHOWN = 4
-"""Genes of a picture at most: the most variable ones among the measured spots."""
+"""Maximum number of genes in a picture: the most variable ones among the measured spots."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class ImputedSection:
     Parameters
     ----------
     section
-        As :meth:`~stzoo.core.imputer.Imputer.impute` returns it.
+        Result of :meth:`~stzoo.core.imputer.Imputer.impute`.
     truth
-        float32 (n, g), log-normalised as the imputed layer (the same factor for every depth), NaN where the data
-        themselves have no counts; the method never saw the hidden ones.
+        float32 (n, g), log-normalised like the imputed layer (same target depth), NaN where the data have no counts;
+        the method never saw the hidden spots.
     """
 
     section: Section
@@ -42,11 +42,11 @@ class ImputedSection:
 
     @property
     def known(self) -> Mask:
-        """Hidden spots whose counts the data hold, bool (n,)."""
+        """Mask of hidden spots whose counts are known, bool (n,)."""
         return ~self.section.measured & np.isfinite(self.truth).all(axis=1)
 
     def lines(self) -> list[str]:
-        """Say how many spots were filled and, where their truth is known, how well."""
+        """Return lines of text: how many spots were filled and, if the truth is known, how well."""
         measured, known = self.section.measured, self.known
         lines = [f"{int(measured.sum())} spots measured, {int((~measured).sum())} filled, {self.section.n_genes} genes"]
         if known.sum() > 2:
@@ -58,9 +58,9 @@ class ImputedSection:
         return lines
 
     def reliability(self) -> Doubles:
-        """Compare confidence with the share of variance explained, over hidden spots whose truth is known.
+        """Compare confidence with the share of variance explained, over hidden spots with known truth.
 
-        :func:`require_truth` says beforehand whether there are any.
+        Check with :func:`require_truth` beforehand that there are any.
 
         Returns
         -------
@@ -80,7 +80,7 @@ class ImputedSection:
         show: Sequence[str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the section to NAME.h5ad or NAME.zarr and, if asked, its pictures (see :meth:`draw`)."""
+        """Write the section to NAME.h5ad or NAME.zarr, and optionally pictures (see :meth:`draw`)."""
         self.draw(plot, reliability_plot, show=show, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
 
@@ -92,14 +92,14 @@ class ImputedSection:
         show: Sequence[str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Draw the pictures that are asked for.
+        """Draw the requested pictures.
 
         Parameters
         ----------
         plot
-            Picture of ``show``, by default the most variable genes: measured, imputed, truth, confidence.
+            Maps of the genes ``show``, by default the most variable ones: measured, imputed, truth, confidence.
         reliability_plot
-            Picture of :meth:`reliability`.
+            Reliability diagram, see :meth:`reliability`.
         """
         from stzoo.core.plotting.maps import plot_genes, plot_reliability
 
@@ -122,14 +122,14 @@ class ImputedSection:
 
 @dataclass(frozen=True)
 class Sparse:
-    """A section as an imputer sees it, and what it must not see.
+    """A section with hidden spots, and their ground truth.
 
     Parameters
     ----------
     section
-        Counts of all spots that the rule does not call measured are NaN.
+        Counts of all spots that the rule does not select are NaN.
     truth
-        float32 (n, g), log-normalised, of every spot that the data measured.
+        float32 (n, g), log-normalised, of every spot measured in the data.
     target
         Depth that both are scaled to.
     """
@@ -142,16 +142,16 @@ class Sparse:
 def sparse_section(
     section: Section, rule: str, *, genes: Sequence[str] | None = None, target: float | None = None
 ) -> Sparse:
-    """Hide what a rule does not call measured.
+    """Hide the spots that a rule does not select.
 
     Parameters
     ----------
     rule
         See :func:`stzoo.core.data.sampling_rules.measured_mask`.
     genes
-        Genes wanted; by default all. Depths are those of all genes.
+        Genes to use; by default all. Depths are those of all genes.
     target
-        Depth to scale to; by default the median depth of the measured spots that have counts.
+        Depth to scale to; by default the median depth of measured spots with counts.
     """
     measured = measured_mask(section, rule) & section.measured
     if genes is not None:
@@ -163,12 +163,12 @@ def sparse_section(
 
 
 def require_truth(section: Section, rule: str) -> None:
-    """Refuse a rule that hides nothing of which the counts are known: then nothing can be compared.
+    """Raise an error if the rule hides too few spots with known counts to compare with.
 
     Raises
     ------
     DataError
-        Fewer than three spots that the data measured lie outside the rule.
+        Fewer than three spots measured in the data are hidden by the rule.
     """
     if (section.measured & ~measured_mask(section, rule)).sum() < 3:
         raise DataError(
@@ -191,7 +191,7 @@ def impute(
     ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> ImputedSection:
-    """Hide what a rule does not call measured, then fill it.
+    """Hide the spots that a rule does not select, then impute them.
 
     Parameters
     ----------
@@ -200,24 +200,24 @@ def impute(
     rule
         See :func:`stzoo.core.data.sampling_rules.measured_mask`.
     genes
-        Genes wanted; by default all. Depths are those of all genes.
+        Genes to use; by default all. Depths are those of all genes.
     out
-        ``NAME.zarr``, in whose neighbourhood what is imputed lies meanwhile (processes may share the work: each fills
-        parts of its own, see :meth:`stzoo.PartImputer.fill_parts`, and writes the chunks of its own blocks of spots),
-        or ``NAME.h5ad``; by default nothing is written. Whole or absent, whatever happens on the way.
+        ``NAME.zarr``, with imputed values kept in temporary files beside it (processes can share the work: each fills
+        its own parts, see :meth:`stzoo.PartImputer.fill_parts`, and writes the chunks of its own blocks of spots), or
+        ``NAME.h5ad``; by default nothing is written. The output is written atomically: complete or absent.
     plot, reliability, show
-        Pictures, as of :meth:`ImputedSection.draw`.
+        Pictures, see :meth:`ImputedSection.draw`.
     overwrite
-        Replace the outputs.
+        Replace existing outputs.
     ranks
-        The processes that share the work; all call this with the same arguments.
+        Processes that share the work; all call this with the same arguments.
 
     Raises
     ------
     UsageError
-        The output has another suffix, or several processes are to write what only one can.
+        Unsupported suffix, or an output that several processes cannot write together.
     LostRankError
-        Another rank went away; nothing is written then.
+        Another rank was lost; nothing is written.
     """
     sparse = sparse_section(section, rule, genes=genes)
     options: dict[str, Any] = {"target": sparse.target, "progress": progress}

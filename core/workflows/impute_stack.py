@@ -1,4 +1,4 @@
-"""Impute a stack: align its sections, fill them together, and say how well the hidden spots came out."""
+"""Impute a stack: align its sections, fill them jointly, and score the hidden spots."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ class ImputedStack:
     Parameters
     ----------
     volume
-        Every section filled, in one frame.
+        All imputed sections in one frame.
     truth
-        For each section float32 (n, g), log1p of counts per 10,000, NaN where the data themselves have no counts; the
-        method never saw the hidden ones.
+        For each section float32 (n, g), log1p of counts per 10,000, NaN where the data have no counts; the method never
+        saw the hidden spots.
     """
 
     volume: Volume
     truth: tuple[Floats, ...]
 
     def scores(self) -> list[dict[str, float]]:
-        """Compare hidden spots with their truth, for each section.
+        """Score hidden spots against the truth, for each section.
 
         Returns
         -------
-        ``measured``, ``filled``, ``known`` (hidden spots whose counts the data hold) and, where more than two are
-        known, ``pcc_mean``, ``pcc_median``, ``mse``, ``mae`` and the floor ``gene_mean_mse``, ``gene_mean_mae``: each
-        gene's mean over the measured spots of that section, whose correlation is 0.
+        ``measured``, ``filled``, ``known`` (number of hidden spots with known counts) and, if more than two are known,
+        ``pcc_mean``, ``pcc_median``, ``mse``, ``mae`` and the baseline ``gene_mean_mse``, ``gene_mean_mae``: each
+        gene's mean over the measured spots of that section (its correlation is 0).
         """
         return [_score(ImputedSection(s, t)) for s, t in zip(self.volume.stack.sections, self.truth, strict=True)]
 
     def lines(self) -> list[str]:
-        """Say for each section how many spots were filled and, where their truth is known, how well."""
+        """Return one line of text per section: how many spots were filled and, if the truth is known, how well."""
         lines = []
         for section, found in zip(self.volume.stack.sections, self.scores(), strict=True):
             line = f"{section.name}: {found['measured']:.0f} spots measured, {found['filled']:.0f} filled"
@@ -66,12 +66,12 @@ class ImputedStack:
         return lines
 
     def write(self, folder: str | Path, *, export_sections: bool = False, overwrite: bool = False) -> Path:
-        """Write ``volume.zarr`` and, on request, ``NAME.h5ad`` for each section; the folder is whole or absent.
+        """Write ``volume.zarr`` and optionally ``NAME.h5ad`` for each section; the folder is written atomically.
 
         Parameters
         ----------
         export_sections
-            Write the sections as single-section imputation does, with ``obsm["spatial_common_um"]`` beside.
+            Also write each section as single-section imputation does, with ``obsm["spatial_common_um"]``.
         """
         folder = Path(folder)
         with writing(folder, overwrite=overwrite) as scratch:
@@ -79,7 +79,7 @@ class ImputedStack:
         return folder
 
     def put(self, folder: Path, ranks: Ranks = ALONE, *, export_sections: bool = False) -> None:
-        """Write the folder (see :meth:`write`) where the caller makes it whole, each rank its own blocks of spots."""
+        """Write the folder (see :meth:`write`) to a temporary path of the caller, each rank its own blocks of spots."""
         if ranks.is_main:
             folder.mkdir()
         self.volume.put(folder / NAME, ranks)
@@ -102,7 +102,7 @@ def impute_stack(
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
 ) -> ImputedStack:
-    """Align the sections of a stack onto the central one, then fill them together.
+    """Align the sections of a stack to the central one, then impute them jointly.
 
     Parameters
     ----------
@@ -111,30 +111,30 @@ def impute_stack(
     sample
         Name of the sample.
     aligner
-        Any aligner plugin; None leaves the stack's transforms as they are (without any, the sections' own micrometres
-        are taken to be one frame).
+        Any aligner plugin; None keeps the stack's transforms (without transforms, the sections' micrometres are taken
+        as one common frame).
     chain
         See :func:`stzoo.core.workflows.align_stack.align_stack`.
     genes
-        Genes to impute; by default all that every section has. The aligner may look at all.
+        Genes to impute; by default those that all sections share. The aligner uses all genes.
     truth
-        The sections as their files hold them, to compare hidden spots with; by default the stack's own.
+        Sections with the true counts of hidden spots, for scoring; by default the stack's own.
     out, export_sections, overwrite
-        Folder that :meth:`ImputedStack.write` writes, in whose neighbourhood what is imputed lies meanwhile; by default
+        Output folder, see :meth:`ImputedStack.write`, with imputed values kept in temporary files beside it; by default
         nothing is written.
     progress
         Called with (done, total) of the alignment, then of the imputer.
     ranks
-        The processes that share the work (with ``out`` only); all call this with the same arguments.
+        Processes that share the work (with ``out`` only); all call this with the same arguments.
 
     Raises
     ------
     GeneError
-        A section does not have a gene.
+        A section lacks a gene.
     DataError
-        The sections share no gene, or two have one name.
+        The sections share no gene, or two have the same name.
     LostRankError
-        Another rank went away; nothing is written then.
+        Another rank was lost; nothing is written.
     """
     options: dict[str, Any] = {"sample": sample, "aligner": aligner, "chain": chain, "genes": genes, "truth": truth}
     options |= {"progress": progress, "ranks": ranks}
@@ -160,7 +160,7 @@ def _fill(
     ranks: Ranks,
     tables: Path | None,
 ) -> ImputedStack:
-    """Align and fill a stack (see :func:`impute_stack`); what is imputed is kept in ``tables``, or in memory."""
+    """Align and fill a stack (see :func:`impute_stack`); imputed values go to files in ``tables``, or to memory."""
     names = [section.name for section in stack.sections]
     if len(set(names)) < len(names):
         raise DataError(f"two sections of the stack have one name: {', '.join(names)}", todo="give each its own")

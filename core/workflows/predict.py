@@ -1,7 +1,7 @@
-"""Predict a section from its image and lay the result beside what was measured: an AnnData, a picture, a line a gene.
+"""Predict a section from its image and compare with measured values: an AnnData, a picture, a line per gene.
 
-Memory follows the block of spots, not the slide or the genes, where the output is a zarr store; processes
-(``torchrun``) may share the work then: each writes the chunks of its own blocks.
+With a zarr store as output, memory depends on the block of spots, not on the slide or the number of genes, and
+processes (``torchrun``) can share the work: each writes the chunks of its own blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stzoo.core.runtime.progress import Progress
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 SHOWN = 6
-"""Genes of a picture at most."""
+"""Maximum number of genes in a picture."""
 
 _Block = tuple[slice, Prediction]
 
@@ -39,13 +39,13 @@ class Predicted:
     ----------
     section
         Spots x predicted genes. In memory: ``layers["predicted"]`` (log1p of counts per 10,000),
-        ``layers["uncertainty"]`` where the head gives one, ``X`` and ``layers["measured"]`` (counts, and the same scale
-        as ``predicted``; NaN where unknown). What was written to a zarr store lies there: read it again.
-        ``uns["stzoo"]`` tells what predicted it.
+        ``layers["uncertainty"]`` if the head gives one, ``X`` (counts) and ``layers["measured"]`` (on the scale of
+        ``predicted``; NaN where unknown). If written to a zarr store, the values are only there: read them back.
+        ``uns["stzoo"]`` has the provenance.
     head
-        The head that predicted.
+        Head that was used.
     pcc
-        Pearson correlation with the measured values over spots, float32 (g,), NaN where nothing was measured.
+        Pearson correlation with measured values over spots, float32 (g,), NaN for genes without measured values.
     """
 
     section: Section
@@ -54,11 +54,11 @@ class Predicted:
 
     @property
     def genes(self) -> list[str]:
-        """The predicted genes."""
+        """Predicted genes."""
         return self.section.genes
 
     def lines(self) -> list[str]:
-        """Return one line for each of the first genes, and the mean over all."""
+        """Return a line of text per gene for the first genes, and the mean over all."""
         lines = [
             f"{gene}: PCC {value:.2f}" if np.isfinite(value) else f"{gene}: not measured, nothing to compare with"
             for gene, value in list(zip(self.genes, self.pcc, strict=True))[:SHOWN]
@@ -69,7 +69,7 @@ class Predicted:
         return lines
 
     def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
-        """Write a section that is in memory, and the picture of its first genes if asked."""
+        """Write a section held in memory, and optionally a picture of its first genes."""
         if plot is not None:
             _draw(self, self.section.adata.layers, plot, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
@@ -89,7 +89,7 @@ def predict(
     ranks: Ranks = ALONE,
     progress: Progress | None = None,
 ) -> Predicted:
-    """Predict a section from its image; its counts, where there are, are only laid beside the prediction.
+    """Predict a section from its image; its counts, if any, are used for comparison only.
 
     Parameters
     ----------
@@ -98,30 +98,30 @@ def predict(
     section
         A section with a slide and µm/px.
     genes
-        Genes wanted; by default all that the head knows.
+        Genes to predict; by default all that the head knows.
     head
         A head of the encoder; by default its first.
     reference
-        Measured sections on which the head is fitted first (needed for ``retrieval``).
+        Measured sections to fit the head on first (needed for ``retrieval``).
     out
-        ``NAME.zarr``, written as it is computed, or ``NAME.h5ad``; by default nothing is written. Whole or absent,
-        whatever happens on the way.
+        ``NAME.zarr``, written incrementally, or ``NAME.h5ad``; by default nothing is written. The output is written
+        atomically: complete or absent.
     plot
-        Picture of the first genes.
+        Path of a picture of the first genes.
     batch_size
-        Spots at a time; it bounds memory and does not change the result.
+        Spots per forward pass; bounds memory, does not change the result.
     overwrite
-        Replace the outputs.
+        Replace existing outputs.
     ranks
-        The processes that share the work; all call this with the same arguments.
+        Processes that share the work; all call this with the same arguments.
 
     Raises
     ------
     UsageError
-        The model is no encoder, the section itself is its own reference or has no spot, or the output has another
-        suffix.
+        The model is not an encoder, the section is its own reference or has no spots, or the output has an
+        unsupported suffix.
     LostRankError
-        Another rank went away; nothing is written then.
+        Another rank was lost; nothing is written.
     """
     _fit_head(encoder, section, genes, head, reference)
     with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
@@ -142,7 +142,7 @@ def predict(
 
 @dataclass(frozen=True)
 class _Known:
-    """What all ranks have to know of the first block."""
+    """What all ranks need to know about the first block."""
 
     genes: tuple[str, ...]
     head: str
@@ -155,7 +155,7 @@ _NOTHING = _Known((), "", has_uncertainty=False)
 def _fit_head(
     encoder: Encoder, section: Section, genes: Sequence[str] | None, head: str | None, reference: Sequence[Section]
 ) -> None:
-    """Check the model, and fit its head where there are reference sections."""
+    """Check the model, and fit its head on the reference sections, if any."""
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not predict", todo="see 'stzoo zoo list'")
     if any(one.source == section.source for one in reference):
@@ -173,7 +173,7 @@ def _predict_blocks(
     batch_size: int,
     progress: Progress | None,
 ) -> Iterator[_Block]:
-    """Yield the predictions of this process's blocks, also of a model that predicts whole sections only."""
+    """Yield the predictions of this process's blocks, also for models that predict whole sections only."""
     own = type(encoder)
     if own.predict is Encoder.predict or own.predict_blocks is not Encoder.predict_blocks:
         yield from encoder.predict_blocks(blind, genes, share, head=head, batch_size=batch_size, progress=progress)
@@ -185,7 +185,7 @@ def _predict_blocks(
 
 
 def _open(encoder: Encoder, section: Section, block: _Block | None, store: RowStore) -> _Known:
-    """Open the store for predictions like the first one."""
+    """Create the output store, with the layout of the first prediction."""
     if block is None:
         raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
     first = block[1]
@@ -197,7 +197,7 @@ def _open(encoder: Encoder, section: Section, block: _Block | None, store: RowSt
 
 
 def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], store: RowStore) -> RunningPCC:
-    """Write this process's blocks beside what was measured, and compare the two."""
+    """Write this process's blocks with the measured values, and correlate the two."""
     has = set(section.genes)
     columns = [column for column, gene in enumerate(known.genes) if gene in has]
     shared = [known.genes[column] for column in columns]
@@ -207,7 +207,7 @@ def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], sto
         if known.has_uncertainty:
             store["layers/uncertainty"][rows] = prediction.uncertainty
         if not shared:
-            continue  # nothing to lay beside: X and the layer are NaN
+            continue  # nothing measured: X and the layer stay NaN
         block = counts_only.take(rows)
         measured, seen = block.expression(shared, target=PER_10K), block.measured
         store["X"][rows] = _in_columns(block.counts(shared), columns, len(known.genes))
@@ -217,7 +217,7 @@ def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], sto
 
 
 def _with_counts_only(section: Section) -> Section:
-    """Return the section with nothing but its counts, so that taking a block of it is cheap."""
+    """Return the section with counts only, so that taking a block is cheap."""
     from anndata import AnnData
 
     adata = section.adata
@@ -226,7 +226,7 @@ def _with_counts_only(section: Section) -> Section:
 
 
 def _in_columns(values: Floats, columns: Sequence[int], n_genes: int) -> Floats:
-    """Return the values in their columns among all genes, NaN in the others."""
+    """Place the values in their columns among all genes, NaN elsewhere."""
     if len(columns) == n_genes:
         return values
     out = np.full((len(values), n_genes), np.nan, dtype=np.float32)
@@ -235,7 +235,7 @@ def _in_columns(values: Floats, columns: Sequence[int], n_genes: int) -> Floats:
 
 
 def _draw(done: Predicted, layers: Mapping[str, Any], plot: str | Path, *, overwrite: bool) -> None:
-    """Draw the slide and the maps of the first genes, measured (where they are) and predicted."""
+    """Draw the slide and maps of the first genes, measured (if any) and predicted."""
     from stzoo.core.plotting.maps import plot_genes
 
     maps = [("predicted", layers["predicted"][:, :SHOWN])]

@@ -1,4 +1,4 @@
-"""Where is a set of genes high? Scores of sets from the image alone, beside what was measured."""
+"""Gene-set queries: scores of gene sets from the image alone, compared with measured expression."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from stzoo.core.model import provenance_of
 from stzoo.core.runtime.progress import Progress
 
 PREFIX = "query_"
-"""Scores are ``obs["query_NAME"]``."""
+"""Prefix of the scores in ``obs``: ``obs["query_NAME"]``."""
 
 
 @dataclass(frozen=True)
 class Queried:
-    """Scores of sets of genes.
+    """Scores of gene sets.
 
     Parameters
     ----------
     section
-        The section with ``obs["query_NAME"]`` for each set; ``uns["stzoo"]["query"]`` tells which genes, and by what.
+        The section with ``obs["query_NAME"]`` for each set; ``uns["stzoo"]["query"]`` has the genes and the provenance.
     sets
-        Genes of each set, as asked.
+        Genes of each set, as requested.
     unseen
-        Of each set the genes that training never saw.
+        Genes of each set that were unseen in training.
     scores, measured
-        float32 (n, sets): predicted levels in standard deviations, and the mean over the set's measured genes of
-        standardised log expression (NaN where nothing was measured).
+        float32 (n, sets): predicted levels as z-scores, and the mean standardised log expression of the set's measured
+        genes (NaN where nothing was measured).
     """
 
     section: Section
@@ -54,7 +54,7 @@ class Queried:
         return out
 
     def lines(self) -> list[str]:
-        """Return one line a set: how it agrees with what was measured, and which of its genes were never seen."""
+        """Return a line of text per set: correlation with measured expression, and genes unseen in training."""
         lines = []
         for name, pcc in zip(self.sets, self.pcc, strict=True):
             line = f"{name}: PCC {pcc:.2f}" if np.isfinite(pcc) else f"{name}: not measured, nothing to compare with"
@@ -63,7 +63,7 @@ class Queried:
         return lines
 
     def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
-        """Write the section, and the picture of its sets if asked."""
+        """Write the section, and optionally a picture of the sets."""
         if plot is not None:
             from stzoo.core.plotting.maps import plot_genes
 
@@ -83,19 +83,19 @@ def query(
     batch_size: int = 64,
     progress: Progress | None = None,
 ) -> Queried:
-    """Score sets of genes at every spot from the image; counts are only laid beside.
+    """Score gene sets at every spot from the image; counts are used for comparison only.
 
     Parameters
     ----------
     encoder
-        A model that answers queries (:meth:`stzoo.Encoder.query`).
+        A model that supports queries (:meth:`stzoo.Encoder.query`).
     sets
-        Name -> symbols, any symbols: of one that training never saw only what is written about it is known.
+        Name -> gene symbols, any symbols: a gene unseen in training is known from its text description only.
 
     Raises
     ------
     UsageError
-        The model answers no queries, or there is no set.
+        The model does not support queries, or no set was given.
     """
     if not sets:
         raise UsageError("no set of genes to ask for", todo='write --set "T cells=CD3D,CD3E,CD2"')
@@ -113,7 +113,7 @@ def query(
 
 
 def _level(section: Section, genes: Sequence[str]) -> Floats:
-    """Return the mean of standardised log expression over the set's measured genes that vary, NaN where unknown."""
+    """Return the mean standardised log expression over the set's measured, non-constant genes; NaN where unknown."""
     out = np.full(section.n_spots, np.nan, dtype=np.float32)
     has = set(section.genes)
     known = [gene for gene in genes if gene in has]

@@ -132,7 +132,7 @@ def average(runs: Sequence[PartScores]) -> PartScores:
 
 
 def compare_rows(own: PartScores, reference: PartScores) -> Metrics:
-    """Return what a row is against another one (see :class:`HiddenTask`)."""
+    """Compare a row's per-gene PCC with the reference row's (see :class:`HiddenTask`)."""
     from scipy.stats import wilcoxon
 
     both = np.isfinite(own.pcc) & np.isfinite(reference.pcc)
