@@ -19,7 +19,7 @@ from stzoo.core.runtime.outputs import check_alone, shared_writing
 from stzoo.core.runtime.ranks import ALONE, Ranks
 
 
-class RowStore(Protocol):
+class ResultStore(Protocol):
     """What results are written into. Rank 0 opens and closes it; every rank writes the rows of its own blocks."""
 
     tables: Path | None
@@ -108,7 +108,7 @@ class ZarrStore:
 
 
 @contextmanager
-def open_row_store(out: Path | None, ranks: Ranks = ALONE, *, overwrite: bool = False) -> Iterator[RowStore]:
+def open_result_store(out: Path | None, ranks: Ranks = ALONE, *, overwrite: bool = False) -> Iterator[ResultStore]:
     """Yield the store that belongs to an output: memory for None and ``NAME.h5ad``, else ``NAME.zarr``.
 
     An output is whole or absent, whatever happens on the way.

@@ -7,7 +7,7 @@ from pathlib import Path
 from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder
 from stzoo.core.errors import UsageError
-from stzoo.core.io.result_store import open_row_store
+from stzoo.core.io.result_store import open_result_store
 from stzoo.core.io.write import bare_frame
 from stzoo.core.model import provenance_of
 from stzoo.core.runtime.blocks import BlockShare
@@ -60,7 +60,7 @@ def embed(
     """
     if not isinstance(encoder, Encoder):
         raise UsageError(f"'{encoder.name}' is no encoder, so it can not embed", todo="see 'stzoo zoo list'")
-    with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
+    with open_result_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
         share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = encoder.embed_blocks(section.without_counts(), share, batch_size=batch_size, progress=progress)
         first = next(blocks, None)

@@ -17,7 +17,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K, Section
 from stzoo.core.encoder import Encoder, Prediction
 from stzoo.core.errors import UsageError
-from stzoo.core.io.result_store import RowStore, open_row_store
+from stzoo.core.io.result_store import ResultStore, open_result_store
 from stzoo.core.io.write import bare_frame, write
 from stzoo.core.metrics.streaming import RunningPCC
 from stzoo.core.model import provenance_of
@@ -124,7 +124,7 @@ def predict(
         Another rank was lost; nothing is written.
     """
     _fit_head(encoder, section, genes, head, reference)
-    with open_row_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
+    with open_result_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
         share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = _predict_blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
         first = next(blocks, None)
@@ -184,7 +184,7 @@ def _predict_blocks(
         yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
 
 
-def _open(encoder: Encoder, section: Section, block: _Block | None, store: RowStore) -> _Known:
+def _open(encoder: Encoder, section: Section, block: _Block | None, store: ResultStore) -> _Known:
     """Create the output store, with the layout of the first prediction."""
     if block is None:
         raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
@@ -196,7 +196,7 @@ def _open(encoder: Encoder, section: Section, block: _Block | None, store: RowSt
     return known
 
 
-def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], store: RowStore) -> RunningPCC:
+def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], store: ResultStore) -> RunningPCC:
     """Write this process's blocks with the measured values, and correlate the two."""
     has = set(section.genes)
     columns = [column for column, gene in enumerate(known.genes) if gene in has]
