@@ -258,7 +258,7 @@ def _put(node: Any, key: str, value: str | float | None, default: object = None)
     if isinstance(value, str):
         node[key] = value if _is_plain(value) else SingleQuotedScalarString(value)
     elif value is not None:
-        node[key] = int(value) if value.is_integer() else value
+        node[key] = int(value) if float(value).is_integer() else value
 
 
 def _is_plain(text: str) -> bool:

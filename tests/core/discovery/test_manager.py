@@ -1,4 +1,4 @@
-"""The plugin host, on distributions with real metadata in a temporary folder of ``sys.path``."""
+"""The plugin manager, on distributions with real metadata in a temporary folder of ``sys.path``."""
 
 from __future__ import annotations
 

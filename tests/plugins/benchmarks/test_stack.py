@@ -361,5 +361,5 @@ def test_the_shipped_protocols_are_read(name: str, tmp_path: Path) -> None:
     assert found.reference in [row.name for row in found.rows]
     models = Models(lambda name: None, tmp_path)
     for row in found.rows:
-        if not row.head:
+        if not row.head and (row.model or row.weights):  # a row without either is the gene mean
             models.imputer(row.below(tmp_path), 0)

@@ -24,8 +24,8 @@ def name(request) -> str:
 
 
 def test_every_baseline_is_listed_and_resolves():
-    host = PluginManager()
-    plugin = host.plugin("baselines")
+    manager = PluginManager()
+    plugin = manager.plugin("baselines")
     assert plugin.state == "loaded", plugin.trace
     names = {r.name for r in plugin.specs if isinstance(r, ModelSpec)}
     assert names == {*IMPUTERS, "transfer", "rigid", "affine-image", "ot", "colour-texture", "imagenet"}
