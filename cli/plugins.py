@@ -148,9 +148,9 @@ def _complaints(manager: PluginManager) -> list[str]:
 
 
 def _plain(plugin: Plugin) -> dict[str, Any]:
-    records = [{"kind": type(r).__name__, **asdict(r)} for r in plugin.specs]
-    facts = {key: value for key, value in vars(plugin).items() if key not in ("records", "seconds")}
-    return {"qualified": plugin.qualified, **facts, "seconds": round(plugin.seconds, 3), "records": records}
+    specs = [{"kind": type(r).__name__, **asdict(r)} for r in plugin.specs]
+    facts = {key: value for key, value in vars(plugin).items() if key not in ("specs", "seconds")}
+    return {"qualified": plugin.qualified, **facts, "seconds": round(plugin.seconds, 3), "specs": specs}
 
 
 def _offers(plugin: Plugin) -> str:
