@@ -228,17 +228,11 @@ class Encoder(Model):
 
     def image_vectors(self, section: Section, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Embed every spot's image in the joint image-expression space, float32 (n, d)."""
-        raise UsageError(
-            f"'{self.name}' has no space that images and expression share",
-            todo="see 'stzoo zoo list' for weights that do",
-        )
+        raise UsageError(f"'{self.name}' has no space that images and expression share", todo=_OTHERS)
 
     def expression_vectors(self, section: Section, batch_size: int = 64) -> Floats:
         """Embed every spot's expression in the space of :meth:`image_vectors`, float32 (n, d), NaN without counts."""
-        raise UsageError(
-            f"'{self.name}' has no space that images and expression share",
-            todo="see 'stzoo zoo list' for weights that do",
-        )
+        raise UsageError(f"'{self.name}' has no space that images and expression share", todo=_OTHERS)
 
     def query(
         self, section: Section, genes: Sequence[str], *, batch_size: int = 64, progress: Progress | None = None

@@ -37,6 +37,14 @@ def test_pages_and_plugins_import_the_public_face_alone(page: Path) -> None:
         assert set(names_of(names)) <= set(offered), f"{module} does not list {set(names_of(names)) - set(offered)}"
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CONTRIBUTING.md"], ids=lambda path: path.name)
+def test_pages_name_nothing_below_core_but_the_toolkits(page: Path) -> None:
+    for name in re.findall(r"stzoo\.core\.[\w.]*\w", page.read_text(encoding="utf-8")):
+        toolkit = next((one for one in TOOLKITS if name == one or name.startswith(f"{one}.")), None)
+        assert toolkit, f"{name} may change: name stzoo.NAME or a toolkit"
+        assert name == toolkit or name.removeprefix(f"{toolkit}.") in import_module(toolkit).__all__
+
+
 @pytest.mark.parametrize("module", ["stzoo", *sorted(TOOLKITS)])
 def test_every_name_is_there_and_known_to_type_checkers(module: str) -> None:
     package = import_module(module)
