@@ -24,15 +24,15 @@ def command(
 ) -> None:
     """Run an evaluation protocol and print its table, baselines included."""
     from stzoo.core.evaluation.load_protocol import load_protocol, with_models
-    from stzoo.core.evaluation.run import lines, report, run_protocol
+    from stzoo.core.evaluation.run import lines, report
     from stzoo.core.runtime.outputs import check_output, writing
-    from stzoo.zoo.loading import load
+    from stzoo.zoo.evaluating import evaluate
 
     rules = with_models(load_protocol(protocol), model or [])
     rules.seeds = _numbers(seeds) or rules.seeds
     if json_file is not None:
         check_output(json_file, overwrite=overwrite)
-    result = run_protocol(rules, data, load=load, work=work, tell=lambda line: typer.echo(f"... {line}", err=True))
+    result = evaluate(rules, data, work=work, tell=lambda line: typer.echo(f"... {line}", err=True))
     found = report(rules, result)
     if json_file is not None:
         with writing(json_file, overwrite=overwrite) as scratch:
