@@ -2,7 +2,8 @@
 
 Run ``python benchmarks/startup.py`` in an environment with stzoo; it writes ``benchmarks/results/startup.json``. The
 commands take turns, so that a busy moment of the machine falls on all of them; imports are read off
-``python -X importtime``.
+``python -X importtime``. With ``--against PYTHON``, that of an environment with another version of stzoo, both take
+turns, and the ratio of their processor seconds is printed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -36,7 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--against", type=Path)
     options = parser.parse_args()
+    if options.against is not None:
+        compare(options.against, options.runs)
+        return
     for arguments in COMMANDS.values():
         run(arguments)  # files are in the page cache from here on
     seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
@@ -51,6 +57,29 @@ def main() -> None:
         print(
             f"{r['command']:26s} median {r['median_s']:.3f} s  [{r['least_s']:.3f} .. {r['most_s']:.3f}]  {r['heavy']}"
         )
+
+
+def compare(other: Path, runs: int) -> None:
+    """Print how many processor seconds each command takes here and in another environment, pair by pair."""
+    for name, arguments in COMMANDS.items():
+        if "stzoo" not in name:
+            continue
+        there = [argument.replace(str(STZOO), str(other.with_name("stzoo"))) for argument in arguments]
+        pairs = [(cpu_seconds(sys.executable, arguments), cpu_seconds(str(other), there)) for _ in range(runs + 1)][1:]
+        here, before = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratios = sorted(a / b for a, b in pairs)
+        print(
+            f"{name:26s} {here:.3f} s here, {before:.3f} s there, ratio {statistics.median(ratios):.2f} "
+            f"[{ratios[0]:.2f} .. {ratios[-1]:.2f}] of {runs} pairs"
+        )
+
+
+def cpu_seconds(python: str, arguments: list[str]) -> float:
+    """Return the processor seconds that ``PYTHON ARGUMENTS`` takes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([python, *arguments], stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def run(arguments: list[str]) -> float:
