@@ -273,8 +273,8 @@ def tried(mutant: Mutant, number: int, *, only: bool = False) -> list[CheckResul
     def wanted(name: str) -> bool:
         return name == mutant.check or (not only and name not in APART)
 
-    with installed(mutant, number) as host:
-        return list(run_checks(Conformance(f"good-{mutant.role}"), host=host, wanted=wanted))
+    with installed(mutant, number) as manager:
+        return list(run_checks(Conformance(f"good-{mutant.role}"), manager=manager, wanted=wanted))
 
 
 def main() -> None:
@@ -284,8 +284,8 @@ def main() -> None:
     asked = parser.parse_args()
     good: dict[str, list[str]] = {}
     for role in ROLES:
-        with installed(None) as host:
-            found = list(run_checks(Conformance(f"good-{role}"), host=host))
+        with installed(None) as manager:
+            found = list(run_checks(Conformance(f"good-{role}"), manager=manager))
         good[role] = [f"{one.check}: {one.reason}" for one in found if one.state == "failed"]
         print(f"good {role}: {len(found)} checks, {len(good[role])} failed {good[role] or ''}", flush=True)
     rows = {}
