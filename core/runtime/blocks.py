@@ -75,7 +75,7 @@ def batches_of(blocks: Iterable[slice], batch_size: int) -> list[slice]:
     ]
 
 
-def stack_rows(parts: Iterable[tuple[slice, npt.NDArray[Any]]], n_spots: int, width: int) -> npt.NDArray[np.float32]:
+def stack_blocks(parts: Iterable[tuple[slice, npt.NDArray[Any]]], n_spots: int, width: int) -> npt.NDArray[np.float32]:
     """Return the rows of all blocks as one array, float32 (n_spots, width)."""
     out = np.empty((n_spots, width), dtype=np.float32)
     for rows, part in parts:

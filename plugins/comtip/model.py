@@ -25,7 +25,7 @@ from stzoo import (
 )
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import PER_10K
-from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.blocks import stack_blocks
 from stzoo.core.runtime.ranks import ALONE
 from stzoo.plugins.comtip.config import CoMTIPConfig
 from stzoo.plugins.comtip.embedding import append_context, count_own_features, fill_spot_table, has_statistics
@@ -124,7 +124,7 @@ class CoMTIP(Encoder):
         See :class:`Encoder`.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stack_rows(blocks, section.n_spots, self.embedding_dim)
+        return stack_blocks(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

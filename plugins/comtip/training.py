@@ -16,7 +16,7 @@ from stzoo.core import config as configs
 from stzoo.core.arrays import Floats
 from stzoo.core.heads.held_out_sections import HeldOut
 from stzoo.core.nn import Block
-from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.blocks import stack_blocks
 from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.runtime.seeding import use_seed
 from stzoo.core.slides import cache_folder, drop_own_cache
@@ -148,7 +148,7 @@ class Examiner:
         config, share = self.config, BlockShare(len(section))
         own = fill_spot_table(self.weights.network, config, section, share, self.device)
         width = count_own_features(config) * (1 + len(config.context_um))
-        return stack_rows(append_context(own, config, section, share.blocks), len(section), width)
+        return stack_blocks(append_context(own, config, section, share.blocks), len(section), width)
 
 
 def initialise_weights(

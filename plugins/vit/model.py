@@ -23,7 +23,7 @@ from stzoo import (
 )
 from stzoo.core.arrays import Floats
 from stzoo.core.errors import nearest
-from stzoo.core.runtime.blocks import batches_of, stack_rows
+from stzoo.core.runtime.blocks import batches_of, stack_blocks
 from stzoo.core.runtime.ranks import ALONE
 from stzoo.core.weights.repository import empty
 from stzoo.plugins.vit.config import Pool, ViTEncoderConfig
@@ -132,7 +132,7 @@ class ViTEncoder(Encoder):
             The section has no slide, or its µm/px are unknown.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stack_rows(blocks, section.n_spots, self.embedding_dim)
+        return stack_blocks(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

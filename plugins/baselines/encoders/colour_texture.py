@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from stzoo import BlockShare, ConfigError, Encoder, Progress, Section, head_descriptions, head_tensors, take_heads
 from stzoo.core.arrays import Floats, Pixels, Points
-from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.blocks import stack_blocks
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 from stzoo.plugins.baselines.encoders.texture import N_FEATURES, patch_features
 
@@ -67,7 +67,7 @@ class ColourTexture(Encoder):
     def embed(self, section: Section, *, batch_size: int = 64, progress: Progress | None = None) -> Floats:
         """Embed every spot (see :class:`Encoder`)."""
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stack_rows(blocks, section.n_spots, self.embedding_dim)
+        return stack_blocks(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,

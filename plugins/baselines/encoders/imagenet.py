@@ -24,7 +24,7 @@ from stzoo import (
     take_heads,
 )
 from stzoo.core.arrays import Floats
-from stzoo.core.runtime.blocks import stack_rows
+from stzoo.core.runtime.blocks import stack_blocks
 from stzoo.plugins.baselines.encoders._surroundings import PatchEmbedding
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ImageNet(Encoder):
             The packages with the network and its weights are not installed.
         """
         blocks = self.embed_blocks(section, batch_size=batch_size, progress=progress)
-        return stack_rows(blocks, section.n_spots, self.embedding_dim)
+        return stack_blocks(blocks, section.n_spots, self.embedding_dim)
 
     def embed_blocks(
         self,
