@@ -1,9 +1,10 @@
 """Stack files: the sections of one sample in order of depth, and which of their spots are measured, as YAML.
 
 ruamel.yaml writes them, so that a file that is written anew (``stzoo design``) keeps the user's comments. Measured in
-one run against the writer by hand before it (CPU): reading 30 sections 120 ms, 114 before, writing 7.9 ms, 2.3 before;
-500 sections 2.03 s, 1.88 before, and 106 ms, 30 before: it loses at writing, where nobody waits, and keeps what ours lost.
-Its import costs 12 ms, where a stack file is read or written. Beside plain PyYAML: ``benchmarks/stack_yaml.py``.
+one run against the writer by hand before it (CPU): reading 30 sections 120 ms, 114 before, writing 7.9 ms, 2.3
+before; 500 sections 2.03 s, 1.88 before, and 106 ms, 30 before: it loses at writing, where nobody waits, and keeps
+what ours lost. Its import costs 12 ms, where a stack file is read or written. Beside plain PyYAML:
+``benchmarks/stack_yaml.py``.
 """
 
 from __future__ import annotations
