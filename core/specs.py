@@ -24,15 +24,6 @@ def _check(record: object, **fields: bool) -> None:
             raise ValueError(f"{type(record).__name__}.{name} is not valid: {value!r}")
 
 
-def _check_target(record: ReaderSpec | HeadSpec | TaskSpec) -> None:
-    _check(
-        record,
-        name=_is_name(record.name),
-        target=_is_target(record.target),
-        summary=isinstance(record.summary, str) and bool(record.summary.strip()),
-    )
-
-
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and _NAME.fullmatch(value) is not None
 
@@ -159,7 +150,25 @@ class WeightsSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ReaderSpec:
+class _ClassSpec:
+    """A name, a class (``"package.module:Class"``) and one line on it."""
+
+    name: str
+    target: str
+    summary: str
+
+    def __post_init__(self) -> None:
+        """Validate all fields."""
+        _check(
+            self,
+            name=_is_name(self.name),
+            target=_is_target(self.target),
+            summary=isinstance(self.summary, str) and bool(self.summary.strip()),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSpec(_ClassSpec):
     """A file format.
 
     Parameters
@@ -171,14 +180,6 @@ class ReaderSpec:
     summary
         One line: which files it recognises.
     """
-
-    name: str
-    target: str
-    summary: str
-
-    def __post_init__(self) -> None:
-        """Validate all fields."""
-        _check_target(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class ProtocolSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class HeadSpec:
+class HeadSpec(_ClassSpec):
     """A head: predicts expression from the embedding of any encoder.
 
     Parameters
@@ -223,17 +224,9 @@ class HeadSpec:
         One line: how it predicts.
     """
 
-    name: str
-    target: str
-    summary: str
-
-    def __post_init__(self) -> None:
-        """Validate all fields."""
-        _check_target(self)
-
 
 @dataclass(frozen=True, slots=True)
-class TaskSpec:
+class TaskSpec(_ClassSpec):
     """A kind of evaluation protocol.
 
     Parameters
@@ -245,14 +238,6 @@ class TaskSpec:
     summary
         One line: the question it answers.
     """
-
-    name: str
-    target: str
-    summary: str
-
-    def __post_init__(self) -> None:
-        """Validate all fields."""
-        _check_target(self)
 
 
 @dataclass(frozen=True, slots=True)
