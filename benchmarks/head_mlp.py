@@ -30,7 +30,7 @@ from stzoo.core.evaluation.load_protocol import load_protocol
 from stzoo.core.evaluation.models import Models
 from stzoo.core.heads.mlp import MLPHead
 from stzoo.core.metrics.summary import summarise
-from stzoo.plugins.benchmarks.expression import Expression
+from stzoo.plugins.benchmarks.kinds.expression import Expression
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "head_mlp.json"

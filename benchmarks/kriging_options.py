@@ -24,7 +24,7 @@ from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Stack
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.metrics.correlation import per_gene_pcc
-from stzoo.plugins.benchmarks.stack_data import Round
+from stzoo.plugins.benchmarks.kinds.stack_data import Round
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("STZOO_SHARED_DATA", ROOT.parent / "shared" / "data"))

@@ -24,7 +24,7 @@ from stzoo.core.training.checkpoint import (
     sweep,
     unpack_optimizer,
 )
-from stzoo.core.training.precision import faster
+from stzoo.core.training.mixed_precision import faster
 from stzoo.core.training.sharding import shard_like, whole
 from stzoo.core.training.step import Stepper
 from stzoo.core.training.task import Precision

@@ -59,4 +59,4 @@ def stzoo_protocols() -> Iterable[ProtocolSpec]:
 @hookimpl
 def stzoo_tasks() -> Iterable[TaskSpec]:
     """Offer the shipped kinds of protocols."""
-    return [TaskSpec(name, f"stzoo.plugins.benchmarks.{target}", summary) for name, target, summary in _TASKS]
+    return [TaskSpec(name, f"stzoo.plugins.benchmarks.kinds.{target}", summary) for name, target, summary in _TASKS]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.evaluation.run import run_protocol
-from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
+from stzoo.plugins.benchmarks.kinds.stack import StackProtocol, StackRow, Uses
 
 
 def test_transfer_from_c4_to_c5(shared_data: Path) -> None:

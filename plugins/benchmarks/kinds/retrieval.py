@@ -11,7 +11,7 @@ from stzoo.core.arrays import Doubles, Floats
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.task import Metrics
 from stzoo.core.metrics import partner_ranks
-from stzoo.plugins.benchmarks.expression import ExpressionProtocol, gene_sets
+from stzoo.plugins.benchmarks.kinds.expression import ExpressionProtocol, gene_sets
 
 AT = (1, 5, 10, 50)
 

@@ -16,7 +16,7 @@ from stzoo.core.data.binning import bin_section
 from stzoo.core.evaluation.models import Models
 from stzoo.core.metrics import masked_ssim, to_grid
 from stzoo.core.workflows.impute import Sparse, sparse_section
-from stzoo.plugins.benchmarks.hidden_spots import (
+from stzoo.plugins.benchmarks.kinds.hidden_spots import (
     LEAST_HIDDEN,
     HiddenProtocol,
     HiddenTask,
@@ -64,7 +64,7 @@ class Imputation(HiddenTask):
 
     ``pcc_median`` and ``pcc_mean`` are over genes that vary among the hidden spots; a gene filled with a constant
     scores 0. ``ssim`` is the median over genes of :func:`hidden_ssim`. ``gain``, ``genes_better`` and ``p_pcc`` as
-    :class:`~stzoo.plugins.benchmarks.hidden_spots.HiddenTask` has them. ``seconds`` is the wall time of one rule.
+    :class:`~stzoo.plugins.benchmarks.kinds.hidden_spots.HiddenTask` has them. ``seconds`` is the wall time of one rule.
 
     With a work folder the filled values are kept, by model, options, seed and data, so that a stopped evaluation
     goes on.

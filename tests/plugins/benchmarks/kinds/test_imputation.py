@@ -23,7 +23,7 @@ from stzoo.core.metrics.summary import summarise
 from stzoo.core.registry import model
 from stzoo.core.runtime.progress import Progress
 from stzoo.core.workflows.impute import impute
-from stzoo.plugins.benchmarks.imputation import ImputationProtocol, hidden_ssim
+from stzoo.plugins.benchmarks.kinds.imputation import ImputationProtocol, hidden_ssim
 
 RULES = ["grid:2", "grid:2+1,1"]
 

@@ -16,7 +16,7 @@ from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.metrics.retrieval import partner_ranks
-from stzoo.plugins.benchmarks.retrieval import RetrievalProtocol
+from stzoo.plugins.benchmarks.kinds.retrieval import RetrievalProtocol
 
 
 @pytest.fixture(scope="module")

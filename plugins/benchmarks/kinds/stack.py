@@ -15,9 +15,9 @@ from stzoo.core.arrays import Array, Floats
 from stzoo.core.errors import nearest
 from stzoo.core.evaluation.models import Models
 from stzoo.core.evaluation.protocol import GeneSet
-from stzoo.plugins.benchmarks.hidden_spots import HiddenProtocol, HiddenTask, PartScores, average, mark
-from stzoo.plugins.benchmarks.stack_data import NO_ALIGNER, Round
-from stzoo.plugins.benchmarks.stack_score import Guess, fill_stack, guess, score_section
+from stzoo.plugins.benchmarks.kinds.hidden_spots import HiddenProtocol, HiddenTask, PartScores, average, mark
+from stzoo.plugins.benchmarks.kinds.stack_data import NO_ALIGNER, Round
+from stzoo.plugins.benchmarks.kinds.stack_score import Guess, fill_stack, guess, score_section
 
 ALL = "all sections"
 """The part that is the mean over the adjacent sections."""

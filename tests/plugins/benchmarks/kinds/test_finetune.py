@@ -11,7 +11,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.finetune import FinetuneProtocol, draw_spots
+from stzoo.plugins.benchmarks.kinds.finetune import FinetuneProtocol, draw_spots
 
 
 @pytest.fixture(scope="module")

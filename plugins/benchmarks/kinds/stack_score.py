@@ -10,7 +10,7 @@ from stzoo import Imputer, Stack
 from stzoo.core.arrays import Array, Doubles, Floats, Mask
 from stzoo.core.evaluation.task import Metrics
 from stzoo.core.metrics import is_constant
-from stzoo.plugins.benchmarks.hidden_spots import correlations, over_genes
+from stzoo.plugins.benchmarks.kinds.hidden_spots import correlations, over_genes
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Guess:
 def score_section(truth: Floats, guess: Guess) -> tuple[Metrics, Doubles]:
     """Return the scores of a section's scored spots, and the correlation of each gene.
 
-    What they mean: :class:`stzoo.plugins.benchmarks.stack.StackTask`.
+    What they mean: :class:`stzoo.plugins.benchmarks.kinds.stack.StackTask`.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from stzoo.core.data.sampling_rules import measured_mask
 from stzoo.core.data.subsets import detected_genes, expression_of, measured_subsets
 from stzoo.core.evaluation.protocol import GeneSet
 from stzoo.core.workflows.align_stack import align_stack
-from stzoo.plugins.benchmarks.hidden_spots import LEAST_HIDDEN
+from stzoo.plugins.benchmarks.kinds.hidden_spots import LEAST_HIDDEN
 
 NO_ALIGNER = "none"
 """Sections stay where they are."""

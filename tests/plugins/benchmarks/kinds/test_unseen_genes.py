@@ -17,7 +17,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.unseen_genes import Family, UnseenGenesProtocol, most_similar, permute_hits, without
+from stzoo.plugins.benchmarks.kinds.unseen_genes import Family, UnseenGenesProtocol, most_similar, permute_hits, without
 
 FAMILIES = [
     Family("keratins", "KRT[0-9]+"),

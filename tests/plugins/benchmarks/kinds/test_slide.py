@@ -16,7 +16,7 @@ from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
 from stzoo.core.metrics.correlation import concatenated_pcc
-from stzoo.plugins.benchmarks.slide import SameSlideProtocol
+from stzoo.plugins.benchmarks.kinds.slide import SameSlideProtocol
 
 
 @pytest.fixture(scope="module")

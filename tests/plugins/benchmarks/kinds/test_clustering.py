@@ -15,7 +15,7 @@ from stzoo.core.evaluation.protocol import Row
 from stzoo.core.evaluation.run import Result, run_protocol
 from stzoo.core.io.synthetic import synthetic_section
 from stzoo.core.io.write import write
-from stzoo.plugins.benchmarks.clustering import ClusteringProtocol
+from stzoo.plugins.benchmarks.kinds.clustering import ClusteringProtocol
 
 
 @pytest.fixture(scope="module")
