@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stzoo.core.errors import UsageError
-from stzoo.core.runtime.outputs import check_alone, check_output
-
-if TYPE_CHECKING:
-    from stzoo.core.runtime.ranks import Ranks
+from stzoo.core.runtime.outputs import check_output
 
 
 def check_outputs(overwrite: bool, out: Path, plot: Path | None = None) -> None:
@@ -19,12 +15,6 @@ def check_outputs(overwrite: bool, out: Path, plot: Path | None = None) -> None:
         from stzoo.core.plotting.maps import check_plot
 
         check_output(check_plot(plot), overwrite=overwrite)
-
-
-def check_shared(out: Path, ranks: Ranks) -> None:
-    """Refuse, for several processes, an output that they can not write together."""
-    if out.suffix != ".zarr":
-        check_alone(out, ranks)
 
 
 def check_folder(out: Path) -> None:

@@ -25,7 +25,6 @@ def command(
     A .zarr is written block by block, and can be shared by processes:
     torchrun --nproc-per-node 2 -m stzoo.cli.main embed ...
     """
-    from stzoo.cli.check_options import check_shared
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import check_output, quick_to_stop
@@ -39,7 +38,6 @@ def command(
     encoder = load(model, device=device)
     section = read(source, mpp=mpp, image=image, lazy=True)
     with quick_to_stop(), join_ranks() as ranks, progress_bar("embed", show=ranks.is_main) as progress:
-        check_shared(out, ranks)
         embed(encoder, section, out=out, batch_size=batch_size, overwrite=overwrite, ranks=ranks, progress=progress)
     if ranks.is_main:
         echo(f"{section.n_spots} spots, obsm['{EMBEDDING}'] has {encoder.embedding_dim} columns")

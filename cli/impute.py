@@ -47,7 +47,7 @@ def command(
     A stack file says itself which spots are measured; its sections are aligned and filled together. A .zarr and a stack
     can be shared by processes: torchrun --nproc-per-node 2 -m stzoo.cli.main impute ...
     """
-    from stzoo.cli.check_options import check_folder, check_outputs, check_shared, parse_genes, refuse_options
+    from stzoo.cli.check_options import check_folder, check_outputs, parse_genes, refuse_options
     from stzoo.core.config import override
     from stzoo.core.io.read import read
     from stzoo.core.io.stack_file import is_stack_file
@@ -76,7 +76,6 @@ def command(
     if reliability:
         require_truth(section, measured or "all")
     with quick_to_stop(), join_ranks() as ranks, progress_bar("impute", show=ranks.is_main) as progress:
-        check_shared(out, ranks)
         done = impute(
             imputer,
             section,

@@ -36,7 +36,7 @@ def command(
     A .zarr is written block by block, so that memory does not grow with the slide or the genes, and can be shared by
     processes: torchrun --nproc-per-node 2 -m stzoo.cli.main predict ...
     """
-    from stzoo.cli.check_options import check_outputs, check_shared, parse_genes
+    from stzoo.cli.check_options import check_outputs, parse_genes
     from stzoo.core.io.read import read
     from stzoo.core.io.write import check_suffix
     from stzoo.core.runtime.outputs import quick_to_stop
@@ -54,7 +54,6 @@ def command(
     section = read(source, mpp=mpp, image=image, lazy=True)
     given = [read(one) for one in reference or []]
     with quick_to_stop(), join_ranks() as ranks, progress_bar("predict", show=ranks.is_main) as progress:
-        check_shared(out, ranks)
         done = predict(
             encoder,
             section,

@@ -57,8 +57,8 @@ class MemoryStore:
 
     def open(self, section: Section, arrays: dict[str, int]) -> None:
         """Make the arrays."""
-        shape = section.n_spots
-        self._arrays = {name: np.full((shape, width), np.nan, np.float32) for name, width in arrays.items()}
+        n = section.n_spots
+        self._arrays = {name: np.full((n, width), np.nan, np.float32) for name, width in arrays.items()}
 
     def __getitem__(self, name: str) -> Floats:
         """Return an array."""
@@ -126,5 +126,5 @@ def open_result_store(out: Path | None, ranks: Ranks = ALONE, *, overwrite: bool
         with shared_writing(out, ranks, overwrite=overwrite) as path:
             yield ZarrStore(path)
         return
-    check_alone(out, ranks)
+    check_alone(out, ranks, overwrite=overwrite)
     yield MemoryStore(out, overwrite=overwrite)

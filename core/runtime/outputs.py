@@ -97,17 +97,21 @@ def _concerns(error: OSError, scratch: Path) -> bool:
     return error.filename is None or Path(os.fsdecode(error.filename)).is_relative_to(scratch)
 
 
-def check_alone(out: Path | None, ranks: Ranks) -> None:
-    """Refuse, for several processes, an output that only one can write: memory (None), or another file than a zarr.
+def check_alone(out: Path | None, ranks: Ranks, *, overwrite: bool = False) -> None:
+    """Refuse, before any work is done, an output that only one process can write: memory (None), or no zarr store.
 
     Raises
     ------
     UsageError
-        There are several.
+        There are several processes.
+    OutputError
+        The output exists, or its folder can not be written.
     """
     if ranks.world > 1:
         what = "in memory" if out is None else f"'{out.name}'"
         raise UsageError(f"{ranks.world} processes can not write {what} together", todo="write to NAME.zarr")
+    if out is not None:
+        check_output(out, overwrite=overwrite)
 
 
 @contextmanager

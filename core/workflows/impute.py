@@ -229,7 +229,7 @@ def impute(
                 done.draw(plot, reliability, show=show, overwrite=overwrite)
             write_shared(filled, path, ranks)
             return done
-    check_alone(None if out is None else Path(out), ranks)
+    check_alone(None if out is None else Path(out), ranks, overwrite=overwrite)
     done = ImputedSection(imputer.impute(sparse.section, **options), sparse.truth)
     done.draw(plot, reliability, show=show, overwrite=overwrite)
     if out is not None:

@@ -70,6 +70,8 @@ class Predicted:
 
     def write(self, out: str | Path, plot: str | Path | None = None, *, overwrite: bool = False) -> None:
         """Write a section held in memory, and optionally a picture of its first genes."""
+        if "predicted" not in self.section.adata.layers:
+            raise UsageError("the prediction lies in the store that it was written to", todo="read it from there")
         if plot is not None:
             _draw(self, self.section.adata.layers, plot, overwrite=overwrite)
         write(self.section, out, overwrite=overwrite)
@@ -123,15 +125,18 @@ def predict(
     LostRankError
         Another rank was lost; nothing is written.
     """
-    _fit_head(encoder, section, genes, head, reference)
     with open_result_store(None if out is None else Path(out), ranks, overwrite=overwrite) as store:
+        _fit_head(encoder, section, genes, head, reference)
         share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = _predict_blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
         first = next(blocks, None)
-        known = ranks.broadcast(_open(encoder, section, first, store) if ranks.is_main else _NOTHING)
+        known = ranks.broadcast(_describe(section, first) if ranks.is_main else _NOTHING)
+        frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
+        if ranks.is_main:
+            store.open(frame, dict.fromkeys(known.arrays, len(known.genes)))
+        ranks.barrier()
         pcc = _write_blocks(section, known, () if first is None else chain([first], blocks), store)
         pcc = RunningPCC.from_states(ranks.map_jobs(ranks.world, lambda _: pcc.state()))
-        frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
         if not ranks.is_main:
             return Predicted(frame, known.head, pcc.pcc())
         if plot is not None:
@@ -147,6 +152,11 @@ class _Known:
     genes: tuple[str, ...]
     head: str
     has_uncertainty: bool
+
+    @property
+    def arrays(self) -> list[str]:
+        """Names of the arrays of the output."""
+        return ["X", "layers/predicted", "layers/measured", *(["layers/uncertainty"] * self.has_uncertainty)]
 
 
 _NOTHING = _Known((), "", has_uncertainty=False)
@@ -184,16 +194,12 @@ def _predict_blocks(
         yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
 
 
-def _open(encoder: Encoder, section: Section, block: _Block | None, store: ResultStore) -> _Known:
-    """Create the output store, with the layout of the first prediction."""
+def _describe(section: Section, block: _Block | None) -> _Known:
+    """Return what the first prediction says of all."""
     if block is None:
         raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
     first = block[1]
-    known = _Known(first.genes, first.head, first.uncertainty is not None)
-    names = ("X", "layers/predicted", "layers/measured", *(["layers/uncertainty"] * known.has_uncertainty))
-    about = {"predicted": {**provenance_of(encoder), "head": first.head}}
-    store.open(bare_frame(section, first.genes, about), dict.fromkeys(names, len(first.genes)))
-    return known
+    return _Known(first.genes, first.head, first.uncertainty is not None)
 
 
 def _write_blocks(section: Section, known: _Known, blocks: Iterable[_Block], store: ResultStore) -> RunningPCC:

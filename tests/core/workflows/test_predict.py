@@ -20,7 +20,7 @@ from stzoo.cli.main import run
 from stzoo.core.arrays import Floats
 from stzoo.core.data.section import Section
 from stzoo.core.encoder import Encoder, Prediction
-from stzoo.core.errors import DataError, UsageError
+from stzoo.core.errors import DataError, OutputError, UsageError
 from stzoo.core.io.read import read
 from stzoo.core.io.write import write
 from stzoo.core.metrics.correlation import per_gene_pcc
@@ -275,3 +275,25 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run(["embed", *common, "--out", str(tmp_path / "e.zarr")]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert run(["embed", *common, "--out", str(tmp_path / "e.txt")]) == 2
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_an_output_that_exists_is_refused_before_anything_is_computed(
+    suffix: str, section: Section, tmp_path: Path
+) -> None:
+    class Never(Plain):
+        def embed(self, section: Section, **options: Any) -> Floats:
+            raise AssertionError("nothing is to be computed")
+
+    out = tmp_path / f"p.{suffix}"
+    out.mkdir()
+    for call in (predict, embed):
+        with pytest.raises(OutputError, match="exists already"):
+            call(Never(), section, out=out)
+
+
+def test_a_prediction_that_lies_in_a_store_is_not_written_without_its_values(section: Section, tmp_path: Path) -> None:
+    done = predict(Plain().fit([section], GENES), section, out=tmp_path / "p.zarr")
+    with pytest.raises(UsageError, match="lies in the store"):
+        done.write(tmp_path / "again.h5ad")
+    assert not (tmp_path / "again.h5ad").exists()
