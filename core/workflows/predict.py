@@ -130,7 +130,10 @@ def predict(
         share = BlockShare(section.n_spots, ranks, store.tables)
         blocks = _predict_blocks(encoder, section.without_counts(), genes, head, share, batch_size, progress)
         first = next(blocks, None)
-        known = ranks.broadcast(_describe(section, first) if ranks.is_main else _NOTHING)
+        found = ranks.map_jobs(ranks.world, lambda _: None if first is None else _describe(first[1]))
+        known = next((one for one in found if one is not None), None)  # of a small section some ranks have no block
+        if known is None:
+            raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
         frame = bare_frame(section, known.genes, {"predicted": {**provenance_of(encoder), "head": known.head}})
         if ranks.is_main:
             store.open(frame, dict.fromkeys(known.arrays, len(known.genes)))
@@ -157,9 +160,6 @@ class _Known:
     def arrays(self) -> list[str]:
         """Names of the arrays of the output."""
         return ["X", "layers/predicted", "layers/measured", *(["layers/uncertainty"] * self.has_uncertainty)]
-
-
-_NOTHING = _Known((), "", has_uncertainty=False)
 
 
 def _fit_head(
@@ -194,11 +194,8 @@ def _predict_blocks(
         yield rows, replace(whole, values=whole.values[rows], uncertainty=spread)
 
 
-def _describe(section: Section, block: _Block | None) -> _Known:
-    """Return what the first prediction says of all."""
-    if block is None:
-        raise UsageError(f"section '{section.name}' has no spot to predict", todo="give a section with spots")
-    first = block[1]
+def _describe(first: Prediction) -> _Known:
+    """Return what a prediction says of all others."""
     return _Known(first.genes, first.head, first.uncertainty is not None)
 
 

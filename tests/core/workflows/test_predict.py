@@ -277,6 +277,16 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert run(["embed", *common, "--out", str(tmp_path / "e.txt")]) == 2
 
 
+def test_a_section_of_one_block_is_shared_too(section: Section, tmp_path: Path) -> None:
+    write(section, tmp_path / "small.h5ad")  # the commands' blocks have 512 spots: one of two processes has none
+    given = ["-m", "stzoo.cli.main", "predict", "small.h5ad", "--genes", "CD74,COL1A1", "--out"]
+    torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    for command in ([*torchrun, *given, "two.zarr"], [*given, "one.zarr"]):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    same(anndata.read_zarr(tmp_path / "two.zarr"), anndata.read_zarr(tmp_path / "one.zarr"))
+
+
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_an_output_that_exists_is_refused_before_anything_is_computed(
     suffix: str, section: Section, tmp_path: Path
